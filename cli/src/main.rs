@@ -1,0 +1,2 @@
+//! The `tribes` command.
+fn main() {}

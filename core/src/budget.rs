@@ -1,0 +1,330 @@
+//! How much a channel may hold for members that have not taken it yet.
+//!
+//! Whoever *keeps* a message (a queue, an unacknowledged window) admits it first and holds the [`Reservation`] for as
+//! long as it keeps the bytes; dropping it gives the room back. One budget serves all layers and the transport of a
+//! channel, so their queues together stay within it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::{Env, Member};
+
+/// What a queue does with a message that finds it full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverloadPolicy {
+    /// Wait this long for room, once per stalled member; then fail at once until the member's queue has drained to half.
+    Wait(Duration),
+    /// Fail at once.
+    Fail,
+    /// Make room by dropping the oldest queued message of that member; only queues of asynchronous messages can.
+    DropOldest,
+}
+
+impl Default for OverloadPolicy {
+    /// `Wait(200 ms)`.
+    fn default() -> Self {
+        Self::Wait(Duration::from_millis(200))
+    }
+}
+
+/// Bounds of a [`Budget`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetConfig {
+    /// Bytes for all members together. Default 32 MiB.
+    pub total: usize,
+    /// Bytes for one member. Default 8 MiB, a quarter of the total.
+    pub per_member: usize,
+    /// What to do when full. Default [`OverloadPolicy::Wait`] of 200 ms.
+    pub policy: OverloadPolicy,
+}
+
+impl BudgetConfig {
+    /// A budget of `total` bytes, a quarter of it for one member.
+    #[must_use]
+    pub fn with_total(total: usize) -> Self {
+        Self { total, per_member: total / 4, policy: OverloadPolicy::default() }
+    }
+
+    /// With this policy.
+    #[must_use]
+    pub const fn with_policy(mut self, policy: OverloadPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// With this bound for one member.
+    #[must_use]
+    pub const fn with_per_member(mut self, bytes: usize) -> Self {
+        self.per_member = bytes;
+        self
+    }
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self::with_total(32 << 20)
+    }
+}
+
+/// A channel's budget of queued bytes; a cheap handle.
+#[derive(Clone)]
+pub struct Budget(Arc<Inner>);
+
+struct Inner {
+    config: BudgetConfig,
+    env: Env,
+    used: AtomicUsize,
+    peak: AtomicUsize,
+    members: Mutex<BTreeMap<Arc<Member>, Arc<Account>>>,
+    total_freed: Notify,
+}
+
+#[derive(Default)]
+struct Account {
+    used: AtomicUsize,
+    /// Set when a wait for room was in vain; cleared when the queue has drained to half.
+    stalled: std::sync::atomic::AtomicBool,
+    freed: Notify,
+}
+
+/// Room for one queued message of one member; gives it back when dropped.
+pub struct Reservation {
+    budget: Arc<Inner>,
+    account: Arc<Account>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget within these bounds.
+    #[must_use]
+    pub fn new(config: BudgetConfig, env: Env) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            env,
+            used: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            members: Mutex::default(),
+            total_freed: Notify::new(),
+        }))
+    }
+
+    /// Its bounds.
+    #[must_use]
+    pub fn config(&self) -> BudgetConfig {
+        self.0.config
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes ever held.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.0.peak.load(Ordering::Relaxed)
+    }
+
+    /// Bytes held for `member` now.
+    #[must_use]
+    pub fn used_by(&self, member: &Arc<Member>) -> usize {
+        self.lock().get(member).map_or(0, |account| account.used.load(Ordering::Relaxed))
+    }
+
+    /// Room for `bytes` of `member`, if there is any now. A message larger than the bound is admitted alone.
+    #[must_use]
+    pub fn try_admit(&self, member: &Arc<Member>, bytes: usize) -> Option<Reservation> {
+        let account = self.account(member);
+        self.admit_now(&account, bytes)
+    }
+
+    /// Room for `bytes` of `member`, waiting under [`OverloadPolicy::Wait`] if the member has not stalled already;
+    /// `None` if there is none. Cancel safe.
+    pub async fn admit(&self, member: &Arc<Member>, bytes: usize) -> Option<Reservation> {
+        self.admit_with(member, bytes, self.0.config.policy).await
+    }
+
+    /// As [`Budget::admit`] under another policy than the channel's. [`OverloadPolicy::DropOldest`] acts as `Fail`: only
+    /// the queue itself can drop its oldest. Cancel safe.
+    pub async fn admit_with(&self, member: &Arc<Member>, bytes: usize, policy: OverloadPolicy) -> Option<Reservation> {
+        let account = self.account(member);
+        if let Some(room) = self.admit_now(&account, bytes) {
+            return Some(room);
+        }
+        let OverloadPolicy::Wait(limit) = policy else { return None };
+        if account.stalled.load(Ordering::Acquire) {
+            return None;
+        }
+        let deadline = self.0.env.now() + limit;
+        loop {
+            // Registered before the check, so that room freed in between is not missed.
+            let member_freed = account.freed.notified();
+            let total_freed = self.0.total_freed.notified();
+            tokio::pin!(member_freed, total_freed);
+            member_freed.as_mut().enable();
+            total_freed.as_mut().enable();
+            if let Some(room) = self.admit_now(&account, bytes) {
+                return Some(room);
+            }
+            let freed = async {
+                tokio::select! { biased; () = member_freed => {}, () = total_freed => {} }
+            };
+            if self.0.env.until(deadline, freed).await.is_none() {
+                account.stalled.store(true, Ordering::Release);
+                return None;
+            }
+        }
+    }
+
+    /// Forgets a member that left; what is still reserved for it stays counted until dropped.
+    pub fn forget(&self, member: &Member) {
+        self.lock().remove(member);
+    }
+
+    fn account(&self, member: &Arc<Member>) -> Arc<Account> {
+        let mut members = self.lock();
+        if let Some(account) = members.get(member) {
+            return Arc::clone(account);
+        }
+        // Members outside the group can be sent to as well: do not let their accounts pile up.
+        if members.len() > 4096 {
+            members.retain(|_, account| account.used.load(Ordering::Relaxed) > 0);
+        }
+        Arc::clone(members.entry(Arc::clone(member)).or_default())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<Member>, Arc<Account>>> {
+        self.0.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit_now(&self, account: &Arc<Account>, bytes: usize) -> Option<Reservation> {
+        let Inner { config, used, peak, .. } = &*self.0;
+        let bytes = bytes.max(1);
+        let fits = |held: usize, bound: usize| held.checked_add(bytes).filter(|sum| *sum <= bound);
+        // A member with nothing queued is always admitted one message, however large and however full the channel is:
+        // others that stalled cannot starve it.
+        account
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| {
+                if held == 0 { Some(bytes) } else { fits(held, config.per_member) }
+            })
+            .ok()
+            .and_then(|before| {
+                if before == 0 {
+                    used.fetch_add(bytes, Ordering::AcqRel);
+                    return Some(());
+                }
+                let total = used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| fits(held, config.total));
+                if total.is_err() {
+                    account.used.fetch_sub(bytes, Ordering::AcqRel);
+                }
+                total.ok().map(drop)
+            })?;
+        peak.fetch_max(used.load(Ordering::Relaxed), Ordering::Relaxed);
+        Some(Reservation { budget: Arc::clone(&self.0), account: Arc::clone(account), bytes })
+    }
+}
+
+impl Reservation {
+    /// The bytes reserved.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let left = self.account.used.fetch_sub(self.bytes, Ordering::AcqRel) - self.bytes;
+        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        if left <= self.budget.config.per_member / 2 {
+            self.account.stalled.store(false, Ordering::Release);
+        }
+        self.account.freed.notify_waiters();
+        self.budget.total_freed.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget").field("config", &self.0.config).field("used", &self.used()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::MemberId;
+
+    fn member(port: u16) -> Arc<Member> {
+        Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], port).into()))
+    }
+
+    fn budget(total: usize, per_member: usize) -> Budget {
+        Budget::new(BudgetConfig::with_total(total).with_per_member(per_member), Env::real())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_is_bounded_and_the_bound_frees_itself() {
+        let budget = budget(100, 40);
+        let room = budget.try_admit(&member(1), 30).unwrap();
+        assert!(budget.try_admit(&member(1), 11).is_none());
+        assert!(budget.try_admit(&member(2), 40).is_some());
+        drop(room);
+        assert!(budget.try_admit(&member(1), 40).is_some());
+        assert_eq!((budget.used(), budget.peak()), (0, 70));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_message_is_admitted_alone() {
+        let budget = budget(100, 40);
+        let large = budget.try_admit(&member(1), 1000).unwrap();
+        assert!(budget.try_admit(&member(1), 1).is_none());
+        // The channel is over its total, yet a member with an empty queue gets through.
+        assert!(budget.try_admit(&member(2), 10).is_some());
+        drop(large);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_once_per_stalled_member() {
+        let budget = budget(100, 40);
+        let first = budget.try_admit(&member(1), 20).unwrap();
+        let second = budget.try_admit(&member(1), 20).unwrap();
+        let start = tokio::time::Instant::now();
+        assert!(budget.admit(&member(1), 10).await.is_none());
+        assert_eq!(start.elapsed().as_millis(), 200);
+        assert!(budget.admit(&member(1), 10).await.is_none());
+        assert_eq!(start.elapsed().as_millis(), 200);
+        drop(first); // Drained to half: it may be waited for again, and there is room.
+        assert!(budget.admit(&member(1), 20).await.is_some());
+        drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_that_is_freed_wakes_the_waiter() {
+        let budget = budget(100, 40);
+        let held = budget.try_admit(&member(1), 40).unwrap();
+        let waiter = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.admit(&member(1), 40).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        assert!(waiter.await.unwrap());
+    }
+}

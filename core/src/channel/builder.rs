@@ -1,0 +1,270 @@
+//! Putting a channel together.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::{Channel, DRAIN, Inner, lifecycle};
+use crate::budget::{Budget, BudgetConfig};
+use crate::delivery::Inbound;
+use crate::error::{BuildError, BuildFault, ReceiveError};
+use crate::interceptor::{IntoLayer, Layer};
+use crate::member::{MemberEvent, MemberId, View};
+use crate::pipeline::{Stack, Top};
+use crate::transport::{ChannelReceiver, ChannelSender, MembershipService};
+use crate::{Env, Member, SendOptions};
+
+/// Bits that a layer's trigger may not use: Tribes' own.
+const RESERVED: u32 = 0x7F;
+/// The one layer that may use one of them, and which.
+const DISPATCH: (&str, u32) = ("message-dispatch", 0x08);
+
+/// Puts a [`Channel`] together. The first interceptor added is nearest to the application.
+///
+/// A sender, a receiver and a membership service are needed; the facade's `tribes::tomcat()` fills in those of Tomcat's
+/// cluster. [`build`](Self::build) checks everything and reports all faults at once.
+#[must_use = "call `build`"]
+pub struct ChannelBuilder {
+    layers: Vec<Layer>,
+    sender: Option<Arc<dyn ChannelSender>>,
+    receiver: Option<Arc<dyn ChannelReceiver>>,
+    membership: Option<Arc<dyn MembershipService>>,
+    env: Env,
+    name: Option<String>,
+    options: SendOptions,
+    budget: BudgetConfig,
+    option_check: bool,
+    settings: lifecycle::Settings,
+}
+
+impl ChannelBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            layers: Vec::new(),
+            sender: None,
+            receiver: None,
+            membership: None,
+            env: Env::real(),
+            name: None,
+            options: SendOptions::default(),
+            budget: BudgetConfig::default(),
+            option_check: false,
+            settings: lifecycle::Settings {
+                heartbeat: Some(Duration::from_secs(5)),
+                drain: DRAIN,
+                id: None,
+                domain: Bytes::new(),
+                payload: Bytes::new(),
+            },
+        }
+    }
+
+    /// Adds a layer below those added before.
+    pub fn interceptor<Form>(mut self, layer: impl IntoLayer<Form>) -> Self {
+        self.layers.push(layer.into_layer());
+        self
+    }
+
+    /// What carries messages to members.
+    pub fn sender(mut self, sender: impl ChannelSender) -> Self {
+        self.sender = Some(Arc::new(sender));
+        self
+    }
+
+    /// What takes messages in.
+    pub fn receiver(mut self, receiver: impl ChannelReceiver) -> Self {
+        self.receiver = Some(Arc::new(receiver));
+        self
+    }
+
+    /// What finds the members.
+    pub fn membership(mut self, membership: impl MembershipService) -> Self {
+        self.membership = Some(Arc::new(membership));
+        self
+    }
+
+    /// As [`membership`](Self::membership) for a service that is shared, to change it at run time.
+    pub fn membership_shared(mut self, membership: Arc<dyn MembershipService>) -> Self {
+        self.membership = Some(membership);
+        self
+    }
+
+    /// The surroundings; default the real ones.
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// A name, part of what static membership calls its group. Default none, as in Tribes.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What [`Channel::send_options`] returns; default [`SendOptions::ACK`].
+    pub fn send_options(mut self, options: SendOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Bounds of what may wait for members; default 32 MiB, a quarter of it for one member.
+    pub fn budget(mut self, budget: BudgetConfig) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Makes it an error that two layers are switched by a common bit; by default that is a warning.
+    pub fn option_check(mut self, check: bool) -> Self {
+        self.option_check = check;
+        self
+    }
+
+    /// How often the channel visits every layer; default 5 s, `None` for only by [`Channel::heartbeat`].
+    pub fn heartbeat(mut self, every: impl Into<Option<Duration>>) -> Self {
+        self.settings.heartbeat = every.into();
+        self
+    }
+
+    /// How long [`Channel::stop`] lets queues drain; default 5 s.
+    pub fn drain(mut self, limit: Duration) -> Self {
+        self.settings.drain = limit;
+        self
+    }
+
+    /// A fixed member id; default a fresh one at each start. A fixed id without our mark makes peers treat this member as a
+    /// Java one.
+    pub fn id(mut self, id: MemberId) -> Self {
+        self.settings.id = Some(id);
+        self
+    }
+
+    /// The domain that the member announces; default empty.
+    pub fn domain(mut self, domain: impl Into<Bytes>) -> Self {
+        self.settings.domain = domain.into();
+        self
+    }
+
+    /// The payload that the member announces; default empty.
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.settings.payload = payload.into();
+        self
+    }
+
+    /// The channel, not yet started.
+    ///
+    /// # Errors
+    /// Lists everything that is wrong.
+    pub fn build(self) -> Result<Channel, BuildError> {
+        let faults = self.faults();
+        let (Some(sender), Some(receiver), Some(membership)) = (self.sender, self.receiver, self.membership) else {
+            return Err(BuildError::new(faults));
+        };
+        if !faults.is_empty() {
+            return Err(BuildError::new(faults));
+        }
+        let budget = Budget::new(self.budget, self.env.clone());
+        let placeholder = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let id = self.settings.id.unwrap_or_default();
+        let local = Arc::new(Member::new(id, placeholder));
+        let (events, raised) = mpsc::unbounded_channel();
+        let (member_calls, calls) = mpsc::unbounded_channel();
+        let stack = Stack::new(self.layers, sender, receiver, membership, self.env, budget, local, events);
+        let inner = Arc::new(Inner {
+            stack: Arc::clone(&stack),
+            name: self.name,
+            options: self.options,
+            settings: self.settings,
+            lifecycle: tokio::sync::Mutex::default(),
+            running: lifecycle::Running::default(),
+            view: ArcSwap::from_pointee(View::default()),
+            view_number: watch::Sender::new(0),
+            listeners: ArcSwap::default(),
+            member_listeners: ArcSwap::default(),
+            streams: std::sync::Mutex::default(),
+            member_calls,
+            next_key: std::sync::atomic::AtomicU64::new(0),
+            queues: super::dispatch::Queues::default(),
+            top_down: crate::stats::FlowCounters::default(),
+            top_up: crate::stats::FlowCounters::default(),
+            event_ends: std::sync::Mutex::new(Some((raised, calls))),
+        });
+        stack.set_top(Box::new(WeakTop(Arc::downgrade(&inner))));
+        Ok(Channel(inner))
+    }
+
+    fn faults(&self) -> Vec<BuildFault> {
+        let mut faults = Vec::new();
+        for (missing, part, method) in [
+            (self.sender.is_none(), "sender", "sender"),
+            (self.receiver.is_none(), "receiver", "receiver"),
+            (self.membership.is_none(), "membership service", "membership"),
+        ] {
+            if missing {
+                faults.push(BuildFault::Missing { part, method });
+            }
+        }
+        if self.budget.total == 0 || self.budget.per_member == 0 {
+            faults.push(BuildFault::OutOfBounds { setting: "budget", value: "0 bytes".to_owned(), bounds: "at least 1 byte" });
+        }
+        if self.settings.heartbeat.is_some_and(|every| every.is_zero()) {
+            faults.push(BuildFault::OutOfBounds { setting: "heartbeat", value: "0s".to_owned(), bounds: "more than zero" });
+        }
+        for (at, layer) in self.layers.iter().enumerate() {
+            let (name, trigger) = (layer.name(), layer.trigger());
+            if self.layers.iter().take(at).any(|above| above.name() == name) {
+                faults.push(BuildFault::DuplicateLayer { name });
+            }
+            if trigger.bits() & RESERVED != 0 && (name, trigger.bits()) != DISPATCH {
+                faults.push(BuildFault::ReservedTrigger { layer: name, trigger });
+            }
+            for above in self.layers.iter().take(at) {
+                let bits = above.trigger() & trigger;
+                if bits.is_empty() {
+                    continue;
+                }
+                if self.option_check {
+                    faults.push(BuildFault::SharedTrigger { upper: above.name(), lower: name, bits });
+                } else {
+                    tracing::warn!(upper = above.name(), lower = name, %bits, "two layers are switched by the same option bits");
+                }
+            }
+        }
+        faults
+    }
+}
+
+/// The channel as the top of its stack. Weak, for the channel holds the stack.
+struct WeakTop(std::sync::Weak<Inner>);
+
+impl Top for WeakTop {
+    fn deliver(&self, msg: Inbound) -> Result<(), ReceiveError> {
+        let channel = self.0.upgrade().ok_or(ReceiveError::Stopped)?;
+        if channel.stack.membership.intercept(&msg.message) {
+            msg.receipt.accept();
+            return Ok(());
+        }
+        channel.queues.push(&channel, msg)
+    }
+
+    fn member_event(&self, event: MemberEvent) {
+        if let Some(channel) = self.0.upgrade() {
+            channel.member_event(event);
+        }
+    }
+}
+
+impl fmt::Debug for ChannelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelBuilder")
+            .field("layers", &self.layers.iter().map(Layer::name).collect::<Vec<_>>())
+            .field("sender", &self.sender)
+            .field("receiver", &self.receiver)
+            .field("membership", &self.membership)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,196 @@
+//! From the top of the stack to the listeners: one FIFO per sender.
+//!
+//! The queues are bounded by the receiver's leases, which each message holds until it has been handled: when a listener is
+//! slow, the receiver stops reading from that sender. Only these queues wait for listeners; layers and membership see a
+//! frame before it enters one.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::Inner;
+use crate::delivery::{Handled, Inbound};
+use crate::error::ReceiveError;
+use crate::pipeline::catch;
+use crate::{Member, Message, Time};
+
+tokio::task_local! {
+    /// Whose message this task is handling, and in which channel.
+    static HANDLING: (usize, Arc<Member>);
+}
+
+/// The queues of one channel.
+#[derive(Default)]
+pub(super) struct Queues {
+    senders: Mutex<BTreeMap<Arc<Member>, Queue>>,
+    waiting: Arc<AtomicUsize>,
+    /// Told when `waiting` falls to zero.
+    idle: Arc<Notify>,
+}
+
+struct Queue {
+    messages: mpsc::UnboundedSender<Inbound>,
+    depth: Arc<AtomicUsize>,
+    last_used: Time,
+}
+
+impl Queues {
+    /// Messages that wait for a listener, or are with one.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Waits until all messages have been handled. Cancel safe.
+    pub(super) async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.waiting() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Puts `msg` into its sender's queue.
+    pub(super) fn push(&self, channel: &Arc<Inner>, msg: Inbound) -> Result<(), ReceiveError> {
+        let now = channel.stack.env.now();
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked up by reference first: the usual sender is known.
+        if !senders.contains_key(msg.from()) {
+            let queue = self.open(channel, now);
+            senders.insert(Arc::clone(msg.from()), queue);
+        }
+        let Some(queue) = senders.get_mut(msg.from()) else { return Err(ReceiveError::Stopped) };
+        queue.last_used = now;
+        queue.depth.fetch_add(1, Ordering::AcqRel);
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let sent = queue.messages.send(msg);
+        if sent.is_err() {
+            queue.depth.fetch_sub(1, Ordering::AcqRel);
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            senders.retain(|_, queue| !queue.messages.is_closed());
+            return Err(ReceiveError::Stopped);
+        }
+        Ok(())
+    }
+
+    fn open(&self, channel: &Arc<Inner>, now: Time) -> Queue {
+        let (messages, queue) = mpsc::unbounded_channel();
+        let depth = Arc::new(AtomicUsize::new(0));
+        let worker = Worker {
+            channel: Arc::downgrade(channel),
+            queue,
+            depth: Arc::clone(&depth),
+            waiting: Arc::clone(&self.waiting),
+            idle: Arc::clone(&self.idle),
+        };
+        channel.stack.spawn(worker.run());
+        Queue { messages, depth, last_used: now }
+    }
+
+    /// Closes queues that have been empty since before `since`; their tasks end.
+    pub(super) fn close_idle(&self, since: Time) {
+        self.senders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, queue| queue.depth.load(Ordering::Acquire) > 0 || queue.last_used > since);
+    }
+
+    /// Closes all queues; what is in them is still handled.
+    pub(super) fn close(&self) {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Handles the messages of one sender, one after another.
+struct Worker {
+    channel: Weak<Inner>,
+    queue: mpsc::UnboundedReceiver<Inbound>,
+    depth: Arc<AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
+    idle: Arc<Notify>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        while let Some(msg) = self.queue.recv().await {
+            let counted = Counted(&self);
+            let Some(channel) = counted.0.channel.upgrade() else { return };
+            channel.handle(msg).await;
+            drop(counted);
+        }
+    }
+}
+
+/// Counts a message as handled when dropped, also when the task is aborted meanwhile.
+struct Counted<'a>(&'a Worker);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.depth.fetch_sub(1, Ordering::AcqRel);
+        if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+impl Inner {
+    /// Gives `msg` to the listeners that accept it, answers its sender and gives its memory back.
+    async fn handle(self: &Arc<Self>, msg: Inbound) {
+        let Inbound { message, receipt, lease, .. } = msg;
+        let timed = self.top_up.enter(message.body.len()).then(|| self.stack.env.now());
+        let from = Arc::clone(&message.sender);
+        let message = Message::new(message);
+        let handled = HANDLING.scope((self.address(), Arc::clone(&from)), self.offer(&message, &from)).await;
+        if let Some(started) = timed {
+            self.top_up.took(self.stack.env.now() - started);
+        }
+        match &handled {
+            Handled::Accepted => {}
+            Handled::NoTaker => self.top_up.dropped("no taker"),
+            Handled::Failed(error) => {
+                self.top_up.failed("listener");
+                tracing::warn!(%from, id = %message.id(), %error, "a listener failed; the sender is told if it asked for it");
+            }
+        }
+        receipt.resolve(handled);
+        drop(lease);
+    }
+
+    async fn offer(&self, message: &Message, from: &Arc<Member>) -> Handled {
+        let mut taken = false;
+        let listeners = self.listeners.load_full();
+        for (_, listener) in listeners.iter() {
+            // The predicate is the user's code, too: run it where a panic is caught.
+            let call = Box::pin(async {
+                if !listener.accepts(message, from) {
+                    return Ok(false);
+                }
+                listener.message_received(message.clone(), from).await.map(|()| true)
+            });
+            match catch(call).await {
+                Ok(Ok(accepted)) => taken |= accepted,
+                Ok(Err(error)) => return Handled::Failed(error.to_string()),
+                Err(panic) => {
+                    self.top_up.failed("panicked");
+                    return Handled::Failed(format!("panicked: {panic}"));
+                }
+            }
+        }
+        if taken { Handled::Accepted } else { Handled::NoTaker }
+    }
+
+    /// Whether this task is handling a message of `member` in this channel.
+    pub(super) fn is_handling(&self, member: &Member) -> bool {
+        HANDLING.try_with(|(channel, from)| *channel == self.address() && **from == *member).unwrap_or(false)
+    }
+
+    /// Tells channels of one process apart.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}

@@ -1,0 +1,223 @@
+//! The result of one application message, for each of its destinations.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{Fault, FaultKind, SendError};
+use crate::{Member, MessageId, SendOptions};
+
+/// How a message reached a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// The operating system took it.
+    Sent,
+    /// The member acknowledged its receipt.
+    Acknowledged,
+    /// The member's listener returned without an error.
+    Handled,
+    /// The member got it, and no listener there accepted it (only our own nodes can tell).
+    NoTaker,
+}
+
+/// What became of one application message, for all its destinations. Reported once.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The message.
+    pub id: MessageId,
+    /// The options it was sent with.
+    pub options: SendOptions,
+    /// How many destinations there were.
+    pub attempted: usize,
+    /// The destinations that failed, and why.
+    pub faults: Vec<Fault>,
+    /// The destinations where nobody accepted it.
+    pub no_taker: Vec<Arc<Member>>,
+}
+
+impl Outcome {
+    /// Whether every destination got it.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// How many destinations got it.
+    #[must_use]
+    pub fn delivered(&self) -> usize {
+        self.attempted - self.faults.len()
+    }
+
+    /// The fault of `member`, if it failed.
+    #[must_use]
+    pub fn fault_of(&self, member: &Member) -> Option<&FaultKind> {
+        self.faults.iter().find(|fault| *fault.member == *member).map(|fault| &fault.kind)
+    }
+
+    /// `Ok` if every destination got it.
+    ///
+    /// # Errors
+    /// [`SendError::Faulty`] names each that did not.
+    pub fn into_result(self) -> Result<Self, SendError> {
+        if self.faults.is_empty() {
+            Ok(self)
+        } else {
+            Err(SendError::Faulty { attempted: self.attempted, faults: self.faults })
+        }
+    }
+}
+
+/// Told of each outcome, before the one who waits for it.
+pub(crate) trait OutcomeObserver: Send + Sync {
+    fn outcome(&self, outcome: &Outcome);
+}
+
+/// Counts down the destinations of one message.
+pub(super) struct Tracker {
+    id: MessageId,
+    options: SendOptions,
+    attempted: usize,
+    open: AtomicUsize,
+    observer: Option<Arc<dyn OutcomeObserver>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: Vec<Fault>,
+    no_taker: Vec<Arc<Member>>,
+    done: Option<Outcome>,
+    interest: Interest,
+}
+
+/// Who waits for the outcome.
+#[derive(Default)]
+enum Interest {
+    #[default]
+    Nobody,
+    Task(Waker),
+    Callback(Box<dyn FnOnce(Outcome) + Send>),
+}
+
+impl Tracker {
+    pub(super) fn new(
+        id: MessageId,
+        options: SendOptions,
+        attempted: usize,
+        observer: Option<Arc<dyn OutcomeObserver>>,
+    ) -> Arc<Self> {
+        let tracker =
+            Arc::new(Self { id, options, attempted, open: AtomicUsize::new(attempted), observer, state: Mutex::default() });
+        if attempted == 0 {
+            // A multicast has no destinations of its own: accepted is all that can be known.
+            tracker.finish();
+        }
+        tracker
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn resolve(&self, member: &Arc<Member>, result: Result<Delivery, FaultKind>) {
+        match result {
+            Ok(Delivery::NoTaker) => self.lock().no_taker.push(Arc::clone(member)),
+            Ok(_) => {}
+            Err(kind) => self.lock().faults.push(Fault::new(Arc::clone(member), kind)),
+        }
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finish();
+        }
+    }
+
+    fn finish(&self) {
+        let mut state = self.lock();
+        let mut faults = std::mem::take(&mut state.faults);
+        faults.sort_by(|a, b| a.member.cmp(&b.member));
+        let outcome = Outcome {
+            id: self.id.clone(),
+            options: self.options,
+            attempted: self.attempted,
+            faults,
+            no_taker: std::mem::take(&mut state.no_taker),
+        };
+        drop(state);
+        if let Some(observer) = &self.observer {
+            observer.outcome(&outcome);
+        }
+        // Nobody is called with the lock held.
+        let mut state = self.lock();
+        match std::mem::take(&mut state.interest) {
+            Interest::Callback(callback) => {
+                drop(state);
+                callback(outcome);
+            }
+            Interest::Task(waker) => {
+                state.done = Some(outcome);
+                drop(state);
+                waker.wake();
+            }
+            Interest::Nobody => state.done = Some(outcome),
+        }
+    }
+}
+
+impl fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracker").field("id", &self.id).field("open", &self.open.load(Ordering::Relaxed)).finish_non_exhaustive()
+    }
+}
+
+/// An accepted message whose outcome is not known yet: a future of its [`Outcome`].
+///
+/// The message is on its way, in order, whether this is awaited, dropped or turned into a callback. Cancel safe.
+#[derive(Debug)]
+#[must_use = "dropping it gives up the outcome; the message is sent all the same"]
+pub struct Pending {
+    tracker: Arc<Tracker>,
+}
+
+impl Pending {
+    pub(super) const fn new(tracker: Arc<Tracker>) -> Self {
+        Self { tracker }
+    }
+
+    /// The message's id.
+    #[must_use]
+    pub fn id(&self) -> &MessageId {
+        &self.tracker.id
+    }
+
+    /// Has `callback` called once with the outcome, on whichever task completes it (or here, if it is known already). It
+    /// must not block.
+    pub fn on_complete(self, callback: impl FnOnce(Outcome) + Send + 'static) {
+        let mut state = self.tracker.lock();
+        if let Some(outcome) = state.done.take() {
+            drop(state);
+            callback(outcome);
+        } else {
+            state.interest = Interest::Callback(Box::new(callback));
+        }
+    }
+}
+
+impl Future for Pending {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let mut state = self.tracker.lock();
+        if let Some(outcome) = state.done.take() {
+            return Poll::Ready(outcome);
+        }
+        match &mut state.interest {
+            Interest::Task(waker) => waker.clone_from(cx.waker()),
+            interest => *interest = Interest::Task(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}

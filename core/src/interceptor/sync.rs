@@ -1,0 +1,157 @@
+//! The form for layers that never wait.
+
+use std::fmt::Debug;
+
+use super::{Interest, WireEffect};
+use crate::delivery::{Inbound, Outbound, Outcome};
+use crate::error::BoxError;
+use crate::member::MemberEvent;
+use crate::pipeline::Link;
+use crate::stats::Gauge;
+use crate::{SendOptions, Time};
+
+/// A layer that never waits: counts, filters, changes, splits. See
+/// [`ChannelInterceptor`](super::ChannelInterceptor) for what a layer can rely on and what it must do; the hooks mean the
+/// same.
+///
+/// ```
+/// use tribes_core::{Cx, Interest, Outbound, SyncInterceptor, Verdict};
+///
+/// /// Refuses what is too long.
+/// #[derive(Debug)]
+/// struct MaxLen(usize);
+///
+/// impl SyncInterceptor for MaxLen {
+///     fn name(&self) -> &'static str {
+///         "max-len"
+///     }
+///     fn interest(&self) -> Interest {
+///         Interest::SEND
+///     }
+///     fn send(&self, out: &mut Outbound, _: &mut Cx<'_>) -> Verdict<Outbound> {
+///         if out.len() > self.0 { Verdict::Refuse("too long".into()) } else { Verdict::Pass }
+///     }
+/// }
+/// ```
+pub trait SyncInterceptor: Debug + Send + Sync + 'static {
+    /// As [`ChannelInterceptor::name`](super::ChannelInterceptor::name).
+    fn name(&self) -> &'static str;
+
+    /// As [`ChannelInterceptor::interest`](super::ChannelInterceptor::interest).
+    fn interest(&self) -> Interest {
+        Interest::all_hooks()
+    }
+
+    /// As [`ChannelInterceptor::trigger`](super::ChannelInterceptor::trigger).
+    fn trigger(&self) -> SendOptions {
+        SendOptions::empty()
+    }
+
+    /// As [`ChannelInterceptor::wire`](super::ChannelInterceptor::wire).
+    fn wire(&self) -> WireEffect {
+        WireEffect::None
+    }
+
+    /// As [`ChannelInterceptor::start`](super::ChannelInterceptor::start).
+    ///
+    /// # Errors
+    /// The channel does not start.
+    fn start(&self, link: Link) -> Result<(), BoxError> {
+        drop(link);
+        Ok(())
+    }
+
+    /// As [`ChannelInterceptor::stop`](super::ChannelInterceptor::stop).
+    fn stop(&self) {}
+
+    /// A message on its way down. Change `out` in place and pass it, or say what happens instead.
+    fn send(&self, out: &mut Outbound, cx: &mut Cx<'_>) -> Verdict<Outbound> {
+        let _ = (out, cx);
+        Verdict::Pass
+    }
+
+    /// A message on its way up.
+    fn receive(&self, msg: &mut Inbound, cx: &mut Cx<'_>) -> Verdict<Inbound> {
+        let _ = (msg, cx);
+        Verdict::Pass
+    }
+
+    /// Something happened to a member.
+    fn member_event(&self, event: &MemberEvent, cx: &mut Cx<'_>) -> EventVerdict {
+        let _ = (event, cx);
+        EventVerdict::Pass
+    }
+
+    /// The channel's heartbeat.
+    fn heartbeat(&self, now: Time) {
+        let _ = now;
+    }
+
+    /// As [`ChannelInterceptor::outcome`](super::ChannelInterceptor::outcome).
+    fn outcome(&self, outcome: &Outcome) {
+        let _ = outcome;
+    }
+
+    /// As [`ChannelInterceptor::gauges`](super::ChannelInterceptor::gauges).
+    fn gauges(&self) -> Vec<Gauge> {
+        Vec::new()
+    }
+}
+
+/// What becomes of a message after a synchronous hook.
+#[derive(Debug)]
+pub enum Verdict<M> {
+    /// It goes on as it now stands.
+    Pass,
+    /// This one goes on in its place. Completions and receipts must have been moved over.
+    Replace(M),
+    /// These go on in its place, in this order.
+    Many(Vec<M>),
+    /// It ends here as intended (a probe that was meant for this layer, a piece that is kept), counted under this reason.
+    /// Downward its destinations count as dropped unless the layer took their completions; upward it is acknowledged
+    /// unless the layer took the receipt.
+    Drop(&'static str),
+    /// It is refused: an error to the sender, down or up.
+    Refuse(BoxError),
+}
+
+/// Whether a membership event goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventVerdict {
+    /// It goes on up.
+    Pass,
+    /// It ends here.
+    Swallow,
+}
+
+/// What a synchronous hook may ask of the pipeline.
+#[derive(Debug)]
+pub struct Cx<'a> {
+    matches: bool,
+    link: &'a Link,
+}
+
+impl<'a> Cx<'a> {
+    pub(crate) const fn new(matches: bool, link: &'a Link) -> Self {
+        Self { matches, link }
+    }
+
+    /// Whether the message has all bits of the layer's trigger; only of interest with [`Interest::SEES_ALL`], otherwise
+    /// always true.
+    #[must_use]
+    pub const fn matches(&self) -> bool {
+        self.matches
+    }
+
+    /// The layer's own place in the stack, to be cloned for what it does later.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        self.link
+    }
+
+    /// Time now.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.link.env().now()
+    }
+}

@@ -1,0 +1,47 @@
+//! The core of `tribes`: the [`Channel`] with its pipeline of interceptors, members, messages and the wire codec. It opens
+//! no socket; transports and membership services are given to the [`ChannelBuilder`].
+//!
+//! Applications depend on the facade `tribes`; this crate is for those who write interceptors, transports or membership
+//! services.
+//!
+//! | read | for |
+//! |---|---|
+//! | [`channel`] | sending, listening, starting and stopping |
+//! | [`interceptor`] | the two forms of a layer |
+//! | [`pipeline`] | how a message walks through the layers |
+//! | [`delivery`] | what becomes of a message |
+//! | [`transport`] | the traits of sender, receiver and membership service |
+//! | [`wire`] | the bytes, without I/O |
+
+pub mod budget;
+pub mod channel;
+pub mod delivery;
+mod env;
+pub mod error;
+pub mod interceptor;
+pub mod member;
+pub mod message;
+mod options;
+pub mod pipeline;
+mod services;
+pub mod stats;
+mod time;
+pub mod transport;
+pub mod wire;
+
+pub use budget::{Budget, BudgetConfig, OverloadPolicy};
+pub use channel::{
+    Channel, ChannelBuilder, ChannelListener, ListenerHandle, MemberEvents, MembershipListener, Messages, To, WeakChannel,
+};
+pub use delivery::{Completion, Delivery, Destination, Handled, Inbound, Lease, Outbound, Outcome, Pending, Receipt, Route};
+pub use env::{BoxFuture, Env, EnvProvider, TaskHandle};
+pub use error::{BoxError, BuildError, Fault, FaultKind, ReceiveError, SendError, StartError};
+pub use interceptor::{ChannelInterceptor, Cx, EventVerdict, Interest, IntoLayer, Layer, SyncInterceptor, Verdict, WireEffect};
+pub use member::{Departure, Member, MemberEvent, MemberId, Suspicion, View};
+pub use message::{Body, ChannelMessage, Message, MessageId};
+pub use options::{AckMode, ParseSendOptionsError, SendOptions};
+pub use pipeline::{Link, Next};
+pub use services::Services;
+pub use stats::{ChannelStats, Gauge};
+pub use time::Time;
+pub use transport::{ChannelReceiver, ChannelSender, Endpoint, MembershipContext, MembershipService, ProbeResult};

@@ -1,0 +1,453 @@
+//! The stack of layers and the walk through it.
+//!
+//! `Channel::send` enters at [`Stack::send_from`] with layer 0; a receiver enters at [`Stack::receive_from`] below the last
+//! layer. Neighbours of the synchronous form are run in the loop of these two functions; an asynchronous layer gets a
+//! [`Next`] and continues the walk by it.
+
+mod guard;
+mod link;
+mod next;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+pub(crate) use guard::catch;
+pub use link::Link;
+pub use next::Next;
+
+use crate::budget::Budget;
+use crate::delivery::{Inbound, Outbound, Outcome, OutcomeObserver};
+use crate::env::TaskHandle;
+use crate::error::{FaultKind, ReceiveError, SendError};
+use crate::interceptor::{Cx, EventVerdict, Interest, Layer, Verdict, WireEffect};
+use crate::member::MemberEvent;
+use crate::stats::{FlowCounters, LayerStats};
+use crate::transport::{ChannelReceiver, ChannelSender, MembershipService, is_multicast};
+use crate::{Env, Member, SendOptions, Time};
+
+/// What stands above layer 0.
+pub(crate) trait Top: Send + Sync {
+    /// A message came all the way up. Queues it; never waits.
+    fn deliver(&self, msg: Inbound) -> Result<(), ReceiveError>;
+    /// A membership event came all the way up.
+    fn member_event(&self, event: MemberEvent);
+}
+
+/// The layers of one channel with what stands below them.
+pub(crate) struct Stack {
+    slots: Box<[Slot]>,
+    pub(crate) sender: Arc<dyn ChannelSender>,
+    pub(crate) receiver: Arc<dyn ChannelReceiver>,
+    pub(crate) membership: Arc<dyn MembershipService>,
+    pub(crate) env: Env,
+    pub(crate) budget: Budget,
+    pub(crate) local: ArcSwap<Member>,
+    top: OnceLock<Box<dyn Top>>,
+    events: mpsc::UnboundedSender<RaisedEvent>,
+    tasks: Mutex<Vec<TaskHandle>>,
+    /// Whether any layer wants outcomes.
+    observed: bool,
+}
+
+/// A membership event and the place from which it goes up.
+pub(crate) struct RaisedEvent {
+    place: usize,
+    event: MemberEvent,
+}
+
+/// One layer in its place.
+struct Slot {
+    layer: Layer,
+    name: &'static str,
+    interest: Interest,
+    trigger: SendOptions,
+    wire: WireEffect,
+    link: OnceLock<Link>,
+    down: FlowCounters,
+    up: FlowCounters,
+    member_events: AtomicU64,
+}
+
+impl Slot {
+    fn new(layer: Layer) -> Self {
+        Self {
+            name: layer.name(),
+            interest: layer.interest(),
+            trigger: layer.trigger(),
+            wire: layer.wire(),
+            layer,
+            link: OnceLock::new(),
+            down: FlowCounters::default(),
+            up: FlowCounters::default(),
+            member_events: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the layer is called for a message with these options on this hook; and if so, whether its trigger matches.
+    fn called(&self, hook: Interest, options: SendOptions) -> Option<bool> {
+        let matches = options.contains(self.trigger);
+        (self.interest.contains(hook) && (matches || self.interest.contains(Interest::SEES_ALL))).then_some(matches)
+    }
+
+    fn stats(&self) -> LayerStats {
+        LayerStats {
+            name: self.name,
+            down: self.down.snapshot(),
+            up: self.up.snapshot(),
+            member_events: self.member_events.load(Ordering::Relaxed),
+            gauges: self.layer.gauges(),
+        }
+    }
+}
+
+/// What a synchronous layer decided, without the message's type.
+enum Step<M> {
+    Go(M),
+    Many(Vec<M>),
+}
+
+impl Stack {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a channel, given once")]
+    pub(crate) fn new(
+        layers: Vec<Layer>,
+        sender: Arc<dyn ChannelSender>,
+        receiver: Arc<dyn ChannelReceiver>,
+        membership: Arc<dyn MembershipService>,
+        env: Env,
+        budget: Budget,
+        local: Arc<Member>,
+        events: mpsc::UnboundedSender<RaisedEvent>,
+    ) -> Arc<Self> {
+        let slots: Box<[Slot]> = layers.into_iter().map(Slot::new).collect();
+        let observed = slots.iter().any(|slot| slot.interest.contains(Interest::OUTCOME));
+        let stack = Arc::new(Self {
+            slots,
+            sender,
+            receiver,
+            membership,
+            env,
+            budget,
+            local: ArcSwap::new(local),
+            top: OnceLock::new(),
+            events,
+            tasks: Mutex::default(),
+            observed,
+        });
+        for (place, slot) in stack.slots.iter().enumerate() {
+            let _ = slot.link.set(Link::new(&stack, place));
+        }
+        stack
+    }
+
+    pub(crate) fn set_top(&self, top: Box<dyn Top>) {
+        let _ = self.top.set(top);
+    }
+
+    /// The place below the last layer: that of transports and membership.
+    pub(crate) fn bottom(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn layers(&self) -> impl DoubleEndedIterator<Item = (usize, &Layer)> {
+        self.slots.iter().map(|slot| &slot.layer).enumerate()
+    }
+
+    pub(crate) fn link(self: &Arc<Self>, place: usize) -> Link {
+        Link::new(self, place)
+    }
+
+    pub(crate) fn observer(self: &Arc<Self>) -> Option<Arc<dyn OutcomeObserver>> {
+        self.observed.then(|| Arc::clone(self) as Arc<dyn OutcomeObserver>)
+    }
+
+    pub(crate) fn layer_stats(&self) -> Vec<LayerStats> {
+        self.slots.iter().map(Slot::stats).collect()
+    }
+
+    /// Sends `out` through the layers from `place` on and hands it to the transport.
+    pub(crate) async fn send_from(&self, place: usize, mut out: Outbound) -> Result<(), SendError> {
+        for (at, slot) in self.slots.iter().enumerate().skip(place) {
+            let Some(matches) = slot.called(Interest::SEND, out.message.options) else { continue };
+            if slot.wire == WireEffect::Ours && out.members().any(|member| !member.id().is_ours()) {
+                slot.down.passed_by();
+                if let Some(java) = out.extract(|member| !member.id().is_ours()) {
+                    Box::pin(self.send_from(at + 1, java)).await?;
+                }
+                if out.to.is_empty() {
+                    return Ok(());
+                }
+            }
+            let timed = slot.down.enter(out.len());
+            match &slot.layer {
+                Layer::Sync(layer) => {
+                    let started = timed.then(|| self.env.now());
+                    let link = slot.link.get().ok_or(SendError::Stopped)?;
+                    let verdict = guard::catch_now(|| layer.send(&mut out, &mut Cx::new(matches, link)));
+                    if let Some(started) = started {
+                        slot.down.took(self.env.now() - started);
+                    }
+                    match self.down_step(slot, verdict, out)? {
+                        None => return Ok(()),
+                        Some(Step::Go(next)) => out = next,
+                        Some(Step::Many(parts)) => {
+                            for part in parts {
+                                Box::pin(self.send_from(at + 1, part)).await?;
+                            }
+                            return Ok(());
+                        }
+                    }
+                }
+                Layer::Async(layer) => {
+                    let beyond = AtomicU64::new(0);
+                    let started = timed.then(|| self.env.now());
+                    let next = Next::new(self, at, matches, timed.then_some(&beyond));
+                    let result = catch(layer.send(out, next)).await;
+                    if let Some(started) = started {
+                        let own = (self.env.now() - started).saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
+                        slot.down.took(own);
+                    }
+                    return match result {
+                        Ok(Ok(())) => Ok(()),
+                        Ok(Err(error)) => {
+                            slot.down.failed("refused");
+                            Err(error)
+                        }
+                        Err(text) => {
+                            slot.down.failed("panicked");
+                            Err(SendError::Panicked { layer: slot.name, text })
+                        }
+                    };
+                }
+            }
+        }
+        if is_multicast(out.message.options) { self.membership.broadcast(out).await } else { self.sender.send(out).await }
+    }
+
+    fn down_step(
+        &self,
+        slot: &Slot,
+        verdict: Result<Verdict<Outbound>, String>,
+        out: Outbound,
+    ) -> Result<Option<Step<Outbound>>, SendError> {
+        match verdict {
+            Ok(Verdict::Pass) => Ok(Some(Step::Go(out))),
+            Ok(Verdict::Replace(other)) => Ok(Some(Step::Go(other))),
+            Ok(Verdict::Many(parts)) => Ok(Some(Step::Many(parts))),
+            Ok(Verdict::Drop(reason)) => {
+                slot.down.dropped(reason);
+                out.fail(&FaultKind::Dropped { by: slot.name, reason });
+                Ok(None)
+            }
+            Ok(Verdict::Refuse(source)) => {
+                slot.down.failed("refused");
+                Err(SendError::Layer { layer: slot.name, source })
+            }
+            Err(text) => {
+                slot.down.failed("panicked");
+                Err(SendError::Panicked { layer: slot.name, text })
+            }
+        }
+    }
+
+    /// Takes `msg` up through the layers above `place` and delivers it.
+    pub(crate) async fn receive_from(&self, place: usize, mut msg: Inbound) -> Result<(), ReceiveError> {
+        for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
+            let Some(matches) = slot.called(Interest::RECEIVE, msg.message.options) else { continue };
+            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
+                slot.up.passed_by();
+                continue;
+            }
+            let timed = slot.up.enter(msg.message.body.len());
+            match &slot.layer {
+                Layer::Sync(layer) => {
+                    let started = timed.then(|| self.env.now());
+                    let link = slot.link.get().ok_or(ReceiveError::Stopped)?;
+                    let verdict = guard::catch_now(|| layer.receive(&mut msg, &mut Cx::new(matches, link)));
+                    if let Some(started) = started {
+                        slot.up.took(self.env.now() - started);
+                    }
+                    match self.up_step(slot, verdict, msg)? {
+                        None => return Ok(()),
+                        Some(Step::Go(next)) => msg = next,
+                        Some(Step::Many(parts)) => {
+                            for part in parts {
+                                Box::pin(self.receive_from(at, part)).await?;
+                            }
+                            return Ok(());
+                        }
+                    }
+                }
+                Layer::Async(layer) => {
+                    let beyond = AtomicU64::new(0);
+                    let started = timed.then(|| self.env.now());
+                    let next = Next::new(self, at, matches, timed.then_some(&beyond));
+                    let result = catch(layer.receive(msg, next)).await;
+                    if let Some(started) = started {
+                        let own = (self.env.now() - started).saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
+                        slot.up.took(own);
+                    }
+                    return match result {
+                        Ok(Ok(())) => Ok(()),
+                        Ok(Err(error)) => {
+                            slot.up.failed("refused");
+                            Err(error)
+                        }
+                        Err(text) => {
+                            slot.up.failed("panicked");
+                            Err(ReceiveError::Panicked { layer: slot.name, text })
+                        }
+                    };
+                }
+            }
+        }
+        self.top.get().ok_or(ReceiveError::Stopped)?.deliver(msg)
+    }
+
+    fn up_step(
+        &self,
+        slot: &Slot,
+        verdict: Result<Verdict<Inbound>, String>,
+        msg: Inbound,
+    ) -> Result<Option<Step<Inbound>>, ReceiveError> {
+        match verdict {
+            Ok(Verdict::Pass) => Ok(Some(Step::Go(msg))),
+            Ok(Verdict::Replace(other)) => Ok(Some(Step::Go(other))),
+            Ok(Verdict::Many(parts)) => Ok(Some(Step::Many(parts))),
+            Ok(Verdict::Drop(reason)) => {
+                slot.up.dropped(reason);
+                msg.receipt.accept();
+                Ok(None)
+            }
+            Ok(Verdict::Refuse(source)) => {
+                slot.up.failed("refused");
+                let error = ReceiveError::Refused { layer: slot.name, reason: source.to_string() };
+                msg.receipt.resolve(crate::delivery::Handled::Failed(error.to_string()));
+                Err(error)
+            }
+            Err(text) => {
+                slot.up.failed("panicked");
+                let error = ReceiveError::Panicked { layer: slot.name, text };
+                msg.receipt.resolve(crate::delivery::Handled::Failed(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Queues `event` to go up from `place`. Events are few: services bound how many members they know.
+    pub(crate) fn raise(&self, place: usize, event: MemberEvent) {
+        // The queue is gone only when the channel is.
+        let _ = self.events.send(RaisedEvent { place, event });
+    }
+
+    /// Takes a raised event up; called by the channel's one event task, so events keep their order.
+    pub(crate) async fn raised(&self, raised: RaisedEvent) {
+        self.event_from(raised.place, raised.event).await;
+    }
+
+    pub(crate) async fn event_from(&self, place: usize, event: MemberEvent) {
+        for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
+            if !slot.interest.contains(Interest::MEMBERS) {
+                continue;
+            }
+            slot.member_events.fetch_add(1, Ordering::Relaxed);
+            match &slot.layer {
+                Layer::Sync(layer) => {
+                    let Some(link) = slot.link.get() else { return };
+                    match guard::catch_now(|| layer.member_event(&event, &mut Cx::new(true, link))) {
+                        Ok(EventVerdict::Pass) => {}
+                        Ok(EventVerdict::Swallow) => return,
+                        // A layer that panics over an event has no say in it: membership goes on.
+                        Err(text) => self.event_panicked(slot, &text),
+                    }
+                }
+                Layer::Async(layer) => {
+                    let next = Next::new(self, at, true, None);
+                    match catch(layer.member_event(event.clone(), next)).await {
+                        Ok(()) => return,
+                        Err(text) => self.event_panicked(slot, &text),
+                    }
+                }
+            }
+        }
+        if let Some(top) = self.top.get() {
+            top.member_event(event);
+        }
+    }
+
+    fn event_panicked(&self, slot: &Slot, text: &str) {
+        slot.up.failed("panicked");
+        tracing::error!(layer = slot.name, panic = text, "layer panicked over a membership event");
+    }
+
+    /// Visits every layer, top first; a layer that panics does not keep the others from their turn.
+    pub(crate) async fn heartbeat(&self, now: Time) {
+        for (at, slot) in self.slots.iter().enumerate() {
+            if !slot.interest.contains(Interest::HEARTBEAT) {
+                continue;
+            }
+            let result = match &slot.layer {
+                Layer::Sync(layer) => guard::catch_now(|| layer.heartbeat(now)),
+                Layer::Async(layer) => catch(layer.heartbeat(now, Next::new(self, at, true, None))).await,
+            };
+            if let Err(panic) = result {
+                slot.down.failed("heartbeat panicked");
+                tracing::error!(layer = slot.name, panic, "layer panicked in its heartbeat");
+            }
+        }
+        self.sender.heartbeat(now).await;
+        self.membership.heartbeat(now).await;
+    }
+
+    /// Runs `task` until it ends or the channel stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.env.spawn(task);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if tasks.len() >= 64 && tasks.len().is_power_of_two() {
+            tasks.retain(|task| !task.is_finished());
+        }
+        tasks.push(handle);
+    }
+
+    /// Ends all tasks and waits until they are gone.
+    pub(crate) async fn end_tasks(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in &tasks {
+            task.abort();
+        }
+        for mut task in tasks {
+            task.ended().await;
+        }
+    }
+}
+
+impl OutcomeObserver for Stack {
+    fn outcome(&self, outcome: &Outcome) {
+        for slot in self.slots.iter().filter(|slot| slot.interest.contains(Interest::OUTCOME)) {
+            if let Err(panic) = guard::catch_now(|| slot.layer.outcome(outcome)) {
+                slot.down.failed("outcome panicked");
+                tracing::error!(layer = slot.name, panic, "layer panicked over an outcome");
+            }
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.slots.iter().map(|slot| slot.name)).finish()
+    }
+}

@@ -1,0 +1,220 @@
+//! What the pipeline counts, as plain snapshots.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A figure of a layer's or transport's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gauge {
+    /// Its name, in snake_case, with the unit at its end where it has one.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Gauge {
+    /// A figure.
+    #[must_use]
+    pub const fn new(name: &'static str, value: u64) -> Self {
+        Self { name, value }
+    }
+}
+
+/// Everything a channel counts, at one moment.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ChannelStats {
+    /// Each layer, top first.
+    pub layers: Vec<LayerStats>,
+    /// The application's end: down, what it sent; up, what its listeners handled.
+    pub top: LayerStats,
+    /// Bytes held for members now.
+    pub budget_used: usize,
+    /// The most bytes ever held for members.
+    pub budget_peak: usize,
+    /// Messages that wait for a listener now.
+    pub listener_queue: usize,
+    /// Figures of sender, receiver and membership service.
+    pub io: BTreeMap<&'static str, Vec<Gauge>>,
+}
+
+/// What the pipeline counted for one layer, without any code of the layer.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LayerStats {
+    /// The layer.
+    pub name: &'static str,
+    /// On the way down.
+    pub down: FlowStats,
+    /// On the way up.
+    pub up: FlowStats,
+    /// Membership events that it saw.
+    pub member_events: u64,
+    /// Figures of its own.
+    pub gauges: Vec<Gauge>,
+}
+
+/// Counts of one layer in one direction.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct FlowStats {
+    /// Messages that entered the layer.
+    pub messages: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// Messages that it passed by because they go to members that could not read it.
+    pub passed_by: u64,
+    /// Messages that ended here as intended, by reason.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// Messages that failed here, by reason (`refused`, `panicked`, …).
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Time that messages spent in the layer itself, without those beyond it. One message in 64 is timed.
+    pub latency: Histogram,
+}
+
+/// A latency distribution in powers of two: bucket `i` counts times below `2^i` nanoseconds and not below half of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    buckets: [u64; BUCKETS],
+}
+
+const BUCKETS: usize = 48;
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: [0; BUCKETS] }
+    }
+}
+
+impl Histogram {
+    /// How many times were recorded.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The bound below which a `share` (0 to 1) of the times lie, exact to a factor of two; `None` if there are none.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let count = self.count();
+        let mut seen = 0;
+        self.buckets.iter().enumerate().find_map(|(bucket, number)| {
+            seen += number;
+            // Counts far below 2^52: the conversion is exact.
+            #[allow(clippy::cast_precision_loss, reason = "a share of a count")]
+            let reached = seen > 0 && seen as f64 >= share * count as f64;
+            reached.then(|| Duration::from_nanos(1 << bucket))
+        })
+    }
+
+    /// The counts; index `i` is for times below `2^i` nanoseconds.
+    #[must_use]
+    pub fn buckets(&self) -> &[u64] {
+        &self.buckets
+    }
+}
+
+/// The live counters behind [`FlowStats`].
+#[derive(Debug)]
+pub(crate) struct FlowCounters {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    passed_by: AtomicU64,
+    // Rare paths: a lock is fine.
+    drops: Mutex<BTreeMap<&'static str, u64>>,
+    errors: Mutex<BTreeMap<&'static str, u64>>,
+    latency: [AtomicU64; BUCKETS],
+}
+
+impl Default for FlowCounters {
+    fn default() -> Self {
+        Self {
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            passed_by: AtomicU64::new(0),
+            drops: Mutex::default(),
+            errors: Mutex::default(),
+            latency: [const { AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+/// One message in this many is timed: reading the clock twice costs more than a synchronous hop.
+const SAMPLE: u64 = 64;
+
+impl FlowCounters {
+    /// Counts a message of `bytes`; whether it should be timed.
+    pub(crate) fn enter(&self, bytes: usize) -> bool {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.messages.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE)
+    }
+
+    pub(crate) fn passed_by(&self) {
+        self.passed_by.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn dropped(&self, reason: &'static str) {
+        *self.drops.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn failed(&self, reason: &'static str) {
+        *self.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn took(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = usize::try_from(u64::BITS - nanos.leading_zeros()).unwrap_or_default().min(BUCKETS - 1);
+        if let Some(bucket) = self.latency.get(bucket) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> FlowStats {
+        let mut latency = Histogram::default();
+        for (to, from) in latency.buckets.iter_mut().zip(&self.latency) {
+            *to = from.load(Ordering::Relaxed);
+        }
+        FlowStats {
+            messages: self.messages.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            passed_by: self.passed_by.load(Ordering::Relaxed),
+            drops: self.drops.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            errors: self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            latency,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_upper_bounds() {
+        let counters = FlowCounters::default();
+        for nanos in [100, 100, 100, 5_000] {
+            counters.took(Duration::from_nanos(nanos));
+        }
+        let latency = counters.snapshot().latency;
+        assert_eq!(latency.count(), 4);
+        assert_eq!(latency.quantile(0.5), Some(Duration::from_nanos(128)));
+        assert_eq!(latency.quantile(1.0), Some(Duration::from_nanos(8192)));
+        assert_eq!(Histogram::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn reasons_are_counted_apart() {
+        let counters = FlowCounters::default();
+        assert!(counters.enter(10));
+        assert!(!counters.enter(10));
+        counters.dropped("probe");
+        counters.failed("panicked");
+        counters.failed("panicked");
+        let stats = counters.snapshot();
+        assert_eq!((stats.messages, stats.bytes), (2, 20));
+        assert_eq!(stats.errors["panicked"], 2);
+        assert_eq!(stats.drops["probe"], 1);
+    }
+}
