@@ -39,6 +39,7 @@ pub struct ChannelBuilder {
     options: SendOptions,
     budget: BudgetConfig,
     option_check: bool,
+    telemetry: bool,
     settings: lifecycle::Settings,
 }
 
@@ -54,6 +55,7 @@ impl ChannelBuilder {
             options: SendOptions::default(),
             budget: BudgetConfig::default(),
             option_check: false,
+            telemetry: true,
             settings: lifecycle::Settings {
                 heartbeat: Some(Duration::from_secs(5)),
                 drain: DRAIN,
@@ -124,6 +126,14 @@ impl ChannelBuilder {
         self
     }
 
+    /// Whether the pipeline counts and times messages for [`Channel::stats`]; default yes. Rare events (drops, errors,
+    /// panics) are counted always. Switching it off saves two atomic additions a layer and message; `benches/hop` says what
+    /// that is worth.
+    pub fn telemetry(mut self, telemetry: bool) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+
     /// How often the channel visits every layer; default 5 s, `None` for only by [`Channel::heartbeat`].
     pub fn heartbeat(mut self, every: impl Into<Option<Duration>>) -> Self {
         self.settings.heartbeat = every.into();
@@ -173,7 +183,7 @@ impl ChannelBuilder {
         let local = Arc::new(Member::new(id, placeholder));
         let (events, raised) = mpsc::unbounded_channel();
         let (member_calls, calls) = mpsc::unbounded_channel();
-        let stack = Stack::new(self.layers, sender, receiver, membership, self.env, budget, local, events);
+        let stack = Stack::new(self.layers, sender, receiver, membership, self.env, budget, local, events, self.telemetry);
         let inner = Arc::new(Inner {
             stack: Arc::clone(&stack),
             name: self.name,

@@ -1,6 +1,6 @@
 //! The stack of layers and the walk through it.
 //!
-//! `Channel::send` enters at [`Stack::send_from`] with layer 0; a receiver enters at [`Stack::receive_from`] below the last
+//! `Channel::send` enters at `Stack::send_from` with layer 0; a receiver enters at `Stack::receive_from` below the last
 //! layer. Neighbours of the synchronous form are run in the loop of these two functions; an asynchronous layer gets a
 //! [`Next`] and continues the walk by it.
 
@@ -54,6 +54,8 @@ pub(crate) struct Stack {
     tasks: Mutex<Vec<TaskHandle>>,
     /// Whether any layer wants outcomes.
     observed: bool,
+    /// Whether messages are counted and timed.
+    telemetry: bool,
 }
 
 /// A membership event and the place from which it goes up.
@@ -124,6 +126,7 @@ impl Stack {
         budget: Budget,
         local: Arc<Member>,
         events: mpsc::UnboundedSender<RaisedEvent>,
+        telemetry: bool,
     ) -> Arc<Self> {
         let slots: Box<[Slot]> = layers.into_iter().map(Slot::new).collect();
         let observed = slots.iter().any(|slot| slot.interest.contains(Interest::OUTCOME));
@@ -139,6 +142,7 @@ impl Stack {
             events,
             tasks: Mutex::default(),
             observed,
+            telemetry,
         });
         for (place, slot) in stack.slots.iter().enumerate() {
             let _ = slot.link.set(Link::new(&stack, place));
@@ -184,7 +188,7 @@ impl Stack {
                     return Ok(());
                 }
             }
-            let timed = slot.down.enter(out.len());
+            let timed = self.telemetry && slot.down.enter(out.len());
             match &slot.layer {
                 Layer::Sync(layer) => {
                     let started = timed.then(|| self.env.now());
@@ -264,7 +268,7 @@ impl Stack {
                 slot.up.passed_by();
                 continue;
             }
-            let timed = slot.up.enter(msg.message.body.len());
+            let timed = self.telemetry && slot.up.enter(msg.message.body.len());
             match &slot.layer {
                 Layer::Sync(layer) => {
                     let started = timed.then(|| self.env.now());

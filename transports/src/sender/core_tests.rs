@@ -1,0 +1,237 @@
+//! The link to one member, without a socket: what is written when, and what becomes of it when connections break.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tribes_core::message::Body;
+use tribes_core::wire::{self, HandledCode};
+use tribes_core::{
+    ChannelMessage, Delivery, Env, FaultKind, Member, MemberId, MessageId, Outbound, Pending, SendOptions, Time,
+};
+
+use super::core::{Entry, LinkCore, Resolved};
+use super::frame::EncodedFrame;
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A link with a numbered message for each completion that it owes.
+struct Bench {
+    link: LinkCore,
+    member: Arc<Member>,
+    pending: Vec<Pending>,
+    resolved: Vec<Resolved>,
+    now: Time,
+}
+
+fn ours() -> MemberId {
+    MemberId::generate(&Env::real())
+}
+
+impl Bench {
+    fn new(id: MemberId) -> Self {
+        let member = Arc::new(Member::new(id, ([127, 0, 0, 1], 4000).into()));
+        let mut link = LinkCore::new(&member, TIMEOUT, 7);
+        link.connected(None, Time::ZERO, &mut Vec::new());
+        Self { link, member, pending: Vec::new(), resolved: Vec::new(), now: Time::ZERO }
+    }
+
+    fn push(&mut self, options: SendOptions) {
+        let message = ChannelMessage {
+            options,
+            timestamp_ms: 0,
+            id: MessageId::from_array([0; 16]),
+            sender: Arc::clone(&self.member),
+            body: Body::new(vec![self.pending.len() as u8]),
+        };
+        let frame = EncodedFrame::new(&message, &super::encoded(&message.sender), wire::frame_len(&message));
+        let (out, pending) = Outbound::new(message, std::slice::from_ref(&self.member));
+        self.pending.push(pending);
+        for destination in out.to {
+            self.link.push(Entry::new(frame.clone(), options.ack_mode(), destination.completion, None, self.now));
+        }
+    }
+
+    /// The numbers of the messages that go out now.
+    fn write(&mut self) -> Vec<u8> {
+        let mut numbers = Vec::new();
+        while let Some(frame) = self.link.next_frame(self.now) {
+            let bytes = frame.to_bytes();
+            numbers.push(bytes[bytes.len() - 8]);
+        }
+        numbers
+    }
+
+    /// The outcome of each message whose outcome came since the last call.
+    fn outcomes(&mut self) -> Vec<Result<Delivery, FaultKind>> {
+        let mut results = Vec::new();
+        for (completion, result) in self.resolved.drain(..) {
+            results.push(result.clone());
+            completion.resolve(result);
+        }
+        results
+    }
+}
+
+#[test]
+fn ours_pipelines_everything_and_matches_by_number() {
+    let mut bench = Bench::new(ours());
+    for options in [SendOptions::NONE, SendOptions::ACK, SendOptions::SYNC_ACK, SendOptions::SYNC_ACK] {
+        bench.push(options);
+    }
+    assert_eq!(bench.write(), [0, 1, 2, 3]);
+    bench.link.flushed(0, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Sent)]);
+    // The second synchronized one is handled first, even before the count of those taken says so.
+    bench.link.handled(3, HandledCode::NoTaker, bench.now, &mut bench.resolved);
+    bench.link.taken(4, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::NoTaker), Ok(Delivery::Acknowledged)]);
+    bench.link.handled(2, HandledCode::Failed("no".to_owned()), bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Err(FaultKind::RemoteFailure(Some("no".to_owned())))]);
+    assert!(bench.link.is_idle());
+}
+
+#[test]
+fn a_resumed_session_sends_only_what_was_not_taken() {
+    let mut bench = Bench::new(ours());
+    (0..5).for_each(|_| bench.push(SendOptions::NONE));
+    assert_eq!(bench.write(), [0, 1, 2, 3, 4]);
+    bench.link.flushed(0, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes().len(), 5);
+    bench.link.disconnected("cut", &mut bench.resolved);
+    bench.push(SendOptions::ACK);
+    bench.link.connected(Some(3), bench.now, &mut bench.resolved);
+    assert_eq!(bench.write(), [3, 4, 5]);
+    bench.link.taken(6, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Acknowledged)]);
+    assert!(bench.link.is_idle());
+}
+
+#[test]
+fn a_session_that_the_peer_forgot_fails_what_may_have_arrived_and_sends_the_rest() {
+    let mut bench = Bench::new(ours());
+    (0..2).for_each(|_| bench.push(SendOptions::ACK));
+    bench.write();
+    bench.link.disconnected("cut", &mut bench.resolved);
+    bench.push(SendOptions::ACK);
+    bench.link.connected(None, bench.now, &mut bench.resolved);
+    let outcomes = bench.outcomes();
+    assert_eq!(outcomes.len(), 2);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(FaultKind::Disconnected(_)))));
+    assert_eq!(bench.write(), [2]);
+    // The new sequence begins at zero.
+    bench.link.taken(1, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Acknowledged)]);
+}
+
+#[test]
+fn java_gets_nothing_acknowledged_beside_a_synchronized_message() {
+    let mut bench = Bench::new(MemberId::ZERO);
+    for options in [SendOptions::ACK, SendOptions::ACK, SendOptions::SYNC_ACK, SendOptions::NONE, SendOptions::ACK] {
+        bench.push(options);
+    }
+    assert_eq!(bench.write(), [0, 1]);
+    bench.link.acknowledged(true, bench.now, &mut bench.resolved);
+    assert_eq!(bench.write(), [0; 0]);
+    bench.link.acknowledged(true, bench.now, &mut bench.resolved);
+    // Order is kept: what asks for nothing still goes behind.
+    assert_eq!(bench.write(), [2, 3]);
+    bench.link.flushed(0, bench.now, &mut bench.resolved);
+    bench.link.acknowledged(false, bench.now, &mut bench.resolved);
+    assert_eq!(
+        bench.outcomes(),
+        [
+            Ok(Delivery::Acknowledged),
+            Ok(Delivery::Acknowledged),
+            Ok(Delivery::Sent),
+            Err(FaultKind::RemoteFailure(None))
+        ]
+    );
+    assert_eq!(bench.write(), [4]);
+    bench.link.acknowledged(true, bench.now, &mut bench.resolved);
+    assert!(bench.link.is_idle());
+    // An acknowledgement that nobody waits for is ignored.
+    bench.link.acknowledged(true, bench.now, &mut bench.resolved);
+}
+
+#[test]
+fn towards_java_a_broken_connection_costs_one_retry_and_a_negative_answer_none() {
+    let mut bench = Bench::new(MemberId::ZERO);
+    bench.push(SendOptions::NONE);
+    bench.push(SendOptions::ACK);
+    bench.push(SendOptions::ACK);
+    assert_eq!(bench.write(), [0, 1, 2]);
+    bench.link.flushed(0, bench.now, &mut bench.resolved);
+    bench.link.acknowledged(false, bench.now, &mut bench.resolved);
+    bench.link.disconnected("cut", &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Sent), Err(FaultKind::RemoteFailure(None))]);
+    bench.link.connected(None, bench.now, &mut bench.resolved);
+    assert_eq!(bench.write(), [2]);
+    bench.link.disconnected("cut", &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Err(FaultKind::Disconnected("cut".to_owned()))]);
+    assert!(bench.link.is_idle());
+}
+
+#[test]
+fn deadlines_are_exact_and_progress_extends_them() {
+    let mut bench = Bench::new(ours());
+    bench.now = Time::from_millis(100);
+    bench.push(SendOptions::ACK);
+    bench.write();
+    assert_eq!(bench.link.deadline(), Some(Time::from_millis(3100)));
+    // A second message, written a second later; the first is then taken.
+    bench.now = Time::from_millis(1100);
+    bench.push(SendOptions::ACK);
+    bench.write();
+    bench.link.taken(1, bench.now, &mut bench.resolved);
+    bench.outcomes();
+    assert!(!bench.link.expire(Time::from_millis(3100), &mut bench.resolved));
+    assert!(bench.outcomes().is_empty());
+    assert_eq!(bench.link.deadline(), Some(Time::from_millis(4100)));
+    bench.link.expire(Time::from_millis(4099), &mut bench.resolved);
+    assert!(bench.outcomes().is_empty());
+    bench.link.expire(Time::from_millis(4100), &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Err(FaultKind::AckTimeout(TIMEOUT))]);
+    assert_eq!(bench.link.deadline(), None);
+}
+
+#[test]
+fn a_late_acknowledgement_from_java_closes_the_connection() {
+    let mut bench = Bench::new(MemberId::ZERO);
+    bench.push(SendOptions::ACK);
+    bench.write();
+    assert!(bench.link.expire(Time::from_millis(3000), &mut bench.resolved));
+    assert_eq!(bench.outcomes(), [Err(FaultKind::AckTimeout(TIMEOUT))]);
+    bench.link.disconnected("closed here", &mut bench.resolved);
+    assert!(bench.outcomes().is_empty() && bench.link.is_idle());
+}
+
+#[test]
+fn a_frame_that_failed_keeps_its_number_if_the_peer_may_have_it() {
+    let mut bench = Bench::new(ours());
+    bench.push(SendOptions::ACK);
+    bench.write();
+    bench.push(SendOptions::ACK);
+    bench.link.disconnected("cut", &mut bench.resolved);
+    bench.link.expire(Time::from_millis(5000), &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Err(FaultKind::Timeout(TIMEOUT)), Err(FaultKind::Timeout(TIMEOUT))]);
+    bench.push(SendOptions::ACK);
+    bench.link.connected(Some(0), bench.now, &mut bench.resolved);
+    // Message 1 never left; message 0 may have, so it goes again under its number.
+    assert_eq!(bench.write(), [0, 2]);
+    bench.link.taken(2, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Acknowledged)]);
+}
+
+#[test]
+fn a_replaced_member_gets_nothing() {
+    let mut bench = Bench::new(ours());
+    bench.push(SendOptions::SYNC_ACK);
+    bench.write();
+    bench.link.taken(1, bench.now, &mut bench.resolved);
+    bench.push(SendOptions::NONE);
+    let other = ours();
+    bench.link.replaced(other, 8, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Err(FaultKind::Replaced(other)), Err(FaultKind::Replaced(other))]);
+    assert_eq!((bench.link.session(), bench.link.queued_bytes()), (8, 0));
+    assert!(bench.write().is_empty());
+}

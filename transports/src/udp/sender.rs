@@ -1,0 +1,92 @@
+//! Messages as single datagrams (`udp` option).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tribes_core::error::Unsupported;
+use tribes_core::wire::{Frame, FrameDecoder, Limits};
+use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Link, SendError};
+
+use crate::sender::Datagram;
+
+/// Bytes of payload that fit a UDP datagram over IPv4.
+pub(crate) const MAX_DATAGRAM: usize = 65_507;
+/// Acknowledged datagrams under way at once; each has a socket of its own, because an acknowledgement carries no id.
+const MAX_UNDER_WAY: usize = 256;
+
+/// Sends each message as one datagram to each destination's UDP port, beside TCP and independent of it (T16).
+///
+/// Not ordered, may get lost; with `ack` a lost one is noticed, and is not sent again.
+#[derive(Debug)]
+pub(crate) struct UdpSender {
+    link: Link,
+    timeout: Duration,
+    under_way: Arc<tokio::sync::Semaphore>,
+}
+
+impl UdpSender {
+    pub(crate) fn new(link: Link, timeout: Duration) -> Self {
+        Self { link, timeout, under_way: Arc::new(tokio::sync::Semaphore::new(MAX_UNDER_WAY)) }
+    }
+
+    /// Accepts a message: what cannot be sent as a datagram fails at once.
+    pub(crate) fn send(&self, message: &ChannelMessage, frame: &Datagram, to: Vec<Destination>) -> Result<(), SendError> {
+        let size = frame.len();
+        if size > MAX_DATAGRAM {
+            return Err(SendError::Unsupported(Unsupported::DatagramSize { size, max: MAX_DATAGRAM }));
+        }
+        let bytes = frame.to_bytes();
+        for destination in to {
+            let Some(addr) = destination.member().udp_addr() else {
+                destination.completion.fail(FaultKind::Unsupported(Unsupported::Udp));
+                continue;
+            };
+            let Ok(turn) = Arc::clone(&self.under_way).try_acquire_owned() else {
+                destination.completion.fail(FaultKind::QueueFull);
+                continue;
+            };
+            let (env, timeout, ack, bytes) = (self.link.env().clone(), self.timeout, message.options.ack_mode(), bytes.clone());
+            self.link.spawn(async move {
+                let deadline = env.now() + timeout;
+                let result = env.until(deadline, exchange(addr, &bytes, ack)).await;
+                settle(destination.completion, result, timeout);
+                drop((turn, destination.reservation));
+            });
+        }
+        Ok(())
+    }
+}
+
+fn settle(completion: Completion, result: Option<io::Result<Result<Delivery, FaultKind>>>, timeout: Duration) {
+    completion.resolve(match result {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => Err(FaultKind::Connect(error.to_string())),
+        None => Err(FaultKind::AckTimeout(timeout)),
+    });
+}
+
+async fn exchange(addr: SocketAddr, bytes: &[u8], ack: AckMode) -> io::Result<Result<Delivery, FaultKind>> {
+    let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(addr).await?;
+    socket.send(bytes).await?;
+    if ack == AckMode::None {
+        return Ok(Ok(Delivery::Sent));
+    }
+    let mut answer = [0; 64];
+    loop {
+        let len = socket.recv(&mut answer).await?;
+        let mut decoder = FrameDecoder::new(Limits::default());
+        decoder.extend(answer.get(..len).unwrap_or_default());
+        // Anything that is no acknowledgement is not for us.
+        match decoder.next() {
+            Ok(Some(Frame::Ack)) if ack == AckMode::Handled => return Ok(Ok(Delivery::Handled)),
+            Ok(Some(Frame::Ack)) => return Ok(Ok(Delivery::Acknowledged)),
+            Ok(Some(Frame::FailAck)) => return Ok(Err(FaultKind::RemoteFailure(None))),
+            _ => {}
+        }
+    }
+}
