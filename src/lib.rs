@@ -1,1 +1,121 @@
-//! facade
+//! Group messaging: processes find each other, form a group and talk, wire-compatible with Apache Tribes, the channel under
+//! Tomcat's clustering.
+//!
+//! Two members in one process, as they might be in two on different machines:
+//!
+//! ```
+//! use tribes::prelude::*;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     # let group = format!("228.0.0.4:{}", std::net::UdpSocket::bind("0.0.0.0:0")?.local_addr()?.port());
+//!     let anna = tribes::channel().bind("127.0.0.1:0").multicast(&group).build()?;
+//!     let bert = tribes::channel().bind("127.0.0.1:0").multicast(&group).build()?;
+//!     bert.on_message(|message, from| async move {
+//!         println!("{from} says {}", String::from_utf8_lossy(message.bytes()));
+//!         Ok(())
+//!     })
+//!     .forever();
+//!     bert.start().await?;
+//!     anna.start_and_wait(1, std::time::Duration::from_secs(5)).await?;
+//!     anna.send(To::All, "hello", SendOptions::SYNC_ACK).await?; // returns when the listener has
+//!     anna.stop().await;
+//!     bert.stop().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The stack
+//! A [`Channel`] joins a process to a group of equal peers, tells it who is there, and carries messages to one member, some,
+//! or all. Between the application and the network stand **interceptors**: small parts that look at, change, split, delay, queue
+//! or drop messages, and decide for each by its [option bits](SendOptions) whether they act.
+//!
+//! ```text
+//!  application     ChannelListener · MembershipListener · streams
+//!  ─────────────   Channel (a cheap handle)          one bounded FIFO per sender stands before the listeners
+//!  interceptors    1  nearest to the application     send runs 1 → N, receive and member events run N → 1
+//!                  …
+//!                  N  nearest to the network
+//!  ─────────────
+//!  IO layer        ChannelSender          MembershipService        ChannelReceiver
+//!                  pooled parallel TCP    multicast | static | …   epoll TCP, UDP
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | make a channel with Tomcat's defaults | [`channel()`], [`GroupBuilder`] |
+//! | make one of your own parts | [`Channel::builder`], [`transport`] |
+//! | send, listen, start and stop | [`Channel`] |
+//! | choose a guarantee | [`SendOptions`] |
+//! | know who is there | [`Channel::view`], [`Channel::member_events`], [`MembershipListener`] |
+//! | write an interceptor | [`SyncInterceptor`] if it never waits, [`ChannelInterceptor`] if it does |
+//! | use those that there are | [`interceptors`] |
+//! | know what goes on | [`Channel::stats`]; events of the crate `tracing` |
+//!
+//! # Guarantees
+//! | options | the send returns when | arrives |
+//! |---|---|---|
+//! | [`NONE`](SendOptions::NONE) | the operating system took it for each member | at most once |
+//! | [`ACK`](SendOptions::ACK) | each member has received it | exactly once, or the member is named in the error |
+//! | [`SYNC_ACK`](SendOptions::SYNC_ACK) | each member's listener has returned without an error | the same |
+//! | [`ASYNC`](SendOptions::ASYNC), alone or with these | it is queued; the outcome comes later | the same as without it |
+//!
+//! - **Order**: what one task sends to one member arrives in that order, across all options but `udp` and `multicast`.
+//! - **Independence**: a slow or dead member delays no other.
+//! - **Outcome**: each accepted message ends in one [`Outcome`] that names each member that failed, and why.
+//! - **Memory**: bounded everywhere, see [`BudgetConfig`] and
+//!   [`ReceiverConfig`](transports::ReceiverConfig).
+//! - **Death**: a killed process is noticed by its connection, a frozen one by an unanswered probe, within seconds.
+//! - **Java**: towards Tomcat's own nodes a message is sent again once after a broken connection, so a duplicate is possible.
+//!
+//! Not guaranteed: order between different senders; that members agree at every moment on who is in the group; that several
+//! members get a message or none. Nothing is encrypted or authenticated: without configuration a channel listens on 127.0.0.1.
+//!
+//! # Features
+//! | feature | default | what |
+//! |---|---|---|
+//! | `throughput` | yes | the interceptor [`Throughput`](interceptors::Throughput) |
+//! | `full` | no | all interceptors |
+//!
+//! [`MessageDispatch`](interceptors::MessageDispatch) and
+//! [`TcpFailureDetector`](interceptors::TcpFailureDetector) are always there: they are the default stack.
+
+mod builder;
+
+pub use builder::{GroupBuilder, channel};
+pub use tribes_core::{
+    AckMode, Body, BoxError, BoxFuture, Budget, BudgetConfig, BuildError, Channel, ChannelBuilder, ChannelInterceptor,
+    ChannelListener, ChannelMessage, ChannelReceiver, ChannelSender, ChannelStats, Completion, Cx, Delivery, Departure,
+    Destination, Endpoint, Env, EnvProvider, EventVerdict, Fault, FaultKind, Gauge, Handled, Inbound, Interest,
+    IntoLayer, Layer, Lease, Link, ListenerHandle, Member, MemberEvent, MemberEvents, MemberId, MembershipContext,
+    MembershipListener, MembershipService, Message, MessageId, Messages, Next, Outbound, Outcome, OverloadPolicy,
+    ParseSendOptionsError, Pending, ProbeResult, Receipt, ReceiveError, Route, SendError, SendOptions, Services,
+    StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel, WireEffect,
+};
+pub use tribes_core::{budget, delivery, error, interceptor, member, message, pipeline, stats, transport, wire};
+
+/// Ready-made interceptors, also by name.
+pub mod interceptors {
+    #[doc(inline)]
+    pub use tribes_interceptors::*;
+}
+
+/// Sender and receiver for TCP and UDP.
+pub mod transports {
+    #[doc(inline)]
+    pub use tribes_transports::*;
+}
+
+/// Membership services: multicast and static.
+pub mod membership {
+    #[doc(inline)]
+    pub use tribes_membership::*;
+}
+
+/// What most programs use: `use tribes::prelude::*;`
+pub mod prelude {
+    pub use tribes_core::{
+        BoxError, Channel, ChannelListener, Departure, ListenerHandle, Member, MemberEvent, MembershipListener, Message,
+        SendError, SendOptions, To, View,
+    };
+}

@@ -69,6 +69,14 @@ pub enum BuildFault {
         /// The bits that they share.
         bits: crate::SendOptions,
     },
+    /// A part that refuses its configuration.
+    #[error("the {part} refuses its configuration: {reason}")]
+    Part {
+        /// `receiver`, `sender`, `membership service` or a layer's name.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// A number out of its bounds.
     #[error("{setting} is {value}, but must be {bounds}")]
     OutOfBounds {
@@ -199,7 +207,9 @@ pub enum Unsupported {
         max: usize,
     },
     /// A message larger than the largest frame.
-    #[error("the message needs a frame of {size} bytes, more than the limit of {max}; raise `max_frame` on all members")]
+    #[error(
+        "the message needs a frame of {size} bytes, more than the limit of {max}; raise `max_frame` on all members"
+    )]
     FrameSize {
         /// Bytes needed.
         size: usize,

@@ -31,12 +31,17 @@ pub mod wire;
 
 pub use budget::{Budget, BudgetConfig, OverloadPolicy};
 pub use channel::{
-    Channel, ChannelBuilder, ChannelListener, ListenerHandle, MemberEvents, MembershipListener, Messages, To, WeakChannel,
+    Channel, ChannelBuilder, ChannelListener, ListenerHandle, MemberEvents, MembershipListener, Messages, To,
+    WeakChannel,
 };
-pub use delivery::{Completion, Delivery, Destination, Handled, Inbound, Lease, Outbound, Outcome, Pending, Receipt, Route};
+pub use delivery::{
+    Completion, Delivery, Destination, Handled, Inbound, Lease, Outbound, Outcome, Pending, Receipt, Route,
+};
 pub use env::{BoxFuture, Env, EnvProvider, TaskHandle};
 pub use error::{BoxError, BuildError, Fault, FaultKind, ReceiveError, SendError, StartError};
-pub use interceptor::{ChannelInterceptor, Cx, EventVerdict, Interest, IntoLayer, Layer, SyncInterceptor, Verdict, WireEffect};
+pub use interceptor::{
+    ChannelInterceptor, Cx, EventVerdict, Interest, IntoLayer, Layer, SyncInterceptor, Verdict, WireEffect,
+};
 pub use member::{Departure, Member, MemberEvent, MemberId, Suspicion, View};
 pub use message::{Body, ChannelMessage, Message, MessageId};
 pub use options::{AckMode, ParseSendOptionsError, SendOptions};

@@ -199,11 +199,21 @@ mod tests {
 
     #[test]
     fn text_form_both_ways() {
-        for (text, bits) in [("multicast", 0x40), ("async, multicast", 0x48), ("", 0), ("none", 0), ("6", 6), ("-2147483648", 0x8000_0000)] {
+        for (text, bits) in [
+            ("multicast", 0x40),
+            ("async, multicast", 0x48),
+            ("", 0),
+            ("none", 0),
+            ("6", 6),
+            ("-2147483648", 0x8000_0000),
+        ] {
             assert_eq!(text.parse::<SendOptions>().unwrap().bits(), bits, "{text}");
         }
         assert_eq!(SendOptions::from_bits_retain(0x48).to_string(), "multicast, async");
-        assert_eq!(SendOptions::from_bits_retain(0x7F).to_string(), "multicast, udp, secure, async, sync, use_ack, byte");
+        assert_eq!(
+            SendOptions::from_bits_retain(0x7F).to_string(),
+            "multicast, udp, secure, async, sync, use_ack, byte"
+        );
         assert_eq!(SendOptions::from_bits_retain(0x102).to_string(), "use_ack, 0x100");
         for bits in [0, 1, 2, 6, 0x48, 0x7F, 0x102, 0x0100_0002] {
             let options = SendOptions::from_bits_retain(bits);

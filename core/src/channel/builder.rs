@@ -26,7 +26,7 @@ const DISPATCH: (&str, u32) = ("message-dispatch", 0x08);
 
 /// Puts a [`Channel`] together. The first interceptor added is nearest to the application.
 ///
-/// A sender, a receiver and a membership service are needed; the facade's `tribes::tomcat()` fills in those of Tomcat's
+/// A sender, a receiver and a membership service are needed; the facade's `tribes::channel()` fills in those of Tomcat's
 /// cluster. [`build`](Self::build) checks everything and reports all faults at once.
 #[must_use = "call `build`"]
 pub struct ChannelBuilder {
@@ -40,6 +40,7 @@ pub struct ChannelBuilder {
     budget: BudgetConfig,
     option_check: bool,
     telemetry: bool,
+    faults: Vec<BuildFault>,
     settings: lifecycle::Settings,
 }
 
@@ -56,6 +57,7 @@ impl ChannelBuilder {
             budget: BudgetConfig::default(),
             option_check: false,
             telemetry: true,
+            faults: Vec::new(),
             settings: lifecycle::Settings {
                 heartbeat: Some(Duration::from_secs(5)),
                 drain: DRAIN,
@@ -165,12 +167,20 @@ impl ChannelBuilder {
         self
     }
 
+    /// Adds a fault that was found elsewhere; [`build`](Self::build) reports it with the others. For those who fill in a
+    /// builder from text, as the facade does.
+    pub fn fault(mut self, fault: BuildFault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+
     /// The channel, not yet started.
     ///
     /// # Errors
     /// Lists everything that is wrong.
-    pub fn build(self) -> Result<Channel, BuildError> {
-        let faults = self.faults();
+    pub fn build(mut self) -> Result<Channel, BuildError> {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.extend(self.faults());
         let (Some(sender), Some(receiver), Some(membership)) = (self.sender, self.receiver, self.membership) else {
             return Err(BuildError::new(faults));
         };
@@ -183,7 +193,8 @@ impl ChannelBuilder {
         let local = Arc::new(Member::new(id, placeholder));
         let (events, raised) = mpsc::unbounded_channel();
         let (member_calls, calls) = mpsc::unbounded_channel();
-        let stack = Stack::new(self.layers, sender, receiver, membership, self.env, budget, local, events, self.telemetry);
+        let stack =
+            Stack::new(self.layers, sender, receiver, membership, self.env, budget, local, events, self.telemetry);
         let inner = Arc::new(Inner {
             stack: Arc::clone(&stack),
             name: self.name,
@@ -219,10 +230,18 @@ impl ChannelBuilder {
             }
         }
         if self.budget.total == 0 || self.budget.per_member == 0 {
-            faults.push(BuildFault::OutOfBounds { setting: "budget", value: "0 bytes".to_owned(), bounds: "at least 1 byte" });
+            faults.push(BuildFault::OutOfBounds {
+                setting: "budget",
+                value: "0 bytes".to_owned(),
+                bounds: "at least 1 byte",
+            });
         }
         if self.settings.heartbeat.is_some_and(|every| every.is_zero()) {
-            faults.push(BuildFault::OutOfBounds { setting: "heartbeat", value: "0s".to_owned(), bounds: "more than zero" });
+            faults.push(BuildFault::OutOfBounds {
+                setting: "heartbeat",
+                value: "0s".to_owned(),
+                bounds: "more than zero",
+            });
         }
         for (at, layer) in self.layers.iter().enumerate() {
             let (name, trigger) = (layer.name(), layer.trigger());

@@ -4,8 +4,8 @@
 //! membership. Stop is the reverse, with a drain: membership says good-bye → layers, top first → sender → receiver →
 //! listener queues → tasks.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -90,7 +90,6 @@ type EventEnds = (mpsc::UnboundedReceiver<crate::pipeline::RaisedEvent>, mpsc::U
 
 impl Channel {
     /// A builder with nothing in it.
-    #[must_use]
     pub fn builder() -> ChannelBuilder {
         ChannelBuilder::new()
     }
@@ -105,7 +104,12 @@ impl Channel {
     /// # Cancel safety
     /// Dropped while it waits for room, the message is not sent to the members that have not accepted it; dropped after that,
     /// it is sent all the same and its outcome is lost.
-    pub async fn send(&self, to: impl Into<To>, body: impl Into<Bytes>, options: SendOptions) -> Result<MessageId, SendError> {
+    pub async fn send(
+        &self,
+        to: impl Into<To>,
+        body: impl Into<Bytes>,
+        options: SendOptions,
+    ) -> Result<MessageId, SendError> {
         let pending = self.send_with(to, body, options).await?;
         Self::finish(pending, options).await
     }
@@ -135,8 +139,33 @@ impl Channel {
     ///
     /// # Cancel safety
     /// As [`send`](Self::send).
-    pub async fn send_with(&self, to: impl Into<To>, body: impl Into<Bytes>, options: SendOptions) -> Result<Pending, SendError> {
+    pub async fn send_with(
+        &self,
+        to: impl Into<To>,
+        body: impl Into<Bytes>,
+        options: SendOptions,
+    ) -> Result<Pending, SendError> {
         let (out, pending) = self.prepare(to.into(), body.into(), options)?;
+        self.accept(out, pending).await
+    }
+
+    /// Sends `body` as a serialized Java object: as [`send_with`](Self::send_with), but with
+    /// [`BYTE_MESSAGE`](SendOptions::BYTE_MESSAGE) clear, which makes a Java peer deserialize it. For membership services
+    /// and layers that speak to Java's own; applications have no use for it.
+    ///
+    /// # Errors
+    /// As [`send_with`](Self::send_with).
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    pub async fn send_opaque(
+        &self,
+        to: impl Into<To>,
+        body: impl Into<Bytes>,
+        options: SendOptions,
+    ) -> Result<Pending, SendError> {
+        let (mut out, pending) = self.prepare(to.into(), body.into(), options)?;
+        out.message.options.remove(SendOptions::BYTE_MESSAGE);
         self.accept(out, pending).await
     }
 
@@ -145,7 +174,12 @@ impl Channel {
     ///
     /// # Errors
     /// As [`send_with`](Self::send_with), and [`SendError::Full`].
-    pub fn try_send(&self, to: impl Into<To>, body: impl Into<Bytes>, options: SendOptions) -> Result<Pending, SendError> {
+    pub fn try_send(
+        &self,
+        to: impl Into<To>,
+        body: impl Into<Bytes>,
+        options: SendOptions,
+    ) -> Result<Pending, SendError> {
         let (mut out, pending) = self.prepare(to.into(), body.into(), options)?;
         if !out.members().all(|member| self.0.has_room(member, out.len())) {
             pending.on_complete(drop);
@@ -164,7 +198,8 @@ impl Channel {
         let inner = &self.0;
         inner.running.check()?;
         // A multicast goes to whoever hears it; its outcome is that of the datagram.
-        let targets = if crate::transport::is_multicast(options) { Arc::new([]) } else { to.resolve(&inner.view.load()) };
+        let targets =
+            if crate::transport::is_multicast(options) { Arc::new([]) } else { to.resolve(&inner.view.load()) };
         if targets.is_empty() && !crate::transport::is_multicast(options) {
             return Err(SendError::NoDestination);
         }
@@ -306,10 +341,12 @@ impl Channel {
     #[must_use]
     pub fn stats(&self) -> ChannelStats {
         let inner = &self.0;
-        let mut top = LayerStats::default();
-        top.name = "application";
-        top.down = inner.top_down.snapshot();
-        top.up = inner.top_up.snapshot();
+        let top = LayerStats {
+            name: "application",
+            down: inner.top_down.snapshot(),
+            up: inner.top_up.snapshot(),
+            ..LayerStats::default()
+        };
         ChannelStats {
             layers: inner.stack.layer_stats(),
             top,
@@ -382,7 +419,9 @@ impl Inner {
 
     /// Starts the two tasks that carry membership events, once in the life of the channel: they outlast stop and start.
     fn carry_events(self: &Arc<Self>) {
-        let Some((mut raised, calls)) = self.event_ends.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some((mut raised, calls)) = self.event_ends.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         let channel = Arc::downgrade(self);
         self.stack.env.spawn(async move {
             while let Some(event) = raised.recv().await {
@@ -441,4 +480,3 @@ impl fmt::Debug for WeakChannel {
 
 /// How long [`Channel::stop`] lets queues drain by default.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
-

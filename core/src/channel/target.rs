@@ -23,7 +23,8 @@ impl To {
             Self::All => return Arc::clone(view.members()),
             Self::Members(members) => members,
         };
-        let double = members.iter().enumerate().any(|(at, member)| members.iter().take(at).any(|known| known == member));
+        let double =
+            members.iter().enumerate().any(|(at, member)| members.iter().take(at).any(|known| known == member));
         if !double {
             return members;
         }

@@ -46,6 +46,12 @@ impl Outbound {
         (Self { message, to, may_wait: true }, Pending::new(tracker))
     }
 
+    /// One message for each destination, in their order; the body is shared. For layers that serve each member by itself.
+    pub fn into_singles(self) -> impl Iterator<Item = Self> {
+        let Self { message, to, may_wait } = self;
+        to.into_iter().map(move |destination| Self { message: message.clone(), to: vec![destination], may_wait })
+    }
+
     /// Bytes of the body, and as such a lower bound of what a queue holds for each destination.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -232,9 +238,8 @@ mod tests {
     use crate::{Env, SendOptions};
 
     fn message() -> (Outbound, Pending) {
-        let members: Vec<_> = (1..=3)
-            .map(|port| Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], port).into())))
-            .collect();
+        let members: Vec<_> =
+            (1..=3).map(|port| Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], port).into()))).collect();
         let message = ChannelMessage {
             options: SendOptions::ACK,
             timestamp_ms: 0,

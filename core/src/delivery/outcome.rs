@@ -111,8 +111,14 @@ impl Tracker {
         attempted: usize,
         observer: Option<Arc<dyn OutcomeObserver>>,
     ) -> Arc<Self> {
-        let tracker =
-            Arc::new(Self { id, options, attempted, open: AtomicUsize::new(attempted), observer, state: Mutex::default() });
+        let tracker = Arc::new(Self {
+            id,
+            options,
+            attempted,
+            open: AtomicUsize::new(attempted),
+            observer,
+            state: Mutex::default(),
+        });
         if attempted == 0 {
             // A multicast has no destinations of its own: accepted is all that can be known.
             tracker.finish();
@@ -169,7 +175,10 @@ impl Tracker {
 
 impl fmt::Debug for Tracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tracker").field("id", &self.id).field("open", &self.open.load(Ordering::Relaxed)).finish_non_exhaustive()
+        f.debug_struct("Tracker")
+            .field("id", &self.id)
+            .field("open", &self.open.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
     }
 }
 

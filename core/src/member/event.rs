@@ -24,7 +24,9 @@ impl MemberEvent {
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
         match self {
-            Self::Added(member) | Self::Updated(member) | Self::Suspected(member, _) | Self::Removed(member, _) => member,
+            Self::Added(member) | Self::Updated(member) | Self::Suspected(member, _) | Self::Removed(member, _) => {
+                member
+            }
         }
     }
 }

@@ -19,7 +19,9 @@ pub struct EncodeError {
 #[non_exhaustive]
 pub enum DecodeError {
     /// The sender wrote a Java object; those are never deserialized.
-    #[error("the body is a serialized Java object, which is never deserialized here; have the sender use a ByteMessage")]
+    #[error(
+        "the body is a serialized Java object, which is never deserialized here; have the sender use a ByteMessage"
+    )]
     JavaObject,
     /// Not MessagePack, or of another shape.
     #[error("the body ({len} bytes) is not MessagePack of type {type_name}")]

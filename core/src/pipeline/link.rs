@@ -71,7 +71,12 @@ impl Link {
     ///
     /// # Errors
     /// As [`Link::send`].
-    pub async fn post(&self, to: &[Arc<Member>], body: impl Into<Body>, options: SendOptions) -> Result<Pending, SendError> {
+    pub async fn post(
+        &self,
+        to: &[Arc<Member>],
+        body: impl Into<Body>,
+        options: SendOptions,
+    ) -> Result<Pending, SendError> {
         let message = self.message(body, options).ok_or(SendError::Stopped)?;
         let (out, pending) = Outbound::new(message, to);
         self.send(out).await?;

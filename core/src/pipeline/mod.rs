@@ -214,7 +214,8 @@ impl Stack {
                     let next = Next::new(self, at, matches, timed.then_some(&beyond));
                     let result = catch(layer.send(out, next)).await;
                     if let Some(started) = started {
-                        let own = (self.env.now() - started).saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
+                        let own = (self.env.now() - started)
+                            .saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
                         slot.down.took(own);
                     }
                     return match result {
@@ -231,7 +232,11 @@ impl Stack {
                 }
             }
         }
-        if is_multicast(out.message.options) { self.membership.broadcast(out).await } else { self.sender.send(out).await }
+        if is_multicast(out.message.options) {
+            self.membership.broadcast(out).await
+        } else {
+            self.sender.send(out).await
+        }
     }
 
     fn down_step(
@@ -294,7 +299,8 @@ impl Stack {
                     let next = Next::new(self, at, matches, timed.then_some(&beyond));
                     let result = catch(layer.receive(msg, next)).await;
                     if let Some(started) = started {
-                        let own = (self.env.now() - started).saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
+                        let own = (self.env.now() - started)
+                            .saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
                         slot.up.took(own);
                     }
                     return match result {

@@ -136,7 +136,7 @@ impl LinkCore {
 
     pub(super) fn push(&mut self, entry: Entry) {
         self.bytes += entry.frame.len();
-        self.next_check.get_or_insert(entry.since.max(self.progress) + self.timeout);
+        self.next_check.get_or_insert_with(|| entry.since.max(self.progress) + self.timeout);
         self.entries.push_back(entry);
     }
 

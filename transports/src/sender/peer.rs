@@ -311,7 +311,7 @@ impl Peer {
         let env = self.shared.env();
         let mut out = WriteQueue::default();
         let mut resolved: Vec<Resolved> = Vec::new();
-        let mut timer: Option<(Time, Pin<Box<dyn Future<Output = ()> + Send + '_>>)> = None;
+        let mut timer: Option<Timer<'_>> = None;
         // What came with the answer to the hello.
         if let Err(end) = self.read_frames(&mut decoder, &mut resolved) {
             self.settle(&mut resolved);
@@ -427,6 +427,9 @@ impl Peer {
         End::Lost(why)
     }
 }
+
+/// When a deadline is, and the future that waits for it.
+type Timer<'a> = (Time, Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
 
 /// What happened in one round of a connection.
 #[derive(Default)]

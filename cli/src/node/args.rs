@@ -1,0 +1,220 @@
+//! The options of `tribes node`.
+
+use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use tribes::MemberId;
+use tribes::membership::StaticPeer;
+
+use crate::units::{Malformed, parse_duration, parse_hex};
+
+/// Runs a scriptable member of a group.
+///
+/// Writes one JSON object a line to standard output and takes commands on standard input, one a line, carried out one
+/// after another:
+///
+///   members                                     lists the other members
+///   send OPTIONS PAYLOAD [COUNT] [to=ID,...]    OPTIONS: an integer, or ack, sync, async, udp, multicast, ... joined by
+///                                               commas, or none; PAYLOAD: hex:..., text:..., size:N[:SEED] or file:PATH
+///   stats                                       prints what the channel counts
+///   stop                                        leaves the group and ends, as the end of input does
+///
+/// Logs go to standard error; RUST_LOG sets what is logged.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct NodeArgs {
+    /// Where to listen; port 0 takes any free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4000")]
+    pub(super) bind: HostPort,
+    /// How many ports to try, from that of --bind upward.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(super) auto_bind: u16,
+    /// Takes UDP messages on this port, too; 0 takes any free one.
+    #[arg(long, value_name = "PORT")]
+    pub(super) udp: Option<u16>,
+    /// A fixed member id of 32 hexadecimal digits; without it a fresh one.
+    #[arg(long, value_name = "HEX32")]
+    pub(super) id: Option<MemberId>,
+    /// The channel's name, part of what static members call their group; unset as in Java.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) name: Option<String>,
+    /// Finds members by multicast on this group; without this and --peer, 228.0.0.4:45564.
+    #[arg(long, value_name = "GROUP:PORT", conflicts_with = "peer")]
+    pub(super) mcast: Option<SocketAddrV4>,
+    /// How often to announce oneself.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_duration)]
+    pub(super) mcast_frequency: Duration,
+    /// After what silence a member is looked at.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    pub(super) mcast_drop: Duration,
+    /// A member of a fixed list instead of multicast; repeatable.
+    #[arg(long, value_name = "HOST:PORT[@ID]")]
+    pub(super) peer: Vec<StaticPeer>,
+    /// An interceptor, nearest to the application first; repeatable. Any of them replaces the defaults
+    /// (message-dispatch, tcp-failure-detector).
+    #[arg(long, value_name = "NAME[,KEY=VALUE...]")]
+    pub(super) interceptor: Vec<InterceptorArg>,
+    /// Starts without interceptors, or with those of --interceptor alone.
+    #[arg(long)]
+    pub(super) no_default_interceptors: bool,
+    /// The domain to announce.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(super) domain: String,
+    /// The payload to announce.
+    #[arg(long, value_name = "HEX", default_value = "")]
+    pub(super) payload: HexArg,
+    /// Answers each message to its sender, with ack.
+    #[arg(long)]
+    pub(super) echo: bool,
+    /// Lets the listener fail over messages of this length, after it has printed them.
+    #[arg(long, value_name = "N")]
+    pub(super) fail_len: Option<usize>,
+}
+
+/// A host, by address or name, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl HostPort {
+    /// Its address; the first IPv4 one if a name has several.
+    ///
+    /// # Errors
+    /// If the name is not known.
+    pub(crate) fn resolve(&self) -> std::io::Result<SocketAddr> {
+        let all: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
+        let first = all.iter().find(|addr| addr.is_ipv4()).or_else(|| all.first());
+        first.copied().ok_or_else(|| std::io::Error::other(format!("{} has no address", self.host)))
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let malformed = || Malformed::new(text, "HOST:PORT");
+        let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
+        let port = port.parse().map_err(|_not_a_port| malformed())?;
+        // An IPv6 address stands in brackets, otherwise its last part would be taken for the port.
+        let host = match host.strip_prefix('[') {
+            Some(inner) => inner.strip_suffix(']').ok_or_else(malformed)?,
+            None if host.contains(':') => return Err(malformed()),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err(malformed());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// `NAME[,KEY=VALUE…]`; a key without a value is `true`, as in the Java peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InterceptorArg {
+    pub(super) name: String,
+    pub(super) settings: Vec<(String, String)>,
+}
+
+impl FromStr for InterceptorArg {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let mut parts = text.split(',').map(str::trim);
+        let malformed = || Malformed::new(text, "interceptor; write NAME[,KEY=VALUE...]");
+        let name = parts.next().filter(|name| !name.is_empty() && !name.contains('=')).ok_or_else(malformed)?;
+        let settings = parts.map(|part| {
+            let (key, value) = part.split_once('=').unwrap_or((part, "true"));
+            if key.is_empty() { Err(malformed()) } else { Ok((key.to_owned(), value.to_owned())) }
+        });
+        Ok(Self { name: name.to_owned(), settings: settings.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Bytes as hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HexArg(pub(super) Vec<u8>);
+
+impl FromStr for HexArg {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        parse_hex(text).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<NodeArgs, clap::Error> {
+        Program::try_parse_from(["node"].iter().chain(args)).map(|program| program.node)
+    }
+
+    #[test]
+    fn defaults_are_tribes() {
+        let args = parse(&[]).unwrap();
+        assert_eq!(args.bind, "127.0.0.1:4000".parse().unwrap());
+        assert_eq!((args.auto_bind, args.udp, args.id, args.name), (100, None, None, None));
+        assert_eq!((args.mcast, args.peer), (None, vec![]));
+        assert_eq!((args.mcast_frequency, args.mcast_drop), (Duration::from_millis(500), Duration::from_secs(3)));
+        assert!(!args.echo && !args.no_default_interceptors);
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let id = "0102030405060708090a0b0c0d0e0f10";
+        let peer = format!("[::1]:1@{id}");
+        let args = parse(&[
+            "--bind", "localhost:0", "--auto-bind", "1", "--udp", "4001", "--id", id, "--name", "a b", "--peer", &peer,
+            "--peer", "host:65535", "--interceptor", "throughput,interval=10", "--interceptor", "tcp-failure-detector,read_test",
+            "--domain", "d", "--payload", "00ff", "--echo", "--fail-len", "0", "--mcast-drop", "1s",
+        ])
+        .unwrap();
+        assert_eq!(args.bind, HostPort { host: "localhost".into(), port: 0 });
+        assert_eq!((args.peer[0].addr(), args.peer[0].id()), ("[::1]:1", Some(id.parse().unwrap())));
+        assert_eq!(args.peer[1].to_string(), "host:65535");
+        let layer = &args.interceptor[0];
+        assert_eq!((layer.name.as_str(), &layer.settings[..]), ("throughput", &[("interval".into(), "10".into())][..]));
+        assert_eq!(args.interceptor[1].settings, [("read_test".into(), "true".into())]);
+        assert_eq!((args.payload.0, args.fail_len), (vec![0, 255], Some(0)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for args in [
+            ["--bind", "127.0.0.1"],
+            ["--bind", "::1:4000"],
+            ["--bind", ":4000"],
+            ["--bind", "host:65536"],
+            ["--mcast", "host:45564"],
+            ["--mcast-frequency", "500"],
+            ["--id", "0102"],
+            ["--peer", "host:1@0102"],
+            ["--payload", "0"],
+            ["--interceptor", ",a=b"],
+            ["--interceptor", "a,=b"],
+            ["--udp", "-1"],
+        ] {
+            assert!(parse(&args).is_err(), "{args:?}");
+        }
+        assert!(parse(&["--mcast", "228.0.0.4:45564", "--peer", "host:1"]).is_err());
+    }
+
+    #[test]
+    fn names_are_resolved() {
+        let addr = HostPort { host: "127.0.0.1".into(), port: 7 }.resolve().unwrap();
+        assert_eq!(addr, ([127, 0, 0, 1], 7).into());
+        assert!(HostPort { host: "256.0.0.1".into(), port: 7 }.resolve().is_err());
+    }
+}

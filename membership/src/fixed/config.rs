@@ -1,0 +1,235 @@
+//! What can be set about static membership.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tribes_core::MemberId;
+use tribes_core::wire::java::MEMBER_CLASS_VERSION;
+
+use crate::ConfigError;
+use crate::error::check;
+
+/// One address of the list, `HOST:PORT` or `HOST:PORT@ID`.
+///
+/// ```
+/// use tribes_membership::StaticPeer;
+/// let peer: StaticPeer = "node-2.example:4000".parse()?;
+/// assert_eq!(peer.addr(), "node-2.example:4000");
+/// assert!("[::1]:4000@0102030405060708090a0b0c0d0e0f10".parse::<StaticPeer>()?.id().is_some());
+/// assert!("node-2.example".parse::<StaticPeer>().is_err());
+/// # Ok::<(), tribes_membership::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StaticPeer {
+    addr: String,
+    id: Option<MemberId>,
+}
+
+impl StaticPeer {
+    /// The peer at `addr`, `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets.
+    ///
+    /// # Errors
+    /// If host or port is missing, or the port is not 1 to 65535.
+    pub fn new(addr: impl Into<String>) -> Result<Self, ConfigError> {
+        let addr = addr.into();
+        let fault = |why| Err(ConfigError::Peer { text: addr.clone(), why });
+        let Some((host, port)) = addr.rsplit_once(':') else { return fault("the port is missing") };
+        if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return fault("the port is not 1 to 65535");
+        }
+        let bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
+        if host.is_empty() || host.contains(char::is_whitespace) {
+            return fault("the host is missing or has blanks");
+        }
+        if host.contains(':') && !bracketed {
+            return fault("an IPv6 address needs brackets");
+        }
+        Ok(Self { addr, id: None })
+    }
+
+    /// Accepts this member id only, and no other process at that address.
+    #[must_use]
+    pub const fn with_id(mut self, id: MemberId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// `HOST:PORT`. A name is resolved anew for each attempt to reach it.
+    #[must_use]
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// The member id it must have, if one was given.
+    #[must_use]
+    pub const fn id(&self) -> Option<MemberId> {
+        self.id
+    }
+}
+
+impl FromStr for StaticPeer {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let Some((addr, id)) = text.split_once('@') else { return Self::new(text) };
+        let fault = |_| ConfigError::Peer { text: text.to_owned(), why: "the id is not 32 hexadecimal digits" };
+        Ok(Self::new(addr)?.with_id(id.parse().map_err(fault)?))
+    }
+}
+
+impl fmt::Display for StaticPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.addr)?;
+        self.id.map_or(Ok(()), |id| write!(f, "@{id}"))
+    }
+}
+
+/// Configuration of [`StaticMembership`](crate::StaticMembership).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StaticConfig {
+    /// The members to look for. The local member may be among them, under any name: it is recognised and passed by.
+    /// Default none: a channel that only waits for others.
+    pub peers: Vec<StaticPeer>,
+    /// Interval of pings, and of attempts to reach those who are not there (`pingInterval`). Default 1 s; 10 ms to 1 h.
+    pub ping_interval: Duration,
+    /// A member that answered nothing for so long has expired (`expirationTime`). Default 5 s; at least three times
+    /// [`ping_interval`](Self::ping_interval), so that a lost answer or two remove nobody (T33).
+    pub expiration: Duration,
+    /// How long the connection to a peer that is not there yet may take (`connectTimeout`). Default 500 ms; more than
+    /// zero. Peers are tried side by side.
+    pub connect_timeout: Duration,
+    /// Whether a process that is not in the list may join by calling this one, as in Tribes. It must answer a call to the
+    /// address it claims. Default true.
+    pub accept_unlisted: bool,
+    /// So many members at most; further ones are ignored and counted. Default 4,096; at least 1.
+    pub max_members: usize,
+    /// Names the group; members of another name ignore each other. Default `<channel name>-StaticMembership` as in
+    /// Tribes, where a channel without a name is called `null`.
+    pub membership_name: Option<String>,
+    /// The class version of `MemberImpl` that Java peers have; see
+    /// [`MEMBER_CLASS_VERSION`](tribes_core::wire::java::MEMBER_CLASS_VERSION), which is the default. Without Java peers
+    /// it does not matter.
+    pub member_class_version: [u8; 8],
+}
+
+impl StaticConfig {
+    /// With these peers.
+    #[must_use]
+    pub fn with_peers(mut self, peers: impl IntoIterator<Item = StaticPeer>) -> Self {
+        self.peers = peers.into_iter().collect();
+        self
+    }
+
+    /// With this interval of pings.
+    #[must_use]
+    pub const fn with_ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval;
+        self
+    }
+
+    /// With this expiration.
+    #[must_use]
+    pub const fn with_expiration(mut self, expiration: Duration) -> Self {
+        self.expiration = expiration;
+        self
+    }
+
+    /// With this limit for connecting.
+    #[must_use]
+    pub const fn with_connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Whether unlisted members may join.
+    #[must_use]
+    pub const fn with_accept_unlisted(mut self, accept: bool) -> Self {
+        self.accept_unlisted = accept;
+        self
+    }
+
+    /// With at most so many members.
+    #[must_use]
+    pub const fn with_max_members(mut self, members: usize) -> Self {
+        self.max_members = members;
+        self
+    }
+
+    /// With this name of the group.
+    #[must_use]
+    pub fn with_membership_name(mut self, name: impl Into<String>) -> Self {
+        self.membership_name = Some(name.into());
+        self
+    }
+
+    /// With this class version of the Java peers' `MemberImpl`.
+    #[must_use]
+    pub const fn with_member_class_version(mut self, version: [u8; 8]) -> Self {
+        self.member_class_version = version;
+        self
+    }
+
+    /// Checks all bounds.
+    ///
+    /// # Errors
+    /// The first setting that is out of its bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let Self { ping_interval, expiration, .. } = self;
+        let interval = Duration::from_millis(10)..=Duration::from_secs(3600);
+        check(interval.contains(ping_interval), "ping_interval", format!("{ping_interval:?}"), "10 ms to 1 h")?;
+        let several = *expiration >= *ping_interval * 3;
+        check(several, "expiration", format!("{expiration:?}"), "at least three times the ping interval")?;
+        check(!self.connect_timeout.is_zero(), "connect_timeout", "0s", "more than zero")?;
+        check(self.max_members > 0, "max_members", self.max_members, "at least 1")
+    }
+}
+
+impl Default for StaticConfig {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            ping_interval: Duration::from_secs(1),
+            expiration: Duration::from_secs(5),
+            connect_timeout: Duration::from_millis(500),
+            accept_unlisted: true,
+            max_members: 4096,
+            membership_name: None,
+            member_class_version: MEMBER_CLASS_VERSION,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_as_text() {
+        for text in ["a:1", "127.0.0.1:4000", "[::1]:65535", "node:4000@0102030405060708090a0b0c0d0e0f10"] {
+            assert_eq!(text.parse::<StaticPeer>().unwrap().to_string(), text);
+        }
+        for (text, why) in [
+            ("node", "port is missing"),
+            ("node:0", "1 to 65535"),
+            ("node:65536", "1 to 65535"),
+            (":4000", "host"),
+            ("no de:4000", "blanks"),
+            ("::1:4000", "brackets"),
+            ("node:4000@01", "hexadecimal"),
+        ] {
+            let error = text.parse::<StaticPeer>().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_missed_answer_must_not_be_enough() {
+        let config = StaticConfig::default();
+        assert_eq!(config.validate(), Ok(()));
+        let error = config.with_ping_interval(Duration::from_secs(5)).validate().unwrap_err();
+        assert!(error.to_string().contains("expiration"), "{error}");
+    }
+}

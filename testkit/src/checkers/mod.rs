@@ -1,0 +1,55 @@
+//! Properties of a run, as types that are fed with what happened and say at the end whether it was right.
+//!
+//! | checker | property |
+//! |---|---|
+//! | [`ExactlyOnceInOrder`] | what one member sent to another arrived once each, in order |
+//! | [`ViewsConverge`] | in the end everybody sees everybody who is there, and nobody else |
+//! | [`NoResurrection`] | a crashed process never comes back after it was removed |
+//! | [`OutcomeOnce`] | every accepted message has exactly one outcome |
+//!
+//! A checker does not fail while it is fed, so that the report has everything.
+
+mod once;
+mod outcome;
+mod resurrection;
+mod views;
+
+use std::fmt;
+
+pub use once::ExactlyOnceInOrder;
+pub use outcome::OutcomeOnce;
+pub use resurrection::NoResurrection;
+pub use views::ViewsConverge;
+
+/// Everything that was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violations {
+    /// The checker.
+    pub checker: &'static str,
+    /// How much it checked: messages, members or events.
+    pub checked: usize,
+    /// What was wrong, in the order in which it was noticed.
+    pub violations: Vec<String>,
+}
+
+/// How many violations a report shows.
+const SHOWN: usize = 20;
+
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} violations in {} checked", self.checker, self.violations.len(), self.checked)?;
+        for violation in self.violations.iter().take(SHOWN) {
+            write!(f, "\n  - {violation}")?;
+        }
+        let more = self.violations.len().saturating_sub(SHOWN);
+        if more > 0 { write!(f, "\n  … and {more} more") } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for Violations {}
+
+/// `Ok` with how much was checked, if there are no `violations`.
+fn report(checker: &'static str, checked: usize, violations: Vec<String>) -> Result<usize, Violations> {
+    if violations.is_empty() { Ok(checked) } else { Err(Violations { checker, checked, violations }) }
+}

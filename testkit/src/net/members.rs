@@ -1,0 +1,176 @@
+//! Whom one simulated membership service believes in. No I/O and no clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tribes_core::{Departure, Member, MemberEvent, MemberId, Services, Time};
+
+/// How many departed members are remembered.
+const REMEMBERED: usize = 1024;
+
+/// The table of one node.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Which halves run.
+    pub(super) services: Services,
+    /// By identity; the record inside is the newest.
+    known: BTreeMap<Arc<Member>, Entry>,
+    /// The last announcement seen of members that are gone: an older one that arrives late does not bring them back.
+    gone: BTreeMap<MemberId, u64>,
+    gone_order: VecDeque<MemberId>,
+    /// How many announcements were made.
+    announced: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Arc<Member>,
+    heard: Time,
+    number: u64,
+}
+
+impl Table {
+    pub(super) const fn new() -> Self {
+        Self {
+            services: Services::empty(),
+            known: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            gone_order: VecDeque::new(),
+            announced: 0,
+        }
+    }
+
+    /// The number of the next announcement.
+    pub(super) const fn announce(&mut self) -> u64 {
+        self.announced += 1;
+        self.announced
+    }
+
+    /// An announcement came. The events it causes; an addition asks for an announcement in return.
+    pub(super) fn heard(&mut self, now: Time, member: &Arc<Member>, number: u64) -> Vec<MemberEvent> {
+        let stale = self.gone.get(&member.id()).is_some_and(|last| *last >= number);
+        if stale || !self.services.contains(Services::MEMBERSHIP_RX) {
+            return Vec::new();
+        }
+        if let Some(entry) = self.known.get_mut(member) {
+            entry.heard = now;
+            if number <= entry.number {
+                return Vec::new();
+            }
+            entry.number = number;
+            if entry.record.same_content(member) {
+                return Vec::new();
+            }
+            entry.record = Arc::clone(member);
+            return vec![MemberEvent::Updated(Arc::clone(member))];
+        }
+        let predecessors: Vec<_> = self.known.keys().filter(|known| known.addr() == member.addr()).cloned().collect();
+        let mut events: Vec<_> = predecessors.iter().filter_map(|old| self.gone(old, Departure::Failed)).collect();
+        self.known.insert(Arc::clone(member), Entry { record: Arc::clone(member), heard: now, number });
+        events.push(MemberEvent::Added(Arc::clone(member)));
+        events
+    }
+
+    /// A member said that it leaves.
+    pub(super) fn departed(&mut self, member: &Arc<Member>) -> Option<MemberEvent> {
+        self.gone(member, Departure::Shutdown)
+    }
+
+    /// A member has certainly ended: nothing that it announced before brings it back, even when it arrives later.
+    fn gone(&mut self, member: &Arc<Member>, why: Departure) -> Option<MemberEvent> {
+        let event = self.remove(member, why);
+        self.remember(member.id(), u64::MAX);
+        event
+    }
+
+    /// Removes those whose announcements stopped.
+    pub(super) fn expire(&mut self, now: Time, expiry: Duration) -> Vec<MemberEvent> {
+        let silent: Vec<_> = self.known.iter().filter(|(_, entry)| now - entry.heard > expiry).map(|(m, _)| Arc::clone(m)).collect();
+        silent.iter().filter_map(|member| self.remove(member, Departure::Expired)).collect()
+    }
+
+    /// The node itself was frozen: nobody could be heard, and nobody is to blame.
+    pub(super) fn refresh(&mut self, now: Time) {
+        for entry in self.known.values_mut() {
+            entry.heard = now;
+        }
+    }
+
+    /// Forgets everyone: the listening half stopped.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    fn remove(&mut self, member: &Arc<Member>, why: Departure) -> Option<MemberEvent> {
+        let entry = self.known.remove(member)?;
+        self.remember(member.id(), entry.number);
+        Some(MemberEvent::Removed(entry.record, why))
+    }
+
+    fn remember(&mut self, id: MemberId, number: u64) {
+        if self.gone.insert(id, number).is_none() {
+            self.gone_order.push_back(id);
+        }
+        if self.gone_order.len() > REMEMBERED && let Some(oldest) = self.gone_order.pop_front() {
+            self.gone.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member;
+
+    const EXPIRY: Duration = Duration::from_secs(3);
+
+    fn listening() -> Table {
+        Table { services: Services::MEMBERSHIP, ..Table::new() }
+    }
+
+    #[test]
+    fn comes_expires_and_comes_back() {
+        let mut table = listening();
+        assert_eq!(table.heard(Time::ZERO, &member(1), 1), [MemberEvent::Added(member(1))]);
+        assert_eq!(table.heard(Time::from_millis(500), &member(1), 2), []);
+        assert_eq!(table.expire(Time::from_millis(3500), EXPIRY), []);
+        let removed = MemberEvent::Removed(member(1), Departure::Expired);
+        assert_eq!(table.expire(Time::from_millis(3501), EXPIRY), [removed]);
+        // A late copy of what was heard before does not count; a new announcement does.
+        assert_eq!(table.heard(Time::from_millis(4000), &member(1), 2), []);
+        assert_eq!(table.heard(Time::from_millis(4000), &member(1), 3), [MemberEvent::Added(member(1))]);
+    }
+
+    #[test]
+    fn who_left_does_not_come_back() {
+        let mut table = listening();
+        table.heard(Time::ZERO, &member(1), 1);
+        let removed = MemberEvent::Removed(member(1), Departure::Shutdown);
+        assert_eq!(table.departed(&member(1)), Some(removed));
+        assert_eq!(table.heard(Time::ZERO, &member(1), 3), []);
+    }
+
+    #[test]
+    fn a_new_process_at_the_address_replaces_the_old_one() {
+        let mut table = listening();
+        table.heard(Time::ZERO, &member(1), 7);
+        let restarted = Arc::new(member(1).as_ref().clone().with_id(member(9).id()));
+        let expected =
+            [MemberEvent::Removed(member(1), Departure::Failed), MemberEvent::Added(Arc::clone(&restarted))];
+        assert_eq!(table.heard(Time::ZERO, &restarted, 1), expected);
+        assert_eq!(table.heard(Time::ZERO, &member(1), 8), []);
+    }
+
+    #[test]
+    fn an_update_is_told_once_and_never_undone_by_a_late_announcement() {
+        let mut table = listening();
+        let changed = Arc::new(member(1).as_ref().clone().with_payload("new"));
+        table.heard(Time::ZERO, &member(1), 1);
+        assert_eq!(table.heard(Time::ZERO, &changed, 3), [MemberEvent::Updated(Arc::clone(&changed))]);
+        assert_eq!(table.heard(Time::ZERO, &changed, 4), []);
+        assert_eq!(table.heard(Time::ZERO, &member(1), 2), []);
+        let Some(MemberEvent::Removed(last, _)) = table.departed(&member(1)) else { panic!() };
+        assert!(last.same_content(&changed));
+    }
+}

@@ -1,0 +1,7 @@
+//! A real channel, real sockets, and peers written by hand.
+
+mod hostile;
+mod java;
+mod lifecycle;
+mod ours;
+mod udp;
