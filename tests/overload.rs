@@ -212,7 +212,9 @@ async fn a_stalled_member_is_waited_for_once() {
         waited.push(start.elapsed());
         let mut pending = std::pin::pin!(pending);
         if let Ok(outcome) = tokio::time::timeout(Duration::ZERO, &mut pending).await {
-            assert!(matches!(outcome.faults[0].kind, FaultKind::QueueFull | FaultKind::Left), "{:?}", outcome.faults);
+            // The first ones went into the buffers of the system.
+            let Some(fault) = outcome.faults.first() else { continue };
+            assert!(matches!(fault.kind, FaultKind::QueueFull | FaultKind::Left), "{fault}");
             full += 1;
         }
     }

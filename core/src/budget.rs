@@ -18,7 +18,9 @@ use crate::{Env, Member};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OverloadPolicy {
-    /// Wait this long for room, once per stalled member; then fail at once until the member's queue has drained to half.
+    /// Wait this long for the member's queue to move, once per stalled member. A member that frees less than a sixteenth of
+    /// its bound in that time has stalled: its messages fail at once until its queue has drained to half. One that keeps
+    /// up at all, if more slowly than the sender, makes the sender wait and loses nothing.
     Wait(Duration),
     /// Fail at once.
     Fail,
@@ -32,6 +34,9 @@ impl Default for OverloadPolicy {
         Self::Wait(Duration::from_millis(200))
     }
 }
+
+/// A member that frees less than one part in this many of its bound during a wait has stalled.
+const MOVED: usize = 16;
 
 /// Bounds of a [`Budget`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +169,8 @@ impl Budget {
             return None;
         }
         let deadline = self.0.env.now() + limit;
+        // Just one message's worth of room is no sign that the member keeps up: each further message would wait as long.
+        let moved = self.0.config.per_member - self.0.config.per_member / MOVED;
         loop {
             // Registered before the check, so that room freed in between is not missed.
             let member_freed = account.freed.notified();
@@ -171,15 +178,21 @@ impl Budget {
             tokio::pin!(member_freed, total_freed);
             member_freed.as_mut().enable();
             total_freed.as_mut().enable();
-            if let Some(room) = self.admit_now(&account, bytes) {
+            if account.used.load(Ordering::Acquire) <= moved
+                && let Some(room) = self.admit_now(&account, bytes)
+            {
                 return Some(room);
+            }
+            if account.stalled.load(Ordering::Acquire) {
+                return None;
             }
             let freed = async {
                 tokio::select! { biased; () = member_freed => {}, () = total_freed => {} }
             };
             if self.0.env.until(deadline, freed).await.is_none() {
-                account.stalled.store(true, Ordering::Release);
-                return None;
+                let own_fault = account.used.load(Ordering::Acquire) > moved;
+                account.stalled.fetch_or(own_fault, Ordering::AcqRel);
+                return self.admit_now(&account, bytes);
             }
         }
     }
@@ -313,6 +326,30 @@ mod tests {
         drop(first); // Drained to half: it may be waited for again, and there is room.
         assert!(budget.admit(&member(1), 20).await.is_some());
         drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_counts_as_stalled() {
+        let budget = budget(4096, 1024);
+        let mut held: std::collections::VecDeque<_> =
+            std::iter::repeat_with(|| budget.try_admit(&member(1), 8).unwrap()).take(128).collect();
+        let trickle = async {
+            for _ in 0..7 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                held.pop_front();
+            }
+        };
+        let start = tokio::time::Instant::now();
+        let waiting = async {
+            // There is room after 50 ms, yet the queue does not move: it is taken when the wait is over.
+            assert!(budget.admit(&member(1), 8).await.is_some());
+            assert_eq!(start.elapsed().as_millis(), 200);
+            // From now on nobody waits for this member.
+            while budget.try_admit(&member(1), 8).map(std::mem::forget).is_some() {}
+            assert!(budget.admit(&member(1), 8).await.is_none());
+            assert_eq!(start.elapsed().as_millis(), 200);
+        };
+        tokio::join!(trickle, waiting);
     }
 
     #[tokio::test(start_paused = true)]

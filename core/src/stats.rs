@@ -159,8 +159,12 @@ impl FlowCounters {
         *self.drops.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn failed(&self, reason: &'static str) {
-        *self.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    /// Counts an error; how many there are now for this reason.
+    pub(crate) fn failed(&self, reason: &'static str) -> u64 {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = errors.entry(reason).or_default();
+        *times += 1;
+        *times
     }
 
     pub(crate) fn took(&self, time: Duration) {

@@ -204,14 +204,13 @@ impl ChannelBuilder {
             running: lifecycle::Running::default(),
             view: ArcSwap::from_pointee(View::default()),
             view_number: watch::Sender::new(0),
-            listeners: ArcSwap::default(),
+            application: super::dispatch::Application::new(stack.env.clone()),
             member_listeners: ArcSwap::default(),
             streams: std::sync::Mutex::default(),
             member_calls,
             next_key: std::sync::atomic::AtomicU64::new(0),
             queues: super::dispatch::Queues::default(),
             top_down: crate::stats::FlowCounters::default(),
-            top_up: crate::stats::FlowCounters::default(),
             event_ends: std::sync::Mutex::new(Some((raised, calls))),
         });
         stack.set_top(Box::new(WeakTop(Arc::downgrade(&inner))));

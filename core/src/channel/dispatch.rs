@@ -6,15 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
+use super::listener::ChannelListener;
 use super::Inner;
 use crate::delivery::{Handled, Inbound};
 use crate::error::ReceiveError;
 use crate::pipeline::catch;
-use crate::{Member, Message, Time};
+use crate::stats::FlowCounters;
+use crate::{Env, Member, Message, Time};
 
 tokio::task_local! {
     /// Whose message this task is handling, and in which channel.
@@ -82,7 +85,7 @@ impl Queues {
         let (messages, queue) = mpsc::unbounded_channel();
         let depth = Arc::new(AtomicUsize::new(0));
         let worker = Worker {
-            channel: Arc::downgrade(channel),
+            application: Arc::clone(&channel.application),
             queue,
             depth: Arc::clone(&depth),
             waiting: Arc::clone(&self.waiting),
@@ -108,7 +111,7 @@ impl Queues {
 
 /// Handles the messages of one sender, one after another.
 struct Worker {
-    channel: Weak<Inner>,
+    application: Arc<Application>,
     queue: mpsc::UnboundedReceiver<Inbound>,
     depth: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
@@ -119,8 +122,7 @@ impl Worker {
     async fn run(mut self) {
         while let Some(msg) = self.queue.recv().await {
             let counted = Counted(&self);
-            let Some(channel) = counted.0.channel.upgrade() else { return };
-            channel.handle(msg).await;
+            counted.0.application.handle(msg).await;
             drop(counted);
         }
     }
@@ -138,23 +140,38 @@ impl Drop for Counted<'_> {
     }
 }
 
-impl Inner {
+/// The application's end of the pipeline: its listeners. Apart from the channel, so that a listener which never returns does
+/// not keep the channel alive.
+pub(super) struct Application {
+    pub(super) listeners: ArcSwap<Vec<(u64, Arc<dyn ChannelListener>)>>,
+    pub(super) up: FlowCounters,
+    env: Env,
+}
+
+impl Application {
+    pub(super) fn new(env: Env) -> Arc<Self> {
+        Arc::new(Self { listeners: ArcSwap::default(), up: FlowCounters::default(), env })
+    }
+
     /// Gives `msg` to the listeners that accept it, answers its sender and gives its memory back.
-    async fn handle(self: &Arc<Self>, msg: Inbound) {
+    async fn handle(&self, msg: Inbound) {
         let Inbound { message, receipt, lease, .. } = msg;
-        let timed = self.top_up.enter(message.body.len()).then(|| self.stack.env.now());
+        let timed = self.up.enter(message.body.len()).then(|| self.env.now());
         let from = Arc::clone(&message.sender);
         let message = Message::new(message);
         let handled = HANDLING.scope((self.address(), Arc::clone(&from)), self.offer(&message, &from)).await;
         if let Some(started) = timed {
-            self.top_up.took(self.stack.env.now() - started);
+            self.up.took(self.env.now() - started);
         }
         match &handled {
             Handled::Accepted => {}
-            Handled::NoTaker => self.top_up.dropped("no taker"),
+            Handled::NoTaker => self.up.dropped("no taker"),
             Handled::Failed(error) => {
-                self.top_up.failed("listener");
-                tracing::warn!(%from, id = %message.id(), %error, "a listener failed; the sender is told if it asked for it");
+                // A listener that always fails would fill the log: the first, and then ever fewer.
+                let times = self.up.failed("listener");
+                if times.is_power_of_two() {
+                    tracing::warn!(%from, id = %message.id(), %error, times, "a listener failed; the sender is told if it asked");
+                }
             }
         }
         receipt.resolve(handled);
@@ -176,7 +193,7 @@ impl Inner {
                 Ok(Ok(accepted)) => taken |= accepted,
                 Ok(Err(error)) => return Handled::Failed(error.to_string()),
                 Err(panic) => {
-                    self.top_up.failed("panicked");
+                    self.up.failed("panicked");
                     return Handled::Failed(format!("panicked: {panic}"));
                 }
             }

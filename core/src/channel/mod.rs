@@ -73,14 +73,13 @@ pub(crate) struct Inner {
     running: lifecycle::Running,
     view: ArcSwap<View>,
     view_number: watch::Sender<u64>,
-    listeners: ArcSwap<Vec<(u64, Arc<dyn ChannelListener>)>>,
+    application: Arc<dispatch::Application>,
     member_listeners: ArcSwap<Vec<(u64, Arc<dyn MembershipListener>)>>,
     streams: Mutex<Vec<Weak<stream::EventQueue>>>,
     member_calls: mpsc::UnboundedSender<MemberEvent>,
     next_key: AtomicU64,
     queues: dispatch::Queues,
     top_down: FlowCounters,
-    top_up: FlowCounters,
     event_ends: Mutex<Option<EventEnds>>,
 }
 
@@ -214,7 +213,7 @@ impl Channel {
         let (mut out, pending) = Outbound::observed(message, &targets, inner.stack.observer());
         if options.ack_mode() == AckMode::Handled
             && !options.contains(SendOptions::ASYNCHRONOUS)
-            && let Some(stuck) = out.extract(|member| inner.is_handling(member))
+            && let Some(stuck) = out.extract(|member| inner.application.is_handling(member))
         {
             stuck.fail(&FaultKind::WouldDeadlock);
         }
@@ -254,7 +253,7 @@ impl Channel {
     /// As [`listen`](Self::listen) for a listener that is shared.
     pub fn listen_shared(&self, listener: Arc<dyn ChannelListener>) -> ListenerHandle {
         let key = self.0.next_key.fetch_add(1, Ordering::Relaxed);
-        self.0.listeners.rcu(|list| {
+        self.0.application.listeners.rcu(|list| {
             let mut list = list.as_ref().clone();
             list.push((key, Arc::clone(&listener)));
             list
@@ -344,7 +343,7 @@ impl Channel {
         let top = LayerStats {
             name: "application",
             down: inner.top_down.snapshot(),
-            up: inner.top_up.snapshot(),
+            up: inner.application.up.snapshot(),
             ..LayerStats::default()
         };
         ChannelStats {
@@ -389,7 +388,7 @@ impl Inner {
     }
 
     fn unlisten(&self, key: u64) {
-        self.listeners.rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
+        self.application.listeners.rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
         self.member_listeners.rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
     }
 
@@ -446,7 +445,7 @@ impl Inner {
                     }
                 });
                 if let Err(panic) = catch(call).await {
-                    channel.top_up.failed("membership listener panicked");
+                    channel.application.up.failed("membership listener panicked");
                     tracing::error!(panic, "a membership listener panicked");
                 }
             }
