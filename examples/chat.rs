@@ -20,9 +20,10 @@ async fn main() -> Result<(), BoxError> {
                 MemberEvent::Removed(member, why) => println!("* {} is gone: {why}", name_of(&member)),
                 _ => {}
             },
-            Some((message, from)) = messages.next() => {
-                println!("{}: {}", name_of(&from), message.decode::<String>()?);
-            }
+            Some((message, from)) = messages.next() => match message.decode::<String>() {
+                Ok(text) => println!("{}: {text}", name_of(&from)),
+                Err(error) => println!("* {} sent something else: {error}", name_of(&from)),
+            },
             line = lines.next_line() => match line? {
                 None => break,
                 Some(_) if channel.view().is_empty() => println!("* nobody is here yet"),

@@ -48,9 +48,10 @@ async fn main() -> Result<(), BoxError> {
     anna.send(To::All, "what a lovely day", SendOptions::ACK).await?;
     let refused = anna.send(To::All, "what a damn lovely day", SendOptions::ACK).await;
     println!("the second message: {refused:?}");
-    println!("words sent: {}", manners.words.load(Ordering::Relaxed));
+    println!("words that went out: {}", manners.words.load(Ordering::Relaxed));
     for layer in anna.stats().layers {
-        println!("{:<21}{} messages down, {:?}", layer.name, layer.down.messages, layer.gauges);
+        // Counted by the pipeline; only `words` by the layer itself.
+        println!("{:<21}{} messages, refused {:?}", layer.name, layer.down.messages, layer.down.errors.get("refused"));
     }
     anna.stop().await;
     bert.stop().await;

@@ -357,7 +357,8 @@ mod tests {
         let group: SocketAddrV4 = "228.0.0.4:1".parse().unwrap();
         channel().bind(addr).multicast(group).build().unwrap();
         channel().bind(addr.to_string()).multicast(group.to_string()).build().unwrap();
-        channel().bind("[::1]:0").peers([addr]).build().unwrap();
+        let peer: SocketAddr = "127.0.0.1:4001".parse().unwrap();
+        channel().bind("[::1]:0").peers([peer]).build().unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Group messaging between processes, compatible with Apache Tribes.
 #[derive(Debug, Parser)]
-#[command(name = "tribes", version, arg_required_else_help = true)]
+#[command(name = "tribes", version, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -75,7 +75,13 @@ pub async fn stack(layers: impl IntoIterator<Item = Layer>) -> Layered {
 impl Layered {
     /// Without layers, and with three members of our own kind.
     pub fn builder() -> LayeredBuilder {
-        LayeredBuilder { builder: Channel::builder(), members: 3, java_members: 0, expected: None, below: Recorder::new() }
+        LayeredBuilder {
+            builder: Channel::builder(),
+            members: 3,
+            java_members: 0,
+            expected: None,
+            below: Recorder::new(),
+        }
     }
 }
 

@@ -108,6 +108,12 @@ impl RecordingListener {
         self.lock().received.clone()
     }
 
+    /// How many messages there are so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().received.len()
+    }
+
     /// The bodies of all messages so far, as text.
     #[must_use]
     pub fn texts(&self) -> Vec<String> {

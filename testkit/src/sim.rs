@@ -101,7 +101,9 @@ impl Simulation {
             let Ok(value) = value else {
                 let tail = observer.trace();
                 let tail = tail.iter().rev().take(30).rev().fold(String::new(), |text, line| text + "\n" + line);
-                panic!("the simulation of seed {seed} is not done after {limit:?} of virtual time; its last lines:{tail}");
+                panic!(
+                    "the simulation of seed {seed} is not done after {limit:?} of virtual time; its last lines:{tail}"
+                );
             };
             let run = Run { value, trace: observer.trace(), seed, took: env.now() - Time::ZERO };
             (run, env.panics())

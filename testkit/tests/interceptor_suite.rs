@@ -1,12 +1,14 @@
 //! The interceptor suite passes what is right in either form, and finds each kind of fault.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tribes_core::{
-    BoxError, ChannelInterceptor, Cx, EventVerdict, Inbound, Interest, IntoLayer, Layer, Link, MemberEvent, Next, Outbound,
-    ReceiveError, SendError, SendOptions, SyncInterceptor, Time, Verdict,
+    BoxError, ChannelInterceptor, Cx, EventVerdict, Inbound, Interest, IntoLayer, Layer, Link, MemberEvent, Next,
+    Outbound, ReceiveError, SendError, SendOptions, SyncInterceptor, Time, Verdict,
 };
 use tribes_testkit::suite::{InterceptorSuite, interceptor_suite};
 
@@ -90,12 +92,12 @@ impl ChannelInterceptor for Queued {
     async fn send(&self, out: Outbound, _: Next<'_>) -> Result<(), SendError> {
         let queues = self.0.lock().unwrap();
         let (down, _) = queues.as_ref().ok_or(SendError::Stopped)?;
-        down.send(out).map_err(|_| SendError::Stopped)
+        down.send(out).map_err(|_gone| SendError::Stopped)
     }
     async fn receive(&self, msg: Inbound, _: Next<'_>) -> Result<(), ReceiveError> {
         let queues = self.0.lock().unwrap();
         let (_, up) = queues.as_ref().ok_or(ReceiveError::Stopped)?;
-        up.send(msg).map_err(|_| ReceiveError::Stopped)
+        up.send(msg).map_err(|_gone| ReceiveError::Stopped)
     }
 }
 

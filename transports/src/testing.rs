@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tribes_core::wire::{self, Control, Frame, FrameDecoder, Limits, LinkKind};
 use tribes_core::{
-    BoxError, Channel, ChannelListener, ChannelMessage, ChannelSender, Env, Link, ListenerHandle, Member, MemberEvent, MemberId,
-    MembershipContext, MembershipService, Message, MessageId, Outbound, ProbeResult, SendError, SendOptions, Services, Time,
+    BoxError, Channel, ChannelListener, ChannelMessage, ChannelSender, Env, Link, ListenerHandle, Member, MemberEvent,
+    MemberId, MembershipContext, MembershipService, Message, MessageId, Outbound, ProbeResult, SendError, SendOptions,
+    Services, Time,
 };
 
 use crate::receiver::{ReceiverConfig, TcpReceiver};
@@ -24,6 +25,15 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// Waits for `future`, not for ever.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
+}
+
+/// A task of a test's own.
+#[allow(clippy::disallowed_methods, reason = "tests play the part of other processes")]
+pub(crate) fn spawn<F>(task: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    tokio::spawn(task)
 }
 
 /// A sender that sends nothing.
@@ -163,7 +173,12 @@ impl Node {
     pub(crate) async fn gauge_is(&self, name: &str, value: u64) {
         let end = tokio::time::Instant::now() + LIMIT;
         while self.gauge(name) != value {
-            assert!(tokio::time::Instant::now() < end, "{name} is {}, not {value}: {:?}", self.gauge(name), self.gauges());
+            assert!(
+                tokio::time::Instant::now() < end,
+                "{name} is {}, not {value}: {:?}",
+                self.gauge(name),
+                self.gauges()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -20,6 +20,21 @@ pub(super) enum Note {
     Answer { number: u32 },
 }
 
+/// The guarantees, and what is true when the send returns.
+pub(super) const GUARANTEES: [(SendOptions, &str, &str); 5] = [
+    (SendOptions::NONE, "none", "the operating system took it"),
+    (SendOptions::ACK, "ack", "each member had received it"),
+    (SendOptions::SYNC_ACK, "ack,sync", "each listener had returned"),
+    (SendOptions::ASYNC, "async", "it was queued"),
+    (SendOptions::ASYNC.union(SendOptions::ACK), "async,ack", "it was queued"),
+];
+
+/// What to call the guarantee of these options.
+pub(super) fn guarantee(options: SendOptions) -> String {
+    let known = GUARANTEES.iter().find(|(known, ..)| *known == options);
+    known.map_or_else(|| options.to_string(), |(_, name, _)| (*name).to_owned())
+}
+
 /// Something that a member noticed.
 #[derive(Debug)]
 pub(super) struct Happening {

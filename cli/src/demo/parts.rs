@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tribes::{BoxError, Member, SendOptions, Time, To, View};
 
-use super::cast::{Group, Note, Outsider, What};
+use super::cast::{GUARANTEES, Group, Note, Outsider, What};
 use super::screen::Style;
 use super::stage::{NAMES, Sight, Stage};
 use super::statistics;
@@ -15,17 +15,11 @@ use crate::units::Short;
 /// Questions under each guarantee.
 const QUESTIONS: u32 = 200;
 
+/// Before the kill nobody says anything for this long: what is shown is the death of an idle member.
+const SILENCE: Duration = Duration::from_millis(500);
+
 /// The member that is killed.
 const VICTIM: &str = "dora";
-
-/// The guarantees, and what each promises when the send returns.
-const GUARANTEES: [(SendOptions, &str, &str); 5] = [
-    (SendOptions::NONE, "none", "the operating system took it"),
-    (SendOptions::ACK, "ack", "each member has got it"),
-    (SendOptions::SYNC_ACK, "ack,sync", "each listener returned"),
-    (SendOptions::ASYNC, "async", "it is queued"),
-    (SendOptions::ASYNC.union(SendOptions::ACK), "async,ack", "it is queued"),
-];
 
 /// Plays everything.
 pub(super) async fn all(stage: &mut Stage<'_>) -> Result<(), BoxError> {
@@ -65,11 +59,12 @@ async fn greet(stage: &mut Stage<'_>) -> Result<(), BoxError> {
     stage.screen.heading("Typed messages", "from one member to the group, under each guarantee");
     for (options, name, promise) in GUARANTEES {
         let speaker = stage.first()?;
-        let hello = Note::Hello { text: format!("hello, {name}") };
+        let hello = Note::Hello { text: "hello".to_owned() };
         let since = stage.env.now();
         stage.within(&format!("a message under {name}"), speaker.channel.send_message(To::All, &hello, options)).await?;
-        let text = format!("sent under {name}: {promise}");
-        stage.tell(speaker.name, format_args!("{text:<44}{:>8} after the call", Short(stage.env.now() - since)));
+        let took = Short(stage.env.now() - since);
+        let text = format!("says hello under {name}");
+        stage.tell_at(since, speaker.name, format_args!("{text:<44}{took:>8} until {promise}"));
         let listeners: Vec<_> = NAMES.into_iter().skip(1).collect();
         stage.all_hear(&listeners).await?;
     }
@@ -128,9 +123,10 @@ fn share(times: &mut [Duration], percent: usize) -> Duration {
 async fn die(stage: &mut Stage<'_>) -> Result<u16, BoxError> {
     stage.screen.heading("A hard death", "a fourth member, whose process is then killed (SIGKILL)");
     let mut victim = enter(stage, 0).await?;
+    stage.env.sleep(SILENCE).await;
     let since = stage.env.now();
     victim.kill()?;
-    stage.tell(VICTIM, "is killed");
+    stage.tell_at(since, VICTIM, format_args!("is killed, after {} of silence", Short(SILENCE)));
     stage.all_notice(NAMES.map(|name| (name, VICTIM)), Sight::Die, since).await?;
     let port = victim.port;
     stage.within(&format!("the end of the process of {VICTIM}"), victim.gone()).await?;

@@ -1,14 +1,15 @@
 //! Where the demo plays: the three members, what they notice, and waiting for it with a deadline.
 
 use std::collections::BTreeSet;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tribes::{BoxError, Departure, Env, MemberEvent, TaskHandle, Time};
 
-use super::cast::{Actor, Group, Happening, Note, What, name_of};
+use super::cast::{Actor, Group, Happening, Note, What, guarantee, name_of};
 use super::screen::Screen;
-use crate::units::Short;
+use crate::units::{Short, with_causes};
 
 /// Time for one thing to happen; far more than it takes, for machines that are busy with other things.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -42,8 +43,13 @@ impl<'a> Stage<'a> {
     }
 
     /// Tells something that happened now.
-    pub(super) fn tell(&self, who: &str, what: impl std::fmt::Display) {
-        self.screen.happened(self.env.now() - self.begin, who, what);
+    pub(super) fn tell(&self, who: &str, what: impl Display) {
+        self.tell_at(self.env.now(), who, what);
+    }
+
+    /// Tells something that happened then.
+    pub(super) fn tell_at(&self, at: Time, who: &str, what: impl Display) {
+        self.screen.happened(at - self.begin, who, what);
     }
 
     /// Runs `future` for at most the deadline.
@@ -57,7 +63,7 @@ impl<'a> Stage<'a> {
     {
         match self.env.until(self.env.now() + DEADLINE, future).await {
             Some(Ok(done)) => Ok(done),
-            Some(Err(error)) => Err(format!("{what}: {}", BoxError::from(error)).into()),
+            Some(Err(error)) => Err(format!("{what}: {}", with_causes(BoxError::from(error).as_ref())).into()),
             None => Err(format!("{what} within {}", Short(DEADLINE)).into()),
         }
     }
@@ -107,7 +113,7 @@ impl<'a> Stage<'a> {
                 }
                 None => text,
             };
-            self.screen.happened(happening.at - self.begin, happening.who, text);
+            self.tell_at(happening.at, happening.who, text);
         }
         Ok(())
     }
@@ -122,7 +128,7 @@ impl<'a> Stage<'a> {
                 left.retain(|name| *name != happening.who);
             }
             if let Some(text) = describe(&happening.what) {
-                self.screen.happened(happening.at - self.begin, happening.who, text);
+                self.tell_at(happening.at, happening.who, text);
             }
         }
         Ok(())
@@ -154,8 +160,8 @@ impl Sight {
     }
 }
 
-impl std::fmt::Display for Sight {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Join => "join",
             Self::Leave => "leave",
@@ -183,7 +189,7 @@ fn describe(what: &What) -> Option<String> {
         What::Member(MemberEvent::Suspected(member, why)) => format!("suspects {}: {why}", name_of(member)),
         What::Member(MemberEvent::Removed(member, why)) => format!("knows that {} is gone: {why}", name_of(member)),
         What::Note { note: Note::Hello { text }, from, options } => {
-            format!("hears {} say {text:?} under {options}", name_of(from))
+            format!("hears {} say {text:?} under {}", name_of(from), guarantee(*options))
         }
         What::Member(_) | What::Note { .. } => return None,
     })

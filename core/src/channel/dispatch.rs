@@ -126,6 +126,24 @@ impl Worker {
             drop(counted);
         }
     }
+
+    /// One message less waits, handled or not.
+    fn count_off(&self) {
+        self.depth.fetch_sub(1, Ordering::AcqRel);
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// What an aborted worker leaves in its queue waits no more: its receipts answer negatively.
+    fn drop(&mut self) {
+        self.queue.close();
+        while self.queue.try_recv().is_ok() {
+            self.count_off();
+        }
+    }
 }
 
 /// Counts a message as handled when dropped, also when the task is aborted meanwhile.
@@ -133,10 +151,7 @@ struct Counted<'a>(&'a Worker);
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.depth.fetch_sub(1, Ordering::AcqRel);
-        if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.idle.notify_waiters();
-        }
+        self.0.count_off();
     }
 }
 

@@ -31,13 +31,15 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct State {
     services: Services,
+    /// How many layers run, counted from the bottom: what did not start must not be stopped.
+    layers: usize,
     heartbeat: Option<crate::env::TaskHandle>,
 }
 
 impl Default for State {
     /// Nothing runs.
     fn default() -> Self {
-        Self { services: Services::empty(), heartbeat: None }
+        Self { services: Services::empty(), layers: 0, heartbeat: None }
     }
 }
 
@@ -194,6 +196,7 @@ impl Inner {
         if first {
             for (place, layer) in self.stack.layers().rev() {
                 layer.start(self.stack.link(place)).await.map_err(part(layer.name()))?;
+                state.layers += 1;
             }
             state.heartbeat = self.settings.heartbeat.map(|every| self.beat(every));
         }
@@ -265,9 +268,11 @@ impl Inner {
             self.running.set(STOPPED);
         }
         if last {
-            for (_, layer) in self.stack.layers() {
+            let not_started = self.stack.bottom() - state.layers;
+            for (_, layer) in self.stack.layers().skip(not_started) {
                 layer.stop(deadline).await;
             }
+            state.layers = 0;
         }
         if stopping.contains(Services::SENDER) {
             self.stack.sender.stop(deadline).await;

@@ -67,8 +67,9 @@ impl ListenerHandle {
     }
 
     /// Keeps the listener for the life of the channel.
-    pub fn forever(self) {
-        std::mem::forget(self);
+    pub fn forever(mut self) {
+        // Nothing left to unsubscribe from; and the channel's memory is not held for ever.
+        self.channel = std::sync::Weak::new();
     }
 }
 

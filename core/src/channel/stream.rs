@@ -95,6 +95,10 @@ impl EventQueue {
 
     pub(super) fn push(&self, event: MemberEvent, current: Arc<View>) {
         let mut state = self.lock();
+        if current.number() == state.current.number() && !matches!(event, MemberEvent::Suspected(..)) {
+            // The queue was made after the view had changed: it began with this event's result.
+            return;
+        }
         state.current = current;
         state.events.push_back(event);
         if state.events.len() > EVENT_CAPACITY {
@@ -119,10 +123,11 @@ impl EventQueue {
 /// The events that lead from one view to another.
 fn difference(from: &View, to: &View) -> VecDeque<MemberEvent> {
     let gone = from.members().iter().filter(|member| !to.contains(member));
-    let come = to.members().iter().filter(|member| !from.contains(member));
-    gone.map(|member| MemberEvent::Removed(Arc::clone(member), Departure::Failed))
-        .chain(come.map(|member| MemberEvent::Added(Arc::clone(member))))
-        .collect()
+    let come = to.members().iter().filter_map(|member| match from.find(member) {
+        None => Some(MemberEvent::Added(Arc::clone(member))),
+        Some(known) => (!known.same_content(member)).then(|| MemberEvent::Updated(Arc::clone(member))),
+    });
+    gone.map(|member| MemberEvent::Removed(Arc::clone(member), Departure::Failed)).chain(come).collect()
 }
 
 impl MemberEvents {

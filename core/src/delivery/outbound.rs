@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::outcome::{OutcomeObserver, Tracker};
 use super::{Delivery, Pending};
@@ -33,7 +33,7 @@ impl Outbound {
     pub(crate) fn observed(
         message: ChannelMessage,
         targets: &[Arc<Member>],
-        observer: Option<Arc<dyn OutcomeObserver>>,
+        observer: Option<Weak<dyn OutcomeObserver>>,
     ) -> (Self, Pending) {
         let tracker = Tracker::new(message.id.clone(), message.options, targets.len(), observer);
         let to = targets

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Fault, FaultKind, SendError};
@@ -83,7 +83,8 @@ pub(super) struct Tracker {
     options: SendOptions,
     attempted: usize,
     open: AtomicUsize,
-    observer: Option<Arc<dyn OutcomeObserver>>,
+    /// Weak: what waits in a layer or the transport must not keep the channel alive that owns these.
+    observer: Option<Weak<dyn OutcomeObserver>>,
     state: Mutex<State>,
 }
 
@@ -109,7 +110,7 @@ impl Tracker {
         id: MessageId,
         options: SendOptions,
         attempted: usize,
-        observer: Option<Arc<dyn OutcomeObserver>>,
+        observer: Option<Weak<dyn OutcomeObserver>>,
     ) -> Arc<Self> {
         let tracker = Arc::new(Self {
             id,
@@ -153,7 +154,7 @@ impl Tracker {
             no_taker: std::mem::take(&mut state.no_taker),
         };
         drop(state);
-        if let Some(observer) = &self.observer {
+        if let Some(observer) = self.observer.as_ref().and_then(Weak::upgrade) {
             observer.outcome(&outcome);
         }
         // Nobody is called with the lock held.

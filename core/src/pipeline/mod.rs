@@ -12,7 +12,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -167,8 +167,8 @@ impl Stack {
         Link::new(self, place)
     }
 
-    pub(crate) fn observer(self: &Arc<Self>) -> Option<Arc<dyn OutcomeObserver>> {
-        self.observed.then(|| Arc::clone(self) as Arc<dyn OutcomeObserver>)
+    pub(crate) fn observer(self: &Arc<Self>) -> Option<Weak<dyn OutcomeObserver>> {
+        self.observed.then(|| Arc::downgrade(self) as Weak<dyn OutcomeObserver>)
     }
 
     pub(crate) fn layer_stats(&self) -> Vec<LayerStats> {

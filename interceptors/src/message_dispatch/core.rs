@@ -49,18 +49,17 @@ impl<T> Queue<T> {
         (self.waiting.len(), self.bytes)
     }
 
-    /// Adds a message behind all others. `displaceable`: a newer one may take its place.
-    ///
-    /// # Errors
-    /// Gives it back when the queue is closed.
-    pub(super) fn push(&mut self, item: T, bytes: usize, displaceable: bool) -> Result<(), T> {
+    /// Adds a message behind all others; gives it back when the queue is closed. `displaceable`: a newer one may take its
+    /// place.
+    #[must_use]
+    pub(super) fn push(&mut self, item: T, bytes: usize, displaceable: bool) -> Option<T> {
         if self.closed {
-            return Err(item);
+            return Some(item);
         }
         self.bytes += bytes;
         self.displaceable_bytes += if displaceable { bytes } else { 0 };
         self.waiting.push_back(Entry { item, bytes, displaceable });
-        Ok(())
+        None
     }
 
     /// The one in hand was handed over; the next one is now in hand, if there is one.

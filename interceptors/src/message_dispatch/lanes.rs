@@ -102,9 +102,9 @@ impl Lanes {
         let may_wait = out.may_wait;
         // The usual single destination needs no list.
         let mut rest: Vec<Outbound> = if out.to.len() == 1 {
-            self.offer(link, out, bytes).err().into_iter().collect()
+            self.offer(link, out, bytes).into_iter().collect()
         } else {
-            out.into_singles().filter_map(|single| self.offer(link, single, bytes).err()).collect()
+            out.into_singles().filter_map(|single| self.offer(link, single, bytes)).collect()
         };
         if rest.is_empty() {
             return;
@@ -133,64 +133,53 @@ impl Lanes {
         }
     }
 
-    /// Queues a message for its one destination if there is room.
-    ///
-    /// # Errors
-    /// Gives it back if there is none, or others wait for it already.
-    fn offer(self: &Arc<Self>, link: &Link, mut single: Outbound, bytes: usize) -> Result<(), Outbound> {
-        let Some(destination) = single.to.first_mut() else { return Ok(()) };
+    /// Queues a message for its one destination; gives it back if there is no room, or others wait for it already.
+    fn offer(self: &Arc<Self>, link: &Link, mut single: Outbound, bytes: usize) -> Option<Outbound> {
+        let destination = single.to.first_mut()?;
         let Some(lane) = self.lane(link, destination.member()) else {
             single.fail(&FaultKind::Stopped);
-            return Ok(());
+            return None;
         };
         if lane.waiters.load(Ordering::Acquire) > 0 {
-            return Err(single);
+            return Some(single);
         }
         if destination.reservation.is_none() {
             destination.reservation = link.budget().try_admit(&lane.member, bytes);
         }
         if destination.reservation.is_none() {
-            return Err(single);
+            return Some(single);
         }
         self.push(link, lane, single, bytes);
-        Ok(())
+        None
     }
 
     /// Queues a message for its one destination as soon as there is room, or fails it when there is none by `deadline`.
     async fn queue_by(self: &Arc<Self>, link: &Link, mut single: Outbound, bytes: usize, deadline: Time) {
         let Some(destination) = single.to.first_mut() else { return };
         let Some(lane) = self.lane(link, destination.member()) else { return single.fail(&FaultKind::Stopped) };
-        let waiting = Waiting::new(&lane);
-        let env = link.env();
-        let room = match env.until(deadline, lane.turn.acquire()).await {
-            Some(Ok(_turn)) => {
-                let left = OverloadPolicy::Wait(deadline - env.now());
-                let room = link.budget().admit_with(&lane.member, bytes, left).await;
-                if let Some(room) = room {
-                    destination.reservation = Some(room);
-                    if lane.left.load(Ordering::Acquire) {
-                        single.fail(&FaultKind::Left);
-                    } else {
-                        // Still in turn: the next one that waits comes behind.
-                        self.push(link, Arc::clone(&lane), single, bytes);
-                    }
-                    return;
-                }
-                room
-            }
-            _ => None,
-        };
-        debug_assert!(room.is_none());
-        drop(waiting);
-        single.fail(if lane.left.load(Ordering::Acquire) { &FaultKind::Left } else { &FaultKind::QueueFull });
+        let _waiting = Waiting::new(&lane);
+        let turn = link.env().until(deadline, lane.turn.acquire()).await;
+        if let Some(Ok(_)) = &turn {
+            let left = OverloadPolicy::Wait(deadline - link.env().now());
+            destination.reservation = link.budget().admit_with(&lane.member, bytes, left).await;
+        }
+        if lane.left.load(Ordering::Acquire) {
+            single.fail(&FaultKind::Left);
+        } else if destination.reservation.is_some() {
+            // Still in turn: whoever waits comes behind.
+            self.push(link, Arc::clone(&lane), single, bytes);
+        } else {
+            single.fail(&FaultKind::QueueFull);
+        }
+        drop(turn);
     }
 
     /// Queues a message for its one destination, in the place of the oldest ones if need be.
     fn queue_displacing(self: &Arc<Self>, link: &Link, mut single: Outbound, bytes: usize) {
         loop {
             single = match self.offer(link, single, bytes) {
-                Ok(()) => return,
-                Err(back) => back,
+                Some(back) => back,
+                None => return,
             };
             let lane = single.members().next().and_then(|member| self.lane(link, member));
             // Nothing is displaced that would not make room.
@@ -210,7 +199,7 @@ impl Lanes {
         let displaceable = single.message.options.contains(SendOptions::ASYNCHRONOUS);
         for _ in 0..PUSHES {
             let back = self.with(&lane, |queue| queue.push(single, bytes, displaceable));
-            let Err(back) = back else {
+            let Some(back) = back else {
                 // Only tested, mostly: a store would have every sender fight for the line.
                 if !lane.used.load(Ordering::Relaxed) {
                     lane.used.store(true, Ordering::Relaxed);

@@ -19,7 +19,9 @@ use tribes_core::{Departure, FaultKind, Member, MemberEvent, ProbeResult, Suspic
 pub(super) const SLOW: Duration = Duration::from_secs(5);
 /// Probes of one member begin at least this far apart, whatever is said against it; a member that lives and whose
 /// messages fail all the same is not to be flooded with connections.
-pub(super) const SPACING: Duration = Duration::from_millis(100);
+pub(super) const SPACING: Duration = Duration::from_millis(20);
+/// A member that dies this soon after a good-bye has left on purpose.
+const GOODBYE_HOLDS: Duration = Duration::from_secs(5);
 /// A newcomer that cannot be verified is tried again this many times at the pace of suspects.
 const EAGER_TRIES: u32 = 5;
 
@@ -76,6 +78,8 @@ struct Watch {
     tries: u32,
     /// Since when it is a suspect that answers.
     suspect_since: Option<Time>,
+    /// When it said good-bye without being believed yet.
+    goodbye: Option<Time>,
 }
 
 /// How many members there are of each sort.
@@ -105,7 +109,14 @@ impl Core {
             MemberEvent::Added(member) | MemberEvent::Updated(member) if member.is_leaving() => {}
             MemberEvent::Added(member) => self.listed(member, false, now, &mut out),
             MemberEvent::Updated(member) => self.listed(member, true, now, &mut out),
-            MemberEvent::Suspected(member, why) => self.suspected(&member, why == Suspicion::Silent, now, &mut out),
+            MemberEvent::Suspected(member, why) => {
+                if why == Suspicion::GoodbyeUnconfirmed
+                    && let Some(watch) = self.watches.get_mut(&member)
+                {
+                    watch.goodbye = Some(now);
+                }
+                self.suspected(&member, why == Suspicion::Silent, now, &mut out);
+            }
             MemberEvent::Removed(member, departure) => self.unlisted(&member, departure, now, &mut out),
             _ => {}
         }
@@ -222,7 +233,10 @@ impl Core {
     fn died(&mut self, member: &Arc<Member>, now: Time, out: &mut Vec<Action>) {
         let Some(watch) = self.watches.get_mut(member) else { return };
         if watch.announced {
-            out.push(Action::Raise(MemberEvent::Removed(Arc::clone(&watch.member), Departure::Failed)));
+            // It closed its connections before the service had verified its good-bye.
+            let said_so = watch.goodbye.is_some_and(|at| now - at < GOODBYE_HOLDS);
+            let departure = if said_so { Departure::Shutdown } else { Departure::Failed };
+            out.push(Action::Raise(MemberEvent::Removed(Arc::clone(&watch.member), departure)));
             watch.tries = EAGER_TRIES;
         }
         if !watch.listed {
@@ -268,6 +282,7 @@ impl Watch {
             unanswered: 0,
             tries: 0,
             suspect_since: None,
+            goodbye: None,
         }
     }
 

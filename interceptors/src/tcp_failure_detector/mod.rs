@@ -136,7 +136,7 @@ impl SyncInterceptor for TcpFailureDetector {
                     biased;
                     // The sender lives in the shell that this task holds.
                     _ = wake_at.changed() => {}
-                    () = env.sleep_until(at) => shell.decide(Core::tick),
+                    () = env.sleep_until(at) => { let _ = shell.decide(Core::tick); }
                 }
             }
         });
@@ -155,17 +155,18 @@ impl SyncInterceptor for TcpFailureDetector {
     }
 
     fn member_event(&self, event: &MemberEvent, _: &mut Cx<'_>) -> EventVerdict {
-        self.0.decide(|core, now| core.event(event.clone(), now));
-        EventVerdict::Swallow
+        let decided = self.0.decide(|core, now| core.event(event.clone(), now));
+        // Stopped, it still lets members go.
+        if decided || !matches!(event, MemberEvent::Removed(..)) { EventVerdict::Swallow } else { EventVerdict::Pass }
     }
 
     fn heartbeat(&self, _: Time) {
-        self.0.decide(Core::heartbeat);
+        let _ = self.0.decide(Core::heartbeat);
     }
 
     fn outcome(&self, outcome: &Outcome) {
         for fault in outcome.faults.iter().filter(|fault| fault.kind.speaks_against_member()) {
-            self.0.decide(|core, now| core.fault(&fault.member, &fault.kind, now));
+            let _ = self.0.decide(|core, now| core.fault(&fault.member, &fault.kind, now));
         }
     }
 
@@ -192,10 +193,10 @@ impl SyncInterceptor for TcpFailureDetector {
 }
 
 impl Shell {
-    /// Has the core decide, then does what it decided. Nothing happens before the start and after the stop.
-    fn decide(self: &Arc<Self>, decide: impl FnOnce(&mut Core, Time) -> Vec<Action>) {
+    /// Has the core decide, then does what it decided. `false`, and nothing happens, before the start and after the stop.
+    fn decide(self: &Arc<Self>, decide: impl FnOnce(&mut Core, Time) -> Vec<Action>) -> bool {
         let mut state = self.lock();
-        let Some(link) = state.link.clone() else { return };
+        let Some(link) = state.link.clone() else { return false };
         let mut probes = Vec::new();
         for action in decide(&mut state.core, link.env().now()) {
             match action {
@@ -210,6 +211,7 @@ impl Shell {
             self.probe(&link, member, ticket);
         }
         self.raise(&link);
+        true
     }
 
     /// Tells above what was decided. One caller at a time does it, for all.
@@ -241,7 +243,7 @@ impl Shell {
             let result = link.probe(&member, frame, shell.config.probe_limit()).await;
             shell.probes.count(result);
             tracing::debug!(%member, ?result, "probed");
-            shell.decide(|core, now| core.probed(&member, ticket, result, now));
+            let _ = shell.decide(|core, now| core.probed(&member, ticket, result, now));
         });
     }
 

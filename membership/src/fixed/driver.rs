@@ -20,6 +20,8 @@ use crate::timer::Timer;
 
 /// What Java sends calls with; replies have no options at all.
 const CALL_OPTIONS: SendOptions = SendOptions::ASYNCHRONOUS;
+/// How long the stop message may take to leave.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
 /// How long a message may wait to be accepted before it counts as not sent.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 /// Replies that may be on their way out at the same time.
@@ -261,8 +263,16 @@ impl Driver {
     async fn farewell(&self, to: Vec<Arc<Member>>) {
         let member = self.local_now().with_command(SHUTDOWN_COMMAND);
         let body = JavaMessage::Member(self.message(Kind::Stop, member)).encode(self.config.member_class_version);
-        // Who does not get it notices by its connection, or by the silence.
-        let _ = send(&self.link, &self.channel, to, body, CALL_OPTIONS).await;
+        // Waits until it has left: what follows takes the members out of the group, and with them what is queued. Who does
+        // not get it notices by its connection, or by the silence.
+        let Some(channel) = self.channel.upgrade() else { return };
+        let env = self.link.env();
+        let farewell = async {
+            if let Ok(pending) = channel.send_opaque(to, body, CALL_OPTIONS).await {
+                pending.await;
+            }
+        };
+        let _ = env.until(env.now() + FAREWELL_LIMIT, farewell).await;
     }
 
     fn rpc(&self, reply: bool, id: Bytes, kind: Kind) -> Bytes {

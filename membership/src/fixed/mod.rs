@@ -147,9 +147,9 @@ impl StaticMembership {
     }
 
     fn notify(&self, notice: Notice) {
-        let sent = self.lock_ends().as_ref().map(|ends| ends.notices.try_send(notice));
+        let Some(notices) = self.lock_ends().as_ref().map(|ends| ends.notices.clone()) else { return };
         // A driver that has ended wants to know nothing any more.
-        if let Some(Err(mpsc::error::TrySendError::Full(_))) = sent {
+        if let Err(mpsc::error::TrySendError::Full(_)) = notices.try_send(notice) {
             self.counters.notices_dropped.add();
         }
     }

@@ -98,9 +98,8 @@ async fn a_frozen_member_and_a_dead_one_expire() {
     hub.freeze(&second.local());
     hub.kill(&third.local());
     let begun = Instant::now();
-    // The stub's frozen node still sends; cut it off for real.
     let (frozen, dead) = (second.local(), third.local());
-    drop((second, third));
+    drop((second, third)); // Neither sends any more.
     for _ in 0..2 {
         let MemberEvent::Removed(member, Departure::Expired) = next(&mut events).await else { panic!("not expired") };
         assert!(member == frozen || member == dead);

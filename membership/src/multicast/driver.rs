@@ -59,7 +59,9 @@ pub(super) struct Driver {
     core: Core,
     local: Arc<Member>,
     queues: Queues,
-    probed: (mpsc::Sender<(u64, ProbeResult)>, mpsc::Receiver<(u64, ProbeResult)>),
+    /// By which running probes report.
+    probe_reports: mpsc::Sender<(u64, ProbeResult)>,
+    probed: mpsc::Receiver<(u64, ProbeResult)>,
     listener: Option<UdpSocket>,
     inbox: Option<Inbox>,
     buffer: Box<[u8]>,
@@ -93,6 +95,7 @@ impl Driver {
         queues: Queues,
     ) -> Self {
         let limit = config.recovery.then_some(config.recovery_counter);
+        let (probe_reports, probed) = mpsc::channel(64);
         Self {
             core: Core::new(config.clone(), Arc::clone(&local), Arc::clone(&shared.counters)),
             config,
@@ -100,7 +103,8 @@ impl Driver {
             shared,
             local,
             queues,
-            probed: mpsc::channel(64),
+            probe_reports,
+            probed,
             listener: None,
             inbox: None,
             buffer: vec![0; 1 << 16].into_boxed_slice(),
@@ -164,7 +168,7 @@ impl Driver {
             command = self.queues.commands.recv() => Event::Command(command),
             () = timer => Event::Timer,
             Some(notice) = self.queues.notices.recv() => Event::Notice(notice),
-            Some((ticket, result)) = self.probed.1.recv() => Event::Probed(ticket, result),
+            Some((ticket, result)) = self.probed.recv() => Event::Probed(ticket, result),
             Ok(()) = self.queues.local.changed() => Event::Local,
             received = receive => Event::Received(received),
         }
@@ -282,7 +286,7 @@ impl Driver {
             match action {
                 Action::Raise(event) => self.link.member_event(event),
                 Action::Probe { ticket, member, limit } => {
-                    let (link, probed) = (self.link.clone(), self.probed.0.clone());
+                    let (link, probed) = (self.link.clone(), self.probe_reports.clone());
                     self.link.spawn(async move {
                         let result = link.probe(&member, None, limit).await;
                         // Gone only when the driver is.

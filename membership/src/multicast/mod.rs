@@ -111,7 +111,7 @@ impl McastMembership {
 
     fn notify(&self, notice: Notice) {
         if let Some(ends) = self.ends()
-            && ends.notices.try_send(notice).is_err()
+            && let Err(mpsc::error::TrySendError::Full(_)) = ends.notices.try_send(notice)
         {
             self.shared.counters.notices_dropped.add();
         }

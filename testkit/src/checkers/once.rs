@@ -105,9 +105,11 @@ impl<N: Ord + Clone + Debug> ExactlyOnceInOrder<N> {
     pub fn finish(self) -> Result<usize, Violations> {
         let (mut violations, checked) = (Vec::new(), self.sent_count());
         for ((from, to), pair) in self.pairs {
-            let lost = pair.sent.iter().filter(|number| !pair.received.contains(number) && !pair.failed.contains(number));
+            let lost =
+                pair.sent.iter().filter(|number| !pair.received.contains(number) && !pair.failed.contains(number));
             let lost = lost.map(|number| format!("{number} never arrived"));
-            violations.extend(pair.violations.into_iter().chain(lost).map(|text| format!("{from:?} -> {to:?}: {text}")));
+            violations
+                .extend(pair.violations.into_iter().chain(lost).map(|text| format!("{from:?} -> {to:?}: {text}")));
         }
         report("exactly once, in order", checked, violations)
     }

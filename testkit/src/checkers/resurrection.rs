@@ -36,9 +36,11 @@ impl NoResurrection {
             MemberEvent::Removed(member, _) => {
                 self.removed.entry(observer.to_owned()).or_default().insert(Arc::clone(member));
             }
-            MemberEvent::Added(member) if self.dead.contains(member) => {
-                if self.removed.get(observer).is_some_and(|removed| removed.contains(member)) {
-                    self.violations.push(format!("{observer} removed {member:?}, which has crashed, and added it again"));
+            MemberEvent::Added(member) => {
+                let removed = self.removed.get(observer).is_some_and(|removed| removed.contains(member));
+                if removed && self.dead.contains(member) {
+                    self.violations
+                        .push(format!("{observer} removed {member:?}, which has crashed, and added it again"));
                 }
             }
             _ => {}

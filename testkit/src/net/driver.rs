@@ -91,7 +91,9 @@ impl Shared {
 
     fn perform(self: &Arc<Self>, action: Action) {
         match action {
-            Action::Deliver { to, from, message, route, send } => self.deliver(to, from, Arrived { message, route, send }),
+            Action::Deliver { to, from, message, route, send } => {
+                self.deliver(to, from, Arrived { message, route, send })
+            }
             Action::Resolve { at, send, result } => {
                 let open = self.lock().process(at).and_then(|process| process.open.remove(&send));
                 if let Some((completion, reservation)) = open {
@@ -140,7 +142,8 @@ impl Shared {
         };
         let Some(link) = process.link.clone() else { return };
         let (inbox, queue) = mpsc::unbounded_channel();
-        let intake = Intake { shared: Arc::downgrade(self), to, from, link: link.clone(), memory: Arc::clone(&process.memory) };
+        let intake =
+            Intake { shared: Arc::downgrade(self), to, from, link: link.clone(), memory: Arc::clone(&process.memory) };
         // Its queue is open: it is right here.
         let _ = inbox.send(arrived);
         process.inboxes.insert(from, inbox);

@@ -134,7 +134,9 @@ impl Core {
         self.trace.line(now, format_args!("{from} -> {to} {}", name(&frame)));
         let Some(node) = self.node(to) else { return };
         match frame {
-            Frame::Data { send, expected, message, route } => self.data(now, from, to, (send, expected, message, route)),
+            Frame::Data { send, expected, message, route } => {
+                self.data(now, from, to, (send, expected, message, route))
+            }
             Frame::Answer { send, result } => {
                 // An answer shows that there is a connection.
                 if !matches!(result, Err(FaultKind::Connect(_))) {
@@ -215,7 +217,8 @@ impl Core {
         let Some(node) = self.node(to).filter(|node| node.alive) else { return };
         let at = node.place;
         // What was sent over the connection and not answered may or may not have been handled.
-        let open = |flight: &Flight| flight.from == at && flight.to == from && flight.sent && flight.expected == member.id();
+        let open =
+            |flight: &Flight| flight.from == at && flight.to == from && flight.sent && flight.expected == member.id();
         let broken: Vec<_> = self.flights.iter().filter(|(_, flight)| open(flight)).map(|(send, _)| *send).collect();
         for send in broken {
             self.leave_window(now, to, from, send);
@@ -238,10 +241,9 @@ impl Core {
         let newcomer = events.iter().any(|event| matches!(event, MemberEvent::Added(_)));
         self.raise(now, at, events);
         // A newcomer need not wait for the next heartbeat to know us.
-        if newcomer && let Some((local, number)) = self.announcement(at) {
-            if let Some(newcomer) = member.addr().and_then(node_at) {
-                self.put(now, to, newcomer, Frame::Heartbeat { member: local, number }, Lane::Datagram);
-            }
+        let Some(address) = member.addr().and_then(node_at).filter(|_| newcomer) else { return };
+        if let Some((local, number)) = self.announcement(at) {
+            self.put(now, to, address, Frame::Heartbeat { member: local, number }, Lane::Datagram);
         }
     }
 }

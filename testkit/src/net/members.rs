@@ -86,7 +86,8 @@ impl Table {
 
     /// Removes those whose announcements stopped.
     pub(super) fn expire(&mut self, now: Time, expiry: Duration) -> Vec<MemberEvent> {
-        let silent: Vec<_> = self.known.iter().filter(|(_, entry)| now - entry.heard > expiry).map(|(m, _)| Arc::clone(m)).collect();
+        let silent: Vec<_> =
+            self.known.iter().filter(|(_, entry)| now - entry.heard > expiry).map(|(m, _)| Arc::clone(m)).collect();
         silent.iter().filter_map(|member| self.remove(member, Departure::Expired)).collect()
     }
 
@@ -112,7 +113,9 @@ impl Table {
         if self.gone.insert(id, number).is_none() {
             self.gone_order.push_back(id);
         }
-        if self.gone_order.len() > REMEMBERED && let Some(oldest) = self.gone_order.pop_front() {
+        if self.gone_order.len() > REMEMBERED
+            && let Some(oldest) = self.gone_order.pop_front()
+        {
             self.gone.remove(&oldest);
         }
     }
@@ -156,8 +159,7 @@ mod tests {
         let mut table = listening();
         table.heard(Time::ZERO, &member(1), 7);
         let restarted = Arc::new(member(1).as_ref().clone().with_id(member(9).id()));
-        let expected =
-            [MemberEvent::Removed(member(1), Departure::Failed), MemberEvent::Added(Arc::clone(&restarted))];
+        let expected = [MemberEvent::Removed(member(1), Departure::Failed), MemberEvent::Added(Arc::clone(&restarted))];
         assert_eq!(table.heard(Time::ZERO, &restarted, 1), expected);
         assert_eq!(table.heard(Time::ZERO, &member(1), 8), []);
     }

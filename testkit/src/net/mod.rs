@@ -2,17 +2,21 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `core` | nodes, what they wait for, and the queue of what will happen; no I/O |
+//! | `core` | the state: nodes, what they wait for, and the queue of what will happen; no I/O |
+//! | `life`, `flight`, `announce` | what may be done to it: processes and links; messages and probes; membership |
 //! | `frame` | what travels, and what happens to it on the way and on arrival |
 //! | `members` | the membership table of a node |
 //! | `config`, `trace` | how the network behaves; what happened |
 //! | `driver` | the one task that lets time pass |
 //! | `parts` | sender, receiver and membership service over it |
 
+mod announce;
 mod config;
 mod core;
 mod driver;
+mod flight;
 mod frame;
+mod life;
 mod members;
 mod parts;
 #[cfg(test)]
@@ -212,7 +216,9 @@ impl Node {
             Some(ended)
         });
         match moved {
-            None => panic!("a channel is listening at {} already: stop or crash it before another joins there", self.id),
+            None => {
+                panic!("a channel is listening at {} already: stop or crash it before another joins there", self.id)
+            }
             // Without the lock: what ends lets go of messages.
             Some(Some(ended)) => ended.end(),
             Some(None) => {}

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use tribes_core::budget::Reservation;
 use tribes_core::error::{FaultKind, SendError};
 use tribes_core::{
-    BoxError, ChannelMessage, ChannelReceiver, ChannelSender, Completion, Delivery, Destination, Endpoint, Link, Member,
-    MemberEvent, MembershipContext, MembershipService, Outbound, ProbeResult, Route, SendOptions, Services, Time,
+    BoxError, ChannelMessage, ChannelReceiver, ChannelSender, Completion, Delivery, Destination, Endpoint, Link,
+    Member, MemberEvent, MembershipContext, MembershipService, Outbound, ProbeResult, Route, SendOptions, Services,
+    Time,
 };
 
 use super::SimNet;

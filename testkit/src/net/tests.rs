@@ -70,10 +70,10 @@ fn order_is_kept_while_delays_vary() {
         let slow = LinkConfig::default().with_delay(Duration::from_millis(1), Duration::from_millis(50));
         world.net().set_links(slow);
         let mut checker = ExactlyOnceInOrder::new();
-        for number in 0..300 {
+        let options = [SendOptions::NONE, SendOptions::ACK, SendOptions::SYNC_ACK];
+        for (number, options) in (0..300).zip(options.iter().cycle()) {
             checker.sent("a", "b", number);
-            let options = [SendOptions::NONE, SendOptions::ACK, SendOptions::SYNC_ACK][number as usize % 3];
-            let _ = a.send_with(&b.local(), number.to_string(), options).await.unwrap();
+            drop(a.send_with(&b.local(), number.to_string(), *options).await.unwrap());
         }
         for received in heard.wait_received(300).await {
             checker.received("a", "b", received.text().parse().unwrap());
@@ -86,10 +86,11 @@ fn order_is_kept_while_delays_vary() {
 fn loss_duplicates_and_reordering_happen() {
     simulate(3, async |world| {
         let (nodes, [a, b], [_, heard]) = pair(&world).await;
-        let wild = LinkConfig::default().with_loss(0.2).with_duplicate(0.2).with_reorder(0.3, Duration::from_millis(20));
+        let wild =
+            LinkConfig::default().with_loss(0.2).with_duplicate(0.2).with_reorder(0.3, Duration::from_millis(20));
         world.net().set_link(&nodes[0], &nodes[1], wild);
         for number in 0..200 {
-            let _ = a.send_with(&b.local(), number.to_string(), SendOptions::NONE).await.unwrap();
+            drop(a.send_with(&b.local(), number.to_string(), SendOptions::NONE).await.unwrap());
         }
         world.sleep(SECOND).await;
         let got: Vec<u64> = heard.texts().iter().map(|text| text.parse().unwrap()).collect();
@@ -171,7 +172,8 @@ fn a_partition_heals() {
         for node in &nodes {
             channels.push(start(node).await.0);
         }
-        let converged = |sizes: &[usize]| channels.iter().zip(sizes).all(|(channel, size)| channel.view().len() == *size);
+        let converged =
+            |sizes: &[usize]| channels.iter().zip(sizes).all(|(channel, size)| channel.view().len() == *size);
         assert!(world.until(5 * SECOND, || converged(&[4; 5])).await);
         world.net().partition(&[&[&nodes[0], &nodes[1]], &[&nodes[2], &nodes[3], &nodes[4]]]);
         assert!(world.until(5 * SECOND, || converged(&[1, 1, 2, 2, 2])).await);
@@ -245,13 +247,13 @@ fn a_slow_listener_holds_up_its_sender_within_the_budget_and_nobody_else() {
             full += usize::from(a.stats().budget_used >= 3500);
         }
         assert!(full > 5, "the budget was full {full} times");
-        assert_eq!(heard_c.received().len(), 20);
+        assert_eq!(heard_c.count(), 20);
         assert!(a.stats().budget_peak <= 10_000);
-        let got = heard_b.received().len();
+        let got = heard_b.count();
         assert_eq!(got, 1, "one is being handled, the others wait");
         heard_b.react(Reaction::Take);
         heard_b.release();
-        assert!(world.until(5 * SECOND, || heard_b.received().len() >= 10 && a.stats().budget_used == 0).await);
+        assert!(world.until(5 * SECOND, || heard_b.count() >= 10 && a.stats().budget_used == 0).await);
         drop((b, c));
     });
 }
@@ -264,7 +266,8 @@ fn the_same_seed_is_the_same_run() {
         for node in &nodes {
             channels.push(start(node).await);
         }
-        let wild = LinkConfig::default().with_loss(0.05).with_duplicate(0.05).with_reorder(0.1, Duration::from_millis(7));
+        let wild =
+            LinkConfig::default().with_loss(0.05).with_duplicate(0.05).with_reorder(0.1, Duration::from_millis(7));
         world.net().set_links(wild);
         world.sleep(SECOND).await;
         for number in 0..50 {
@@ -283,7 +286,7 @@ fn the_same_seed_is_the_same_run() {
             }
         }
         world.sleep(10 * SECOND).await;
-        channels.iter().map(|(_, heard)| heard.received().len()).collect()
+        channels.iter().map(|(_, heard)| heard.count()).collect()
     }
     let (first, second, other) = (simulate(12, scenario), simulate(12, scenario), simulate(13, scenario));
     assert!(first.trace.len() > 1000);

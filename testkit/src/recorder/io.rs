@@ -108,11 +108,21 @@ impl ChannelSender for RecorderSender {
 
 impl Recorder {
     /// Does to `destination` as `answer` says.
-    async fn perform(&self, answer: Answer, destination: Destination, options: SendOptions, len: usize, may_wait: bool) {
+    async fn perform(
+        &self,
+        answer: Answer,
+        destination: Destination,
+        options: SendOptions,
+        len: usize,
+        may_wait: bool,
+    ) {
         let Destination { completion, mut reservation, .. } = destination;
         let link = self.lock().link.clone();
         let keeps = matches!(answer, Answer::Hold | Answer::After(..));
-        if keeps && reservation.is_none() && let Some(link) = &link {
+        if keeps
+            && reservation.is_none()
+            && let Some(link) = &link
+        {
             let (budget, member) = (link.budget(), completion.member());
             reservation = if may_wait { budget.admit(member, len).await } else { budget.try_admit(member, len) };
             if reservation.is_none() {

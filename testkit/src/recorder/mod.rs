@@ -13,8 +13,8 @@ use tribes_core::budget::Reservation;
 use tribes_core::error::FaultKind;
 use tribes_core::member::{Departure, Suspicion};
 use tribes_core::{
-    Body, ChannelBuilder, ChannelMessage, Completion, Handled, Inbound, Lease, Link, Member, MemberEvent, ProbeResult, Receipt,
-    ReceiveError, Route, SendOptions, Services, WeakChannel,
+    Body, ChannelBuilder, ChannelMessage, Completion, Handled, Inbound, Lease, Link, Member, MemberEvent, ProbeResult,
+    Receipt, ReceiveError, Route, SendOptions, Services, WeakChannel,
 };
 
 pub use answer::Answer;
@@ -221,7 +221,10 @@ impl Recorder {
     /// Waits until `count` messages have left the stack, and returns all that have. Panics if they do not come.
     pub async fn wait_sent(&self, count: usize) -> Vec<Sent> {
         let look = || Some(self.sent()).filter(|sent| sent.len() >= count);
-        self.0.changes.until(look, || format!("{count} messages to leave the stack; there are {}", self.sent().len())).await
+        self.0
+            .changes
+            .until(look, || format!("{count} messages to leave the stack; there are {}", self.sent().len()))
+            .await
     }
 
     /// What the channel asked of the three parts so far, in order.
@@ -398,6 +401,9 @@ impl Recorder {
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
-        f.debug_struct("Recorder").field("sent", &state.sent.len()).field("held", &state.held.len()).finish_non_exhaustive()
+        f.debug_struct("Recorder")
+            .field("sent", &state.sent.len())
+            .field("held", &state.held.len())
+            .finish_non_exhaustive()
     }
 }

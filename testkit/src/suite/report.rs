@@ -53,7 +53,14 @@ impl SuiteReport {
 
 impl fmt::Display for SuiteReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} of {} cases failed (seed {})", self.subject, self.failed().len(), self.cases.len(), self.seed)?;
+        write!(
+            f,
+            "{}: {} of {} cases failed (seed {})",
+            self.subject,
+            self.failed().len(),
+            self.cases.len(),
+            self.seed
+        )?;
         for CaseReport { name, demand, failure, skipped } in &self.cases {
             match failure {
                 Some(failure) => write!(f, "\n  FAILED   {name}: {demand}\n           {failure}")?,

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// No port of the range was free.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot bind {what} at {ip}, ports {first} to {last}: {source}; choose another `port`, or a larger `auto_bind`")]
+#[error(
+    "cannot bind {what} at {ip}, ports {first} to {last}: {source}; choose another `port`, or a larger `auto_bind`"
+)]
 pub(super) struct BindError {
     what: &'static str,
     ip: IpAddr,
@@ -49,9 +51,7 @@ pub(super) fn announced(bind: IpAddr) -> IpAddr {
     let (any, elsewhere, loopback): (IpAddr, IpAddr, IpAddr) = match bind {
         // Addresses set aside for documentation: nothing is sent, the routing table alone is asked.
         IpAddr::V4(_) => (bind, Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(_) => {
-            (bind, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into())
-        }
+        IpAddr::V6(_) => (bind, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into()),
     };
     route_to(any, elsewhere).ok().filter(|ip| !ip.is_unspecified()).unwrap_or(loopback)
 }

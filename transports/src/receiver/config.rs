@@ -272,7 +272,13 @@ fn at_least(setting: &'static str, value: usize, min: usize, bounds: &'static st
     between(setting, value, min, usize::MAX, bounds)
 }
 
-fn between(setting: &'static str, value: usize, min: usize, max: usize, bounds: &'static str) -> Result<(), ConfigError> {
+fn between(
+    setting: &'static str,
+    value: usize,
+    min: usize,
+    max: usize,
+    bounds: &'static str,
+) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError { setting, value: value.to_string(), bounds }) }
 }
 
@@ -283,7 +289,11 @@ fn within(
     max: Duration,
     bounds: &'static str,
 ) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError { setting, value: format!("{value:?}"), bounds }) }
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(ConfigError { setting, value: format!("{value:?}"), bounds })
+    }
 }
 
 #[cfg(test)]

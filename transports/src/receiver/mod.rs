@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `bind` | which port, which address | sockets |
 //! | `accept` | takes connections, never ends | sockets |
-//! | `connection` | one connection: reader and writer in one task | stream |
+//! | `connection` | one connection: reader and writer in one task, and how it ends | stream |
+//! | `reader` | bytes to frames, frames to messages, messages upwards | stream |
 //! | `ours` | the conversation with a node of ours after its hello | stream |
 //! | `outbox` | what a connection has to write | stream |
 //! | `sessions` | results find the connection that continues their session | - |
@@ -17,7 +18,7 @@
 //! | `violation`, `counters` | what is counted and logged | - |
 //! | `signal`, `running` | how the parts hear of each other | - |
 //!
-//! A message goes: `connection` (frame) → `wire::decode_message` → `room` (lease) → `sessions` or `answers` (receipt) →
+//! A message goes: `reader` (frame) → `wire::decode_message` → `room` (lease) → `sessions` or `answers` (receipt) →
 //! `Link::receive`. Its answer comes back: receipt → `sessions` → `outbox` → writer.
 
 mod accept;
@@ -31,6 +32,7 @@ mod ours;
 mod outbox;
 mod patience;
 mod read_size;
+mod reader;
 mod room;
 mod running;
 mod session;
@@ -157,7 +159,8 @@ impl ChannelReceiver for TcpReceiver {
         if let Some(socket) = udp {
             let counters = Arc::clone(&self.shared.counters);
             let log_limit = Arc::clone(&self.shared.log_limit);
-            let udp = UdpReceiver::new(socket, up.clone(), config.limits, config.per_connection_bytes, counters, log_limit);
+            let udp =
+                UdpReceiver::new(socket, up.clone(), config.limits, config.per_connection_bytes, counters, log_limit);
             let (running, alive) = (Arc::clone(&running), alive.clone());
             up.spawn(async move {
                 if running.opened().await {

@@ -9,8 +9,9 @@ use tribes_core::wire::{Control, LinkKind, RefuseReason};
 use tribes_core::{AckMode, Member, MemberId, Receipt};
 
 use super::census::Standing;
-use super::connection::{Connection, End, Reader};
+use super::connection::{Connection, End};
 use super::outbox::Outbox;
+use super::reader::Reader;
 use super::room::Room;
 use super::session::SessionKey;
 use super::sessions::{Claimed, Ownership, Session};
@@ -96,8 +97,11 @@ impl OurLink {
             session.attach(&reader.outbox, |_| welcome(None));
             Sequence::Private(session)
         };
-        // After the answer: whoever is told may have much to do.
-        running.link.heard_of(&hello.own);
+        if hello.kind == LinkKind::Data {
+            // After the answer: whoever is told may have much to do. A control connection is no news, for it may be that of a
+            // good-bye; nor is a probe: two members that verify each other would never end.
+            running.link.heard_of(&hello.own);
+        }
         Ok(Self { member: hello.own, sequence })
     }
 

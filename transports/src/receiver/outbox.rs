@@ -162,7 +162,12 @@ impl Outbox {
     ///
     /// # Errors
     /// If the connection breaks, or takes nothing for `timeout`.
-    pub(super) async fn write(&self, mut stream: impl AsyncWrite + Unpin, env: &Env, timeout: Duration) -> io::Result<()> {
+    pub(super) async fn write(
+        &self,
+        mut stream: impl AsyncWrite + Unpin,
+        env: &Env,
+        timeout: Duration,
+    ) -> io::Result<()> {
         let mut batch = BytesMut::new();
         while self.next_batch(&mut batch).await {
             let mut rest = batch.as_ref();
@@ -228,7 +233,7 @@ mod tests {
         let place = outbox.reserve();
         outbox.accept();
         outbox.finish(true);
-        let writer = tokio::spawn({
+        let writer = crate::testing::spawn({
             let outbox = Arc::clone(&outbox);
             async move { written(&outbox).await }
         });

@@ -86,7 +86,7 @@ impl Room {
         let own = self.own.try_take(bytes)?;
         let Some(total) = &self.total else { return Some(Lease::new(vec![own])) };
         if identified {
-            let all = total.all.try_take(bytes).or_else(|| self.from_reserve(bytes))?;
+            let all = total.all.try_take(bytes).or_else(|| self.take_reserve(bytes))?;
             return Some(Lease::new(vec![own, all]));
         }
         let strangers = total.strangers.try_take(bytes)?;
@@ -116,7 +116,7 @@ impl Room {
         Lease::new(held)
     }
 
-    fn from_reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    fn take_reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         (bytes <= RESERVE).then(|| self.reserve.try_take(bytes)).flatten()
     }
 }
@@ -169,7 +169,7 @@ mod tests {
     async fn room_that_is_given_back_wakes_the_one_that_waits() {
         let room = Arc::new(Room::new(100, Some(total(1000))));
         let held = room.try_take(60, true).unwrap();
-        let waiter = tokio::spawn({
+        let waiter = crate::testing::spawn({
             let room = Arc::clone(&room);
             async move { drop(room.take(60, true).await) }
         });

@@ -164,7 +164,10 @@ impl Drop for Ownership {
 
 impl fmt::Debug for Ownership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ownership").field("key", &self.key).field("connection", &self.connection).finish_non_exhaustive()
+        f.debug_struct("Ownership")
+            .field("key", &self.key)
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
     }
 }
 
@@ -216,8 +219,8 @@ mod tests {
         second.finish(true);
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         second.write(ours, &Env::real(), Duration::from_secs(1)).await.unwrap();
-        let mut bytes = bytes::BytesMut::new();
-        tokio::io::AsyncReadExt::read_buf(&mut theirs, &mut bytes).await.unwrap();
+        let mut bytes = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut bytes).await.unwrap();
         let mut expected = bytes::BytesMut::new();
         Control::Pong { nonce: 3 }.encode(&mut expected);
         Control::Handled { seq: 0, result: HandledCode::Ok }.encode(&mut expected);

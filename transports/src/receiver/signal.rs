@@ -88,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn orders_only_rise_and_wake() {
         let signal = Arc::new(Signal::default());
-        let waiter = tokio::spawn({
+        let waiter = crate::testing::spawn({
             let signal = Arc::clone(&signal);
             async move { signal.at_least(Order::Superseded).await }
         });

@@ -201,9 +201,10 @@ fn probes_of_one_member_are_spaced() {
     assert_eq!(core.fault(&member(1), &fault, ms(1000)), []);
     assert_eq!(core.probed(&member(1), 1, Answered, ms(1001)), [WakeAt(ms(1001) + SPACING)]);
     assert_eq!(core.fault(&member(1), &fault, ms(1002)), [WakeAt(ms(1000) + SPACING)]);
-    assert_eq!(core.tick(ms(1100)), [probe(1, 2), WakeAt(Time::NEVER)]);
-    assert_eq!(core.probed(&member(1), 2, Answered, ms(1101)), []);
-    assert_eq!(core.fault(&member(1), &fault, ms(1102)), [WakeAt(ms(1200))]);
+    let due = ms(1000) + SPACING;
+    assert_eq!(core.tick(due), [probe(1, 2), WakeAt(Time::NEVER)]);
+    assert_eq!(core.probed(&member(1), 2, Answered, due), []);
+    assert_eq!(core.fault(&member(1), &fault, due), [WakeAt(due + SPACING)]);
 }
 
 #[test]
@@ -439,4 +440,22 @@ fn whatever_happens_the_living_stay_and_the_dead_go() {
             fiction.settle();
         }
     }
+}
+
+#[test]
+fn a_death_right_after_a_goodbye_is_a_shutdown() {
+    // Its sockets close before the service below has verified what it said.
+    let mut core = with_member();
+    core.event(Suspected(member(1), Suspicion::GoodbyeUnconfirmed), ms(1000));
+    core.event(Suspected(member(1), Suspicion::ConnectionClosed), ms(1001));
+    let told = core.probed(&member(1), 1, Refused, ms(1002));
+    assert!(told.contains(&Raise(Removed(member(1), Departure::Shutdown))), "{told:?}");
+    // The service's own word comes later and is old news.
+    assert!(!core.event(Removed(member(1), Departure::Shutdown), ms(1010)).iter().any(|action| matches!(action, Raise(_))));
+    // Long after, the goodbye explains nothing.
+    let mut core = with_member();
+    core.event(Suspected(member(1), Suspicion::GoodbyeUnconfirmed), ms(1000));
+    core.probed(&member(1), 1, Answered, ms(1001));
+    core.event(Suspected(member(1), Suspicion::ConnectionClosed), ms(60_000));
+    assert!(core.probed(&member(1), 2, Refused, ms(60_001)).contains(&Raise(Removed(member(1), Departure::Failed))));
 }

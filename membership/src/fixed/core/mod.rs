@@ -4,6 +4,7 @@
 //! interval. A reply is proof that its sender is alive, and the only thing that makes it a member; a call of its own
 //! keeps a known member alive and makes an unknown one worth a call.
 
+mod list;
 #[cfg(test)]
 mod tests;
 
@@ -15,11 +16,10 @@ use bytes::Bytes;
 use tribes_core::wire::java::MemberMessageKind as Kind;
 use tribes_core::{Departure, Member, MemberEvent, MemberId, Time};
 
+use self::list::List;
 use super::counters::Counters;
 use super::{StaticConfig, StaticPeer};
 
-/// Addresses tried of one name.
-const ADDRESSES: usize = 4;
 /// Unlisted addresses that may be called at the same time.
 const STRANGERS: usize = 256;
 /// Calls without an answer that are remembered.
@@ -79,7 +79,7 @@ pub(super) struct Core {
     counters: Arc<Counters>,
     local: Arc<Member>,
     running: bool,
-    peers: BTreeMap<String, Peer>,
+    list: List,
     members: BTreeMap<Arc<Member>, Entry>,
     calls: BTreeMap<u64, Call>,
     next_call: u64,
@@ -87,24 +87,10 @@ pub(super) struct Core {
     strangers: BTreeMap<SocketAddr, Time>,
     /// Who stopped, and when.
     gone: BTreeMap<Arc<Member>, Time>,
-    /// Addresses taken off the list at run time.
-    excluded: BTreeMap<SocketAddr, Time>,
     /// The next round of pings and attempts.
     round: Time,
     /// Nobody expires before.
     expiry: Time,
-}
-
-#[derive(Debug)]
-struct Peer {
-    spec: StaticPeer,
-    resolving: bool,
-    /// What the name meant last.
-    addrs: Vec<SocketAddr>,
-    /// Who answered there last.
-    member: Option<Arc<Member>>,
-    /// It is this very process: looked at again only now and then, for names may move.
-    own_until: Time,
 }
 
 #[derive(Debug)]
@@ -125,24 +111,20 @@ struct Call {
 
 impl Core {
     pub(super) fn new(config: StaticConfig, local: Arc<Member>, counters: Arc<Counters>) -> Self {
-        let peers = config.peers.clone();
-        let mut core = Self {
+        Self {
+            list: List::new(config.peers.clone()),
             config,
             counters,
             local,
             running: false,
-            peers: BTreeMap::new(),
             members: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,
             strangers: BTreeMap::new(),
             gone: BTreeMap::new(),
-            excluded: BTreeMap::new(),
             round: Time::NEVER,
             expiry: Time::NEVER,
-        };
-        core.add_peers(peers);
-        core
+        }
     }
 
     /// Begins; the first attempts are made now.
@@ -184,26 +166,8 @@ impl Core {
 
     /// The list changed. Members that are only known from an address no longer in it are removed.
     pub(super) fn set_peers(&mut self, peers: Vec<StaticPeer>, now: Time, out: &mut Vec<Action>) {
-        let before = std::mem::take(&mut self.peers);
-        self.add_peers(peers);
-        for (addr, peer) in before {
-            match self.peers.get_mut(&addr) {
-                // Unchanged; and an attempt that is under way goes on.
-                Some(kept) if kept.spec == peer.spec => *kept = peer,
-                Some(_) => {}
-                None => {
-                    let seen = peer.member.iter().filter_map(|member| member.addr());
-                    self.excluded.extend(peer.addrs.iter().copied().chain(seen).map(|addr| (addr, now)));
-                }
-            }
-        }
-        for addr in self.peers.values().flat_map(|peer| &peer.addrs) {
-            self.excluded.remove(addr);
-        }
-        while self.excluded.len() > self.config.max_members {
-            self.excluded.pop_first();
-        }
-        let excluded: Vec<_> = self.members.keys().filter(|member| self.is_excluded(member)).cloned().collect();
+        self.list.set(peers, now);
+        let excluded: Vec<_> = self.members.keys().filter(|member| self.list.is_excluded(member)).cloned().collect();
         for member in excluded {
             out.push(Action::Farewell { to: vec![Arc::clone(&member)] });
             self.remove(&member, Departure::Excluded, out);
@@ -214,36 +178,15 @@ impl Core {
         self.tick(now, out);
     }
 
-    fn add_peers(&mut self, peers: Vec<StaticPeer>) {
-        for spec in peers {
-            // A new address in the list is welcome again, whatever it was before; names are, once they are resolved.
-            if let Ok(addr) = spec.addr().parse::<SocketAddr>() {
-                self.excluded.remove(&addr);
-            }
-            let peer = Peer { spec, resolving: false, addrs: Vec::new(), member: None, own_until: Time::ZERO };
-            self.peers.insert(peer.spec.addr().to_owned(), peer);
-        }
-    }
-
     /// A name was resolved; no addresses if it could not be.
     pub(super) fn resolved(&mut self, name: &str, addrs: Vec<SocketAddr>, now: Time, out: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(name) else { return };
-        peer.resolving = false;
-        let own = self.local.addr();
-        if own.is_some_and(|own| addrs.contains(&own)) {
-            peer.own_until = now + self.config.expiration;
-        }
-        peer.addrs = addrs.into_iter().filter(|addr| Some(*addr) != own).take(ADDRESSES).collect();
-        for addr in &peer.addrs {
-            self.excluded.remove(addr);
-        }
-        if !self.running || self.is_covered(name) {
-            return;
-        }
-        let Some(peer) = self.peers.get(name) else { return };
-        for (addr, id) in peer.addrs.clone().into_iter().map(|addr| (addr, peer.spec.id())).collect::<Vec<_>>() {
-            let to = Arc::new(Member::new(id.unwrap_or(MemberId::ZERO), addr));
-            self.call(Kind::Start, to, Some(name.to_owned()), id, now, out);
+        let own_until = now + self.config.expiration;
+        let (addrs, id) = self.list.resolved(name, addrs, self.local.addr(), own_until, &self.members);
+        if self.running {
+            for addr in addrs {
+                let to = Arc::new(Member::new(id.unwrap_or(MemberId::ZERO), addr));
+                self.call(Kind::Start, to, Some(name.to_owned()), id, now, out);
+            }
         }
     }
 
@@ -260,7 +203,7 @@ impl Core {
         if !self.running || !self.is_honest(&said) || said.sender == self.local {
             return;
         }
-        if self.is_excluded(&said.sender) {
+        if self.list.is_excluded(&said.sender) {
             return self.counters.refused.add();
         }
         if said.kind == Kind::Start {
@@ -294,8 +237,8 @@ impl Core {
         let member = Arc::new(said.member);
         if member == self.local {
             // Another spelling of this very process.
-            if let Some(peer) = call.peer.and_then(|name| self.peers.get_mut(&name)) {
-                peer.own_until = now + self.config.expiration;
+            if let Some(name) = call.peer {
+                self.list.is_own(&name, now + self.config.expiration);
             }
             return;
         }
@@ -305,11 +248,11 @@ impl Core {
         if self.gone.get(&member).is_some_and(|left| *left >= call.at) {
             return self.counters.late_replies.add();
         }
-        if let Some(peer) = call.peer.as_ref().and_then(|name| self.peers.get_mut(name)) {
-            peer.member = Some(Arc::clone(&member));
+        if let Some(name) = &call.peer {
+            self.list.answered(name, &member);
         }
         if !self.members.contains_key(&member) {
-            if self.is_excluded(&member) {
+            if self.list.is_excluded(&member) {
                 return;
             }
             // Whoever had the address before is gone: another process answered there.
@@ -385,15 +328,8 @@ impl Core {
 
     /// Looks for the peers of the list that are not there.
     fn attempt_peers(&mut self, now: Time, out: &mut Vec<Action>) {
-        let names: Vec<_> = self.peers.keys().filter(|name| !self.is_covered(name)).cloned().collect();
-        for name in names {
-            if let Some(peer) = self.peers.get_mut(&name)
-                && !peer.resolving
-                && peer.own_until <= now
-            {
-                peer.resolving = true;
-                out.push(Action::Resolve { addr: name });
-            }
+        for addr in self.list.attempts(&self.members, now) {
+            out.push(Action::Resolve { addr });
         }
     }
 
@@ -402,9 +338,9 @@ impl Core {
         let Some(addr) = member.addr().filter(|addr| Some(*addr) != self.local.addr()) else {
             return self.counters.refused.add();
         };
-        let peer = self.peers.iter().find(|(_, peer)| peer.addrs.contains(&addr));
-        let (name, id) = peer.map(|(name, peer)| (Some(name.clone()), peer.spec.id())).unwrap_or_default();
-        let unwelcome = name.is_none() && (!self.config.accept_unlisted || self.excluded.contains_key(&addr));
+        let entry = self.list.entry_of(addr).map(|(name, id)| (name.to_owned(), id));
+        let (name, id) = entry.map(|(name, id)| (Some(name), id)).unwrap_or_default();
+        let unwelcome = name.is_none() && (!self.config.accept_unlisted || self.list.is_excluded(member));
         if unwelcome || self.members.len() >= self.config.max_members {
             return self.counters.refused.add();
         }
@@ -490,21 +426,6 @@ impl Core {
     fn at_address_of(&self, member: &Member) -> Vec<Arc<Member>> {
         let bound = |id| Member::from_parts(MemberId::from_bytes(id), member.host().clone(), member.port());
         self.members.range(bound([0; 16])..=bound([0xFF; 16])).map(|(known, _)| Arc::clone(known)).collect()
-    }
-
-    /// Whether the member of this entry of the list is known.
-    fn is_covered(&self, name: &str) -> bool {
-        let Some(peer) = self.peers.get(name) else { return true };
-        let fits = |member: &Member| peer.spec.id().is_none_or(|id| id == member.id());
-        peer.member.as_ref().is_some_and(|member| self.members.contains_key(member) && fits(member))
-            || self
-                .members
-                .keys()
-                .any(|member| fits(member) && member.addr().is_some_and(|at| peer.addrs.contains(&at)))
-    }
-
-    fn is_excluded(&self, member: &Member) -> bool {
-        member.addr().is_some_and(|addr| self.excluded.contains_key(&addr))
     }
 
     /// Whether the member in the message is its sender: nobody speaks for others.

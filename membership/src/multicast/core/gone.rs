@@ -26,9 +26,11 @@ impl Gone {
         self.members.insert(Arc::new(identity), (now, alive_ms));
     }
 
-    /// Whether `member` left, and this heartbeat is from before it.
-    pub(super) fn covers(&self, member: &Member) -> bool {
-        self.members.get(member).is_some_and(|(_, alive)| member.alive_ms() <= *alive)
+    /// Whether `member` left within the last `grace`, and this heartbeat is from before it. After that time, whoever says
+    /// the same is either a replay, which no probe will answer, or a process that was started again under its old id.
+    pub(super) fn covers(&self, member: &Member, grace: Duration, now: Time) -> bool {
+        let before = |(at, alive): &(Time, i64)| member.alive_ms() <= *alive && now.since(*at) < grace;
+        self.members.get(member).is_some_and(before)
     }
 
     pub(super) fn is_empty(&self) -> bool {

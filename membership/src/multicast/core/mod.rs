@@ -34,6 +34,8 @@ use super::counters::Counters;
 
 /// A good-bye may claim to be so much later than the clocks of both sides say, at most.
 const SLACK_MS: i64 = 1000;
+/// How late a heartbeat may come after a later good-bye.
+const GRACE: Duration = Duration::from_millis(500);
 /// Copies of a good-bye, against loss.
 const GOODBYE_COPIES: usize = 3;
 
@@ -296,7 +298,7 @@ impl Core {
     }
 
     fn newcomer(&mut self, member: Member, hint: bool, now: Time) {
-        if self.gone.covers(&member) {
+        if self.gone.covers(&member, GRACE.min(self.config.drop_time), now) {
             return self.counters.late_heartbeats.add();
         }
         // Whoever claims our own address under another id is a predecessor of ours: a probe would find ourselves.

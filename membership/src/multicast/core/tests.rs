@@ -355,6 +355,27 @@ fn after_a_goodbye_a_newer_heartbeat_counts_only_with_an_answer() {
 }
 
 #[test]
+fn a_process_may_come_back_under_its_old_id() {
+    let mut core = Fixture::new();
+    let member = ours(2);
+    core.join(&member, 0);
+    core.beat(&member, 20_000);
+    core.call(|core, out| core.departed(&member, at(20_100), out));
+    // Its new heartbeats look like old ones at first.
+    let again = |millis: i64| member.clone().with_alive_ms(millis);
+    assert_eq!(core.heard(&again(0), 20_400), []);
+    assert_eq!(core.heard(&again(500), 20_900), [probe(1, &member)]);
+    assert_eq!(core.probed(1, ProbeResult::Answered, 20_901), [added(&member)]);
+    // After a crash nobody even notices: it answers.
+    core.heard(&again(5_000), 25_000);
+    assert_eq!(core.heard(&again(0), 25_500), []);
+    assert_eq!(core.heard(&again(1_000), 26_500), [probe(2, &member)]);
+    assert_eq!(core.probed(2, ProbeResult::Answered, 26_501), []);
+    assert_eq!(core.heard(&again(1_500), 27_000), []);
+    assert_eq!(core.pass(29_999), []);
+}
+
+#[test]
 fn a_restarted_member_replaces_its_predecessor() {
     let mut core = Fixture::new();
     let (former, member) = (ours(2), ours(2));
@@ -531,4 +552,103 @@ fn a_broken_socket_and_a_stalled_process_remove_nobody() {
     // Nobody called the core for a minute: it was not the member that was silent.
     assert_eq!(core.tick(83_000), []);
     assert_eq!(core.pass(90_000), [(86_000, removed(&member, Departure::Expired))]);
+}
+
+/// What the network, the transport and the clock may do.
+#[derive(Clone, Debug)]
+enum Input {
+    Heartbeat { who: usize, alive_ms: i64, leaving: bool, connected: bool },
+    Probed { nth: usize, result: ProbeResult },
+    Departed(usize),
+    Suspected(usize),
+    HeardOf(usize),
+    Pass(u64),
+    Tick,
+}
+
+fn inputs() -> impl proptest::strategy::Strategy<Value = Vec<Input>> {
+    use proptest::prelude::*;
+    let who = 0..4_usize;
+    let result = prop_oneof![
+        Just(ProbeResult::Answered),
+        Just(ProbeResult::Connected),
+        Just(ProbeResult::Replaced),
+        Just(ProbeResult::TimedOut)
+    ];
+    let alive = prop_oneof![4 => 0..10_000_i64, 1 => any::<i64>()];
+    let input = prop_oneof![
+        8 => (who.clone(), alive, proptest::bool::weighted(0.2), any::<bool>()).prop_map(
+            |(who, alive_ms, leaving, connected)| Input::Heartbeat { who, alive_ms, leaving, connected }
+        ),
+        8 => (0..8_usize, result).prop_map(|(nth, result)| Input::Probed { nth, result }),
+        1 => who.clone().prop_map(Input::Departed),
+        1 => who.clone().prop_map(Input::Suspected),
+        1 => who.prop_map(Input::HeardOf),
+        4 => (1..4_000_u64).prop_map(Input::Pass),
+        2 => Just(Input::Tick),
+    ];
+    proptest::collection::vec(input, 1..200)
+}
+
+proptest::proptest! {
+    /// Whatever happens: events of a member alternate as they should, its table is what they say, nothing is left over in
+    /// the end, and the core never asks to be called in the past for ever.
+    #[test]
+    fn events_make_sense_under_any_input(inputs in inputs()) {
+        // Two processes at one address, one of them Java's, and two more.
+        let (twin, other) = (ours(2), ours(3));
+        let everyone = [twin, java(2), other, java(4)];
+        let mut core = Fixture::new();
+        let mut known = std::collections::BTreeSet::new();
+        let mut now = 0;
+        let mut check = |core: &Core, out: Vec<Action>| {
+            for action in out {
+                match action {
+                    Action::Raise(MemberEvent::Added(member)) => assert!(known.insert(member)),
+                    Action::Raise(MemberEvent::Removed(member, _)) => assert!(known.remove(&member)),
+                    Action::Raise(event) => assert!(known.contains(event.member())),
+                    Action::Probe { ticket, .. } => assert!(core.probes.contains_key(&ticket)),
+                    Action::Announce { .. } | Action::Goodbye { .. } => panic!("{action:?}"),
+                }
+            }
+            assert!(known.iter().eq(core.members.keys()));
+        };
+        for input in inputs {
+            let out = match input {
+                Input::Heartbeat { who, alive_ms, leaving: false, connected } => {
+                    core.heard_from(&everyone[who].clone().with_alive_ms(alive_ms), connected, now)
+                }
+                Input::Heartbeat { who, alive_ms, leaving: true, connected } => {
+                    core.heard_from(&leaving(&everyone[who]).with_alive_ms(alive_ms), connected, now)
+                }
+                Input::Probed { nth, result } => match core.core.probes.keys().nth(nth).copied() {
+                    Some(ticket) => core.probed(ticket, result, now),
+                    None => core.probed(u64::MAX, result, now),
+                },
+                Input::Departed(who) => core.call(|core, out| core.departed(&everyone[who], at(now), out)),
+                Input::Suspected(who) => {
+                    core.call(|core, out| core.suspected(&everyone[who], Suspicion::ConnectionClosed, at(now), out))
+                }
+                Input::HeardOf(who) => core.call(|core, out| core.heard_of(&everyone[who], at(now), out)),
+                Input::Pass(millis) => {
+                    now += millis;
+                    core.pass(now).into_iter().map(|(_, action)| action).collect()
+                }
+                Input::Tick => core.tick(now),
+            };
+            check(&core.core, out);
+        }
+        // All probes end, and all fall silent.
+        for _ in 0..100 {
+            for ticket in core.core.probes.keys().copied().collect::<Vec<_>>() {
+                let out = core.probed(ticket, ProbeResult::Unreachable, now);
+                check(&core.core, out);
+            }
+            now += 1_000;
+            let out = core.pass(now).into_iter().map(|(_, action)| action).collect();
+            check(&core.core, out);
+        }
+        assert!(core.core.members.is_empty() && core.core.newcomers.len() == 0 && core.core.gone.is_empty());
+        assert_eq!((core.core.probes.len(), core.core.deadline()), (0, Time::NEVER));
+    }
 }

@@ -72,7 +72,7 @@ async fn all_arrive(bench: &Bench, peers: &[Peer], bodies: &[Bytes]) -> Verdict 
     let Some((sender, receivers)) = peers.split_first() else { return Ok(()) };
     let to = addresses(receivers);
     for options in bench.variants() {
-        let before: Vec<_> = receivers.iter().map(|peer| peer.heard.received().len()).collect();
+        let before: Vec<_> = receivers.iter().map(|peer| peer.heard.count()).collect();
         for (number, body) in bodies.iter().enumerate() {
             let sent = bench.within("`send_with`", sender.channel.send_with(&to, body.clone(), options)).await?;
             let pending = sent.map_err(|error| format!("message {number} with options {options}: {error}"))?;
@@ -81,13 +81,17 @@ async fn all_arrive(bench: &Bench, peers: &[Peer], bodies: &[Bytes]) -> Verdict 
         }
         for (peer, before) in receivers.iter().zip(before) {
             let expected = before + bodies.len();
-            let got = || peer.heard.received().len();
+            let got = || peer.heard.count();
             let late = || format!("options {options}: {} of {} messages arrived", got() - before, bodies.len());
             bench.until(|| got() >= expected, late).await?;
             // Long enough for what should not come.
             bench.world.sleep(Duration::from_millis(100)).await;
             if got() > expected {
-                return Err(format!("options {options}: {} messages arrived for {} sent", got() - before, bodies.len()));
+                return Err(format!(
+                    "options {options}: {} messages arrived for {} sent",
+                    got() - before,
+                    bodies.len()
+                ));
             }
             for (number, (received, body)) in peer.heard.received().iter().skip(before).zip(bodies).enumerate() {
                 if received.message.bytes() != body {
@@ -98,7 +102,9 @@ async fn all_arrive(bench: &Bench, peers: &[Peer], bodies: &[Bytes]) -> Verdict 
                 }
                 let left = received.message.options() - options - SendOptions::BYTE_MESSAGE;
                 if !left.is_empty() {
-                    return Err(format!("options {options}: the message arrived with {left}: a layer clears the bits that it set"));
+                    return Err(format!(
+                        "options {options}: the message arrived with {left}: a layer clears the bits that it set"
+                    ));
                 }
             }
         }
@@ -150,11 +156,14 @@ async fn receipts(bench: &Bench) -> Verdict {
         let outcome = send(bench, sender, &to, options).await?;
         match outcome.fault_of(&to) {
             Some(FaultKind::RemoteFailure(_)) => {}
-            other => return Err(format!("options {options}: the remote listener failed, but the sender hears {other:?}")),
+            other => {
+                return Err(format!("options {options}: the remote listener failed, but the sender hears {other:?}"));
+            }
         }
         receiver.heard.react_next(Reaction::Decline);
         let outcome = send(bench, sender, &to, options).await?;
-        complete(&outcome).map_err(|error| format!("options {options}: nobody took it, but the sender hears of {error}"))?;
+        complete(&outcome)
+            .map_err(|error| format!("options {options}: nobody took it, but the sender hears of {error}"))?;
         let outcome = send(bench, sender, &to, options).await?;
         complete(&outcome).map_err(|error| format!("options {options}: the message after a failed one: {error}"))?;
     }
@@ -245,7 +254,8 @@ async fn concurrency(bench: &Bench) -> Verdict {
     let mut tasks = Vec::new();
     let mut checker = ExactlyOnceInOrder::new();
     for (from, peer) in peers.iter().enumerate() {
-        let others: Vec<_> = peers.iter().map(|peer| peer.channel.local()).filter(|to| *to != peer.channel.local()).collect();
+        let others: Vec<_> =
+            peers.iter().map(|peer| peer.channel.local()).filter(|to| *to != peer.channel.local()).collect();
         for task in 0..TASKS {
             for (to, _) in peers.iter().enumerate().filter(|(to, _)| *to != from) {
                 (0..EACH).for_each(|number| checker.sent(format!("{from}.{task}"), to.to_string(), number));
@@ -256,7 +266,8 @@ async fn concurrency(bench: &Bench) -> Verdict {
             bench.world.env().spawn(async move {
                 let mut outcomes = Vec::new();
                 for (number, options) in (0..EACH).zip(variants.iter().cycle()) {
-                    let text = format!("{from}.{task} {number} {}", "x".repeat(usize::try_from(number).unwrap_or(0) * 50));
+                    let text =
+                        format!("{from}.{task} {number} {}", "x".repeat(usize::try_from(number).unwrap_or(0) * 50));
                     outcomes.push(channel.send_with(&others, text, *options).await);
                     if number % 5 == 0 {
                         env.sleep(Duration::from_millis(1)).await;
@@ -268,14 +279,15 @@ async fn concurrency(bench: &Bench) -> Verdict {
         }
     }
     for task in tasks {
-        let outcomes = bench.within("a sending task", task).await?.map_err(|_| "a sending task panicked".to_owned())?;
+        let outcomes =
+            bench.within("a sending task", task).await?.map_err(|_gone| "a sending task panicked".to_owned())?;
         for pending in outcomes {
             complete(&bench.outcome(pending.map_err(|error| error.to_string())?).await?)?;
         }
     }
     let expected = TASKS * usize::try_from(EACH).unwrap_or(0) * (peers.len() - 1);
     for (to, peer) in peers.iter().enumerate() {
-        let got = || peer.heard.received().len();
+        let got = || peer.heard.count();
         bench.until(|| got() >= expected, || format!("{} of {expected} messages arrived", got())).await?;
         for text in peer.heard.texts() {
             let mut words = text.split(' ');
@@ -306,7 +318,8 @@ async fn heartbeat(bench: &Bench) -> Verdict {
 
 async fn garbage(bench: &Bench) -> Verdict {
     let below = Recorder::new();
-    let builder = Layered::builder().layer(bench.layer()?).below(below.clone()).env(bench.world.env()).expect_members(0);
+    let builder =
+        Layered::builder().layer(bench.layer()?).below(below.clone()).env(bench.world.env()).expect_members(0);
     let stack = builder.start().await;
     bench.watch(&stack.channel);
     let mut rng = fastrand::Rng::with_seed(7);
@@ -330,20 +343,29 @@ async fn garbage(bench: &Bench) -> Verdict {
     bench.no_panics()?;
     // A proper peer is not to suffer from that: what it sends still arrives.
     let wire = Recorder::new();
-    let peer = Layered::builder().layer(bench.layer()?).below(wire.clone()).env(bench.world.env()).expect_members(0).start().await;
+    let peer = Layered::builder()
+        .layer(bench.layer()?)
+        .below(wire.clone())
+        .env(bench.world.env())
+        .expect_members(0)
+        .start()
+        .await;
     bench.watch(&peer.channel);
-    let before = stack.above.received().len();
+    let before = stack.above.count();
     let bodies = [body(1, 100), body(2, 5000)];
     for (number, body) in bodies.iter().enumerate() {
         let to = stack.channel.local();
-        let sent = bench.within("`send`", peer.channel.send(&to, body.clone(), bench.with(SendOptions::SYNC_ACK))).await?;
+        let sent =
+            bench.within("`send`", peer.channel.send(&to, body.clone(), bench.with(SendOptions::SYNC_ACK))).await?;
         sent.map_err(|error| error.to_string())?;
         for frame in wire.take_sent() {
             let answer = bench.within("a message from a proper peer", below.inject(frame.message)).await?;
             bench.within("the answer to a proper peer", answer.handled()).await?;
         }
         let got = || stack.above.received().get(before + number).map(|received| received.message.bytes().clone());
-        let missing = || format!("after the garbage, message {number} of a proper peer arrives as {:?}", got().map(|got| got.len()));
+        let missing = || {
+            format!("after the garbage, message {number} of a proper peer arrives as {:?}", got().map(|got| got.len()))
+        };
         bench.until(|| got().as_ref() == Some(body), missing).await?;
     }
     Ok(())

@@ -111,8 +111,19 @@ impl Bench {
     }
 
     /// Waits until `condition` holds.
-    pub(super) async fn until(&self, condition: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) -> Verdict {
-        if self.world.until(LIMIT, condition).await { Ok(()) } else { Err(otherwise()) }
+    pub(super) async fn until(
+        &self,
+        mut condition: impl FnMut() -> bool,
+        otherwise: impl FnOnce() -> String,
+    ) -> Verdict {
+        let deadline = self.world.env().now() + LIMIT;
+        while !condition() {
+            if self.world.env().now() >= deadline {
+                return Err(otherwise());
+            }
+            self.world.sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Whether no layer of any channel panicked.

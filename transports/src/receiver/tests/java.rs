@@ -41,7 +41,7 @@ async fn an_ack_on_receipt_does_not_wait_for_the_listener() {
     assert_eq!(node.next().await, "wait");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_leave_in_the_order_of_the_frames() {
     let mut node = Node::start(config()).await;
     let mut peer = Wire::connect(node.addr()).await;
@@ -80,7 +80,7 @@ async fn two_frames_in_one_write_and_one_frame_in_many() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_is_kept_for_thousands_of_messages_of_all_sizes() {
     let mut node = Node::start(config()).await;
     let mut peer = Wire::connect(node.addr()).await;
@@ -91,7 +91,7 @@ async fn order_is_kept_for_thousands_of_messages_of_all_sizes() {
         body.resize(8 + if number.is_multiple_of(100) { 300_000 } else { number * 37 % 5000 }, 1);
         body
     };
-    let sending = tokio::spawn(async move {
+    let sending = crate::testing::spawn(async move {
         for number in 0..2000 {
             let options = if number % 2 == 0 { SendOptions::ACK } else { SendOptions::NONE };
             peer.message(&me, options, body(number)).await;
@@ -145,7 +145,7 @@ async fn a_known_member_is_identified_by_its_frame() {
     assert_eq!(node.gauge("late_idle_total"), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_listener_stops_its_sender_and_nobody_else() {
     let config = config().with_per_connection_bytes(64 << 10).with_total_bytes(1 << 20);
     let mut node = Node::start(config).await;
@@ -154,7 +154,7 @@ async fn a_stalled_listener_stops_its_sender_and_nobody_else() {
     node.add(&stalled).await;
     let mut first = Wire::connect(node.addr()).await;
     let me = stalled.clone();
-    let sending = tokio::spawn(async move {
+    let sending = crate::testing::spawn(async move {
         for _ in 0..2000 {
             first.message(&me, SendOptions::NONE, vec![b'w'; 10]).await;
             first.message(&me, SendOptions::NONE, b"wait".repeat(2500)).await;

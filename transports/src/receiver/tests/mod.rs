@@ -4,4 +4,5 @@ mod hostile;
 mod java;
 mod lifecycle;
 mod ours;
+mod pair;
 mod udp;
