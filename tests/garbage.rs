@@ -7,7 +7,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{group, numbered, within};
+use common::{group, malformed, numbered, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tribes_core::{Channel, SendOptions};
@@ -70,6 +70,32 @@ async fn random_bytes_and_damaged_frames_close_their_connection_only() {
         refused(target, &bytes).await;
         still_serves(&nodes).await;
     }
+}
+
+/// Each damaged stream that is known to trouble Java, on a connection of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_malformed_stream_of_the_golden_vectors_is_borne() {
+    let nodes = group(2).await;
+    nodes[1].on_message(|_, _| async { Ok(()) }).forever();
+    let target = nodes[1].local().addr().unwrap();
+    let cases = malformed("stream");
+    assert!(cases.len() > 30);
+    for (name, pieces) in &cases {
+        let mut stream = TcpStream::connect(target).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            // It may be closed before all of it is written.
+            let _ = stream.write_all(piece).await;
+        }
+        let _ = stream.shutdown().await;
+        within(&format!("{name}: the receiver to close"), async {
+            let mut rest = [0; 256];
+            while !matches!(stream.read(&mut rest).await, Ok(0) | Err(_)) {}
+        })
+        .await;
+        still_serves(&nodes).await;
+    }
+    println!("{:?}", nodes[1].stats().io["receiver"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,6 +158,9 @@ async fn a_spoofed_heartbeat_adds_nobody() {
         socket.send_to(&datagram, ("228.0.0.4", port)).unwrap();
         socket.send_to(&datagram[..40], ("228.0.0.4", port)).unwrap();
     }
+    for (_, pieces) in common::malformed("member") {
+        socket.send_to(&pieces[0], ("228.0.0.4", port)).unwrap();
+    }
     // A real one is seen all the same.
     let real = node(&address);
     real.start().await.unwrap();

@@ -169,6 +169,7 @@ impl Budget {
             return None;
         }
         let deadline = self.0.env.now() + limit;
+        let held_before = account.used.load(Ordering::Acquire);
         // Just one message's worth of room is no sign that the member keeps up: each further message would wait as long.
         let moved = self.0.config.per_member - self.0.config.per_member / MOVED;
         loop {
@@ -190,7 +191,10 @@ impl Budget {
                 tokio::select! { biased; () = member_freed => {}, () = total_freed => {} }
             };
             if self.0.env.until(deadline, freed).await.is_none() {
-                let own_fault = account.used.load(Ordering::Acquire) > moved;
+                let held = account.used.load(Ordering::Acquire);
+                // A large message may find no room well below that mark: then the queue must have become shorter at all.
+                let no_room = held.saturating_add(bytes) > self.0.config.per_member;
+                let own_fault = held > moved || (no_room && held >= held_before);
                 account.stalled.fetch_or(own_fault, Ordering::AcqRel);
                 return self.admit_now(&account, bytes);
             }
@@ -326,6 +330,19 @@ mod tests {
         drop(first); // Drained to half: it may be waited for again, and there is room.
         assert!(budget.admit(&member(1), 20).await.is_some());
         drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_message_waits_once_too() {
+        let budget = budget(1000, 100);
+        let held = budget.try_admit(&member(1), 60).unwrap();
+        let start = tokio::time::Instant::now();
+        for _ in 0..3 {
+            assert!(budget.admit(&member(1), 60).await.is_none());
+        }
+        assert_eq!(start.elapsed().as_millis(), 200);
+        drop(held);
+        assert!(budget.admit(&member(1), 60).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -196,7 +196,7 @@ fn tribes_own_bits_are_reserved() {
 async fn before_the_start_and_after_the_stop_sends_say_so() {
     let below = Recorder::new();
     let channel = channel(&below);
-    let send = || channel.send(&member(1), "m", SendOptions::ACK);
+    let send = async || channel.send(&member(1), "m", SendOptions::ACK).await;
     assert!(matches!(send().await, Err(SendError::NotStarted)));
     assert!(matches!(channel.try_send(&member(1), "m", SendOptions::ACK), Err(SendError::NotStarted)));
     channel.start().await.unwrap();

@@ -151,3 +151,22 @@ pub fn numbered(number: u64, len: usize) -> Vec<u8> {
 pub fn number(body: &[u8]) -> u64 {
     u64::from_be_bytes(body[..8].try_into().unwrap())
 }
+
+/// The golden cases of damaged input for `entry` (`stream`, `member`): the name of each and its pieces.
+pub fn malformed(entry: &str) -> Vec<(String, Vec<Vec<u8>>)> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/core/tests/vectors/malformed.json");
+    let vectors: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    };
+    let cases = vectors["cases"].as_array().unwrap().iter().filter(|case| case["entry"] == entry);
+    cases
+        .map(|case| {
+            let pieces = match case["reads"].as_array() {
+                Some(reads) => reads.iter().map(|read| hex(read.as_str().unwrap())).collect(),
+                None => vec![hex(case["input"].as_str().unwrap())],
+            };
+            (case["case"].as_str().unwrap().to_owned(), pieces)
+        })
+        .collect()
+}

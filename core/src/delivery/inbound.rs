@@ -132,6 +132,9 @@ impl fmt::Debug for Receipt {
 }
 
 /// Room in a receiver's memory for as long as a received message is kept. Dropping it gives the room back.
+///
+/// The receiver stops reading from a connection whose room is used up. A layer that keeps a message until *another one of
+/// the same connection* comes must therefore not keep its lease: it drops it and bounds what it keeps by itself.
 #[derive(Debug, Default)]
 pub struct Lease(Vec<OwnedSemaphorePermit>);
 

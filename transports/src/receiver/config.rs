@@ -35,7 +35,7 @@ pub const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// 24 h.
 pub const DEFAULT_SESSION_KEEP: Duration = Duration::from_secs(60);
 /// Link sessions kept that have no connection; beyond it the oldest is forgotten. From 1.
-pub const DEFAULT_MAX_SESSIONS: usize = 1024;
+pub const DEFAULT_MAX_SESSIONS: usize = 256;
 
 /// Configuration of a [`TcpReceiver`](super::TcpReceiver); checked by [`TcpReceiver::new`](super::TcpReceiver::new).
 ///

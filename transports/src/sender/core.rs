@@ -16,6 +16,9 @@ use tribes_core::{AckMode, Completion, Delivery, FaultKind, Member, MemberId, Ti
 
 use super::frame::EncodedFrame;
 
+/// After so many resumes in vain the first message is given up.
+const MAX_FRUITLESS: u32 = 5;
+
 /// A completion and its result; resolved by the shell when no lock is held.
 pub(super) type Resolved = (Completion, Result<Delivery, FaultKind>);
 
@@ -30,6 +33,8 @@ pub(super) struct Entry {
     /// When it was accepted, or written if it has been.
     since: Time,
     retried: bool,
+    /// Its outcome was a failure: it is not to be sent once the peer has said that it was not taken.
+    failed: bool,
 }
 
 impl Entry {
@@ -40,10 +45,11 @@ impl Entry {
         reservation: Option<Reservation>,
         now: Time,
     ) -> Self {
-        Self { frame, ack, completion: Some(completion), reservation, since: now, retried: false }
+        Self { frame, ack, completion: Some(completion), reservation, since: now, retried: false, failed: false }
     }
 
     fn resolve(&mut self, result: Result<Delivery, FaultKind>, out: &mut Vec<Resolved>) {
+        self.failed |= result.is_err() && self.completion.is_some();
         out.extend(self.completion.take().map(|completion| (completion, result)));
     }
 }
@@ -82,6 +88,8 @@ pub(super) struct LinkCore {
     /// When the peer last took, acknowledged or handled something, or the operating system took bytes.
     progress: Time,
     sent_on_connection: u64,
+    /// Connections in a row that ended without the peer having taken anything of what was written.
+    fruitless: u32,
     /// Nothing fails before this. A lower bound, made exact when it is reached.
     next_check: Option<Time>,
 }
@@ -103,6 +111,7 @@ impl LinkCore {
             handling: BTreeMap::new(),
             progress: Time::ZERO,
             sent_on_connection: 0,
+            fruitless: 0,
             next_check: None,
         }
     }
@@ -142,14 +151,34 @@ impl LinkCore {
 
     /// A connection is up. `taken` is what the peer said of the session: `None`, it is new to it. Java says nothing.
     pub(super) fn connected(&mut self, taken: Option<u64>, now: Time, out: &mut Vec<Resolved>) {
-        self.progress = now;
         self.sent_on_connection = 0;
         self.rewind();
         match taken {
-            _ if !self.ours => {}
-            Some(count) => self.taken(count, now, out),
+            _ if !self.ours => self.progress = now,
+            Some(count) => self.resume(count, now, out),
             None => self.lose_session("the member no longer knows the link session", out),
         }
+    }
+
+    /// The peer has taken `count` entries and, since the connection before has ended there, certainly no more.
+    fn resume(&mut self, count: u64, now: Time, out: &mut Vec<Resolved>) {
+        let before = self.base;
+        self.taken(count, now, out);
+        let in_vain = self.base == before && self.ever_written > self.base;
+        self.fruitless = if in_vain { self.fruitless + 1 } else { 0 };
+        self.ever_written = self.base;
+        if self.fruitless >= MAX_FRUITLESS {
+            // Whatever it is about the first of them, its limits perhaps: the peer will not take it.
+            self.fruitless = 0;
+            self.pop(out, |_| Err(FaultKind::Disconnected("the member closes the connection over this message".to_owned())));
+        }
+        let bytes = &mut self.bytes;
+        self.entries.retain(|entry| {
+            if entry.failed {
+                *bytes = bytes.saturating_sub(entry.frame.len());
+            }
+            !entry.failed
+        });
     }
 
     /// Nothing is in a connection any more.

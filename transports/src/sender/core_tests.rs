@@ -41,7 +41,7 @@ impl Bench {
             timestamp_ms: 0,
             id: MessageId::from_array([0; 16]),
             sender: Arc::clone(&self.member),
-            body: Body::new(vec![self.pending.len() as u8]),
+            body: Body::new(vec![u8::try_from(self.pending.len()).unwrap()]),
         };
         let frame = EncodedFrame::new(&message, &super::encoded(&message.sender), wire::frame_len(&message));
         let (out, pending) = Outbound::new(message, std::slice::from_ref(&self.member));
@@ -206,7 +206,7 @@ fn a_late_acknowledgement_from_java_closes_the_connection() {
 }
 
 #[test]
-fn a_frame_that_failed_keeps_its_number_if_the_peer_may_have_it() {
+fn a_frame_that_failed_is_sent_again_only_if_the_peer_may_have_it() {
     let mut bench = Bench::new(ours());
     bench.push(SendOptions::ACK);
     bench.write();
@@ -215,11 +215,30 @@ fn a_frame_that_failed_keeps_its_number_if_the_peer_may_have_it() {
     bench.link.expire(Time::from_millis(5000), &mut bench.resolved);
     assert_eq!(bench.outcomes(), [Err(FaultKind::Timeout(TIMEOUT)), Err(FaultKind::Timeout(TIMEOUT))]);
     bench.push(SendOptions::ACK);
+    // The peer says that message 0 did not arrive: it failed, and stays so. Message 1 never left.
     bench.link.connected(Some(0), bench.now, &mut bench.resolved);
-    // Message 1 never left; message 0 may have, so it goes again under its number.
-    assert_eq!(bench.write(), [0, 2]);
-    bench.link.taken(2, bench.now, &mut bench.resolved);
+    assert_eq!(bench.write(), [2]);
+    bench.link.taken(1, bench.now, &mut bench.resolved);
     assert_eq!(bench.outcomes(), [Ok(Delivery::Acknowledged)]);
+    assert!(bench.link.is_idle());
+}
+
+#[test]
+fn a_message_that_the_peer_never_takes_is_given_up() {
+    let mut bench = Bench::new(ours());
+    bench.push(SendOptions::ACK);
+    bench.push(SendOptions::ACK);
+    for _ in 0..4 {
+        assert_eq!(bench.write(), [0, 1]);
+        bench.link.disconnected("closed", &mut bench.resolved);
+        bench.link.connected(Some(0), bench.now, &mut bench.resolved);
+        assert!(bench.outcomes().is_empty());
+    }
+    bench.write();
+    bench.link.disconnected("closed", &mut bench.resolved);
+    bench.link.connected(Some(0), bench.now, &mut bench.resolved);
+    assert!(matches!(bench.outcomes()[..], [Err(FaultKind::Disconnected(_))]));
+    assert_eq!(bench.write(), [1]);
 }
 
 #[test]
