@@ -1,7 +1,9 @@
 //! What a layer costs: a message through 0 to 10 layers that do nothing, in both forms, and of layers that the message
-//! passes by; with and without telemetry. At the end, what telemetry costs a send of 100 bytes over loopback TCP.
+//! passes by; with and without telemetry. At the end, measured in turns: what one layer adds, and what telemetry costs a send of
+//! 100 bytes over loopback TCP.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench says what is wrong by failing")]
 
 #[path = "common/group.rs"]
@@ -9,6 +11,7 @@ mod group;
 #[path = "common/null.rs"]
 mod null;
 
+use std::fmt::Display;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,7 +78,8 @@ fn runtime() -> Runtime {
 
 fn channel(runtime: &Runtime, layers: impl Iterator<Item = Layer>, telemetry: bool) -> Channel {
     let builder = Channel::builder().sender(NullSender).receiver(NullReceiver).membership(NullMembership);
-    let channel = layers.fold(builder.telemetry(telemetry), |builder, layer| builder.interceptor(layer)).build().unwrap();
+    let channel =
+        layers.fold(builder.telemetry(telemetry), |builder, layer| builder.interceptor(layer)).build().unwrap();
     runtime.block_on(channel.start()).unwrap();
     channel
 }
@@ -88,19 +92,26 @@ async fn send_many(channel: &Channel, to: &To, body: &Bytes, count: u64) -> Dura
     start.elapsed()
 }
 
+/// A layer of some form.
+type Make = fn(&'static str) -> Layer;
+
+const FORMS: [(&str, Make); 3] = [
+    ("sync", |name| SyncNothing(name).into_layer()),
+    ("async", |name| AsyncNothing(name).into_layer()),
+    ("skipped", |name| Skipped(name).into_layer()),
+];
+
+fn target() -> To {
+    To::from(Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], 4000).into())))
+}
+
 fn hops(criterion: &mut Criterion) {
     let runtime = runtime();
-    let to = To::from(Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], 4000).into())));
+    let to = target();
     let body = Bytes::from(vec![7; 100]);
-    type Make = fn(&'static str) -> Layer;
-    let forms: [(&str, Make); 3] = [
-        ("sync", |name| SyncNothing(name).into_layer()),
-        ("async", |name| AsyncNothing(name).into_layer()),
-        ("skipped", |name| Skipped(name).into_layer()),
-    ];
     for (telemetry, title) in [(true, "hop"), (false, "hop without telemetry")] {
         let mut group = criterion.benchmark_group(title);
-        for (form, make) in forms {
+        for (form, make) in FORMS {
             for count in [0, 1, 3, 5, 10] {
                 let channel = channel(&runtime, NAMES.into_iter().take(count).map(make), telemetry);
                 group.bench_function(BenchmarkId::new(form, count), |bencher| {
@@ -113,14 +124,58 @@ fn hops(criterion: &mut Criterion) {
     }
 }
 
-/// Rounds of the comparison; the two kinds take turns, so that whatever else the machine does hits both alike.
-const ROUNDS: usize = 60;
+/// Rounds of a comparison.
+const ROUNDS: usize = 200;
 const MESSAGES: u64 = 1_000;
+
+/// Two sides measured in turns, so that whatever else the machine does hits them alike.
+struct Comparison {
+    /// Nanoseconds a message, the median of all rounds.
+    left: f64,
+    /// How much the right side takes less than the left, in percent of the right: the median of the rounds' own.
+    difference: f64,
+}
+
+fn in_turns(mut left: impl FnMut() -> Duration, mut right: impl FnMut() -> Duration) -> Comparison {
+    let rounds: Vec<(f64, f64)> = (0..ROUNDS)
+        .map(|_| {
+            // In this order a drift within the round hits both sides alike, too.
+            let (first, second, third, fourth) = (left(), right(), right(), left());
+            let nanos = |time: Duration| time.as_secs_f64() * 1e9 / (2 * MESSAGES) as f64;
+            (nanos(first + fourth), nanos(second + third))
+        })
+        .collect();
+    let median = |of: fn(&(f64, f64)) -> f64| {
+        let mut figures: Vec<f64> = rounds.iter().map(of).collect();
+        figures.sort_unstable_by(f64::total_cmp);
+        figures.get(figures.len() / 2).copied().unwrap_or_default()
+    };
+    Comparison { left: median(|round| round.0), difference: median(|round| (round.0 / round.1 - 1.0) * 100.0) }
+}
+
+/// What one layer of ten adds to a message.
+fn one_hop() {
+    let runtime = runtime();
+    let (to, body) = (target(), Bytes::from(vec![7; 100]));
+    for (form, make) in FORMS {
+        for (telemetry, with) in [(true, "with"), (false, "without")] {
+            let [none, ten] =
+                [0, 10].map(|count| channel(&runtime, NAMES.into_iter().take(count).map(make), telemetry));
+            let run = |channel: &Channel| runtime.block_on(send_many(channel, &to, &body, MESSAGES));
+            let all = in_turns(|| run(&ten), || run(&none));
+            let layers = all.left * (1.0 - 1.0 / (1.0 + all.difference / 100.0));
+            tell(format_args!("one {form} layer, {with} telemetry: {:.1} ns", layers / NAMES.len() as f64));
+        }
+    }
+}
+
+fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
 
 /// What telemetry costs a send of 100 bytes over loopback TCP between two channels with the default layers.
 fn telemetry_on_loopback() {
     let runtime = runtime();
-    let (mut with, mut without) = (Vec::new(), Vec::new());
     let pair = |telemetry| {
         let group = group::free();
         let make = || tribes::channel().bind("127.0.0.1:0").multicast(&group).telemetry(telemetry).build().unwrap();
@@ -135,20 +190,13 @@ fn telemetry_on_loopback() {
     };
     let (counted, plain) = (pair(true), pair(false));
     let body = Bytes::from(vec![7; 100]);
-    for _ in 0..ROUNDS {
-        with.push(runtime.block_on(acked(&counted.0, &body)));
-        without.push(runtime.block_on(acked(&plain.0, &body)));
-    }
-    with.sort_unstable();
-    without.sort_unstable();
-    let median = |times: &[Duration]| times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64) / MESSAGES as f64 * 1e6;
-    let (with, without) = (median(&with), median(&without));
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(
-        out,
-        "telemetry on loopback, 100 bytes under ack: {with:.2} µs a message with, {without:.2} µs without: {:+.1} %",
-        (with / without - 1.0) * 100.0
-    );
+    let run = |channel: &Channel| runtime.block_on(acked(channel, &body));
+    let all = in_turns(|| run(&counted.0), || run(&plain.0));
+    tell(format_args!(
+        "100 bytes under ack over loopback TCP: {:.2} µs a message with telemetry, {:+.1} % of that without",
+        all.left / 1e3,
+        all.difference
+    ));
 }
 
 /// Messages whose acknowledgements are pipelined: the way in which the pipeline's own share is largest.
@@ -164,13 +212,18 @@ async fn acked(channel: &Channel, body: &Bytes) -> Duration {
     start.elapsed()
 }
 
-criterion_group!(benches, hops);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    targets = hops
+}
 
 fn main() {
     benches();
     Criterion::default().configure_from_args().final_summary();
-    // Not when the program is only to be tried out (`cargo test --benches`) or filtered.
-    if std::env::args().skip(1).all(|arg| arg == "--bench") {
+    // Not when the program is only to be tried out (`cargo test --benches`), or filtered by something else than `turns`.
+    if std::env::args().skip(1).all(|arg| arg == "--bench" || arg == "turns") {
+        one_hop();
         telemetry_on_loopback();
     }
 }

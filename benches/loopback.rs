@@ -4,6 +4,7 @@
 //! its two threads, so the receivers' work is in the times, too.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench says what is wrong by failing")]
 
 #[path = "common/group.rs"]
@@ -77,7 +78,9 @@ fn loopback(criterion: &mut Criterion) {
             let body = Bytes::from(vec![7; size]);
             let mut calls = criterion.benchmark_group(format!("call, {receivers} to reach, {name}"));
             // The others return before anything is sent.
-            for (options, guarantee) in GUARANTEES.into_iter().filter(|(options, _)| !options.contains(SendOptions::ASYNC)) {
+            for (options, guarantee) in
+                GUARANTEES.into_iter().filter(|(options, _)| !options.contains(SendOptions::ASYNC))
+            {
                 calls.bench_function(BenchmarkId::from_parameter(guarantee), |bencher| {
                     bencher.iter_custom(|count| runtime.block_on(one_by_one(sender, &body, options, count)));
                 });

@@ -45,11 +45,13 @@ pub fn channel() -> GroupBuilder {
 /// To keep the defaults, say where they stand:
 ///
 /// ```
+/// # #[cfg(feature = "throughput")] {
 /// use tribes::interceptors::Throughput;
 ///
 /// let channel = tribes::channel().interceptor(Throughput::default()).default_interceptors().build()?;
 /// let names: Vec<_> = channel.stats().layers.iter().map(|layer| layer.name).collect();
 /// assert_eq!(names, ["throughput", "message-dispatch", "tcp-failure-detector"]);
+/// # }
 /// # Ok::<(), tribes::BuildError>(())
 /// ```
 #[derive(Debug)]
@@ -335,7 +337,10 @@ mod tests {
 
     #[test]
     fn any_interceptor_replaces_the_defaults() {
-        assert_eq!(layers(&channel().interceptor(TcpFailureDetector::default()).build().unwrap()), ["tcp-failure-detector"]);
+        assert_eq!(
+            layers(&channel().interceptor(TcpFailureDetector::default()).build().unwrap()),
+            ["tcp-failure-detector"]
+        );
         assert!(layers(&channel().no_default_interceptors().build().unwrap()).is_empty());
         let both = channel().no_default_interceptors().default_interceptors().build().unwrap();
         assert_eq!(layers(&both), ["message-dispatch", "tcp-failure-detector"]);
@@ -343,7 +348,8 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_at_once() {
-        let error = channel().bind("localhost").multicast("[::1]:1").auto_bind(0).peers(["nowhere"]).build().unwrap_err();
+        let error =
+            channel().bind("localhost").multicast("[::1]:1").auto_bind(0).peers(["nowhere"]).build().unwrap_err();
         let text = error.to_string();
         for part in ["bind is \"localhost\"", "multicast is \"[::1]:1\"", "nowhere", "auto_bind"] {
             assert!(text.contains(part), "{part}: {text}");

@@ -8,6 +8,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), BoxError> {
+//!     let group = "228.0.0.4:45564"; // whoever has the same is in the group
 //!     # let group = format!("228.0.0.4:{}", std::net::UdpSocket::bind("0.0.0.0:0")?.local_addr()?.port());
 //!     let anna = tribes::channel().bind("127.0.0.1:0").multicast(&group).build()?;
 //!     let bert = tribes::channel().bind("127.0.0.1:0").multicast(&group).build()?;
@@ -74,7 +75,7 @@
 //! # Features
 //! | feature | default | what |
 //! |---|---|---|
-//! | `throughput` | yes | the interceptor [`Throughput`](interceptors::Throughput) |
+//! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
 //! | `full` | no | all interceptors |
 //!
 //! [`MessageDispatch`](interceptors::MessageDispatch) and
@@ -90,7 +91,7 @@ pub use tribes_core::{
     IntoLayer, Layer, Lease, Link, ListenerHandle, Member, MemberEvent, MemberEvents, MemberId, MembershipContext,
     MembershipListener, MembershipService, Message, MessageId, Messages, Next, Outbound, Outcome, OverloadPolicy,
     ParseSendOptionsError, Pending, ProbeResult, Receipt, ReceiveError, Route, SendError, SendOptions, Services,
-    StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel, WireEffect,
+    StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel, WireEffect, async_trait,
 };
 pub use tribes_core::{budget, delivery, error, interceptor, member, message, pipeline, stats, transport, wire};
 
@@ -115,7 +116,17 @@ pub mod membership {
 /// What most programs use: `use tribes::prelude::*;`
 pub mod prelude {
     pub use tribes_core::{
-        BoxError, Channel, ChannelListener, Departure, ListenerHandle, Member, MemberEvent, MembershipListener, Message,
-        SendError, SendOptions, To, View,
+        BoxError, Channel, ChannelListener, Departure, ListenerHandle, Member, MemberEvent, MembershipListener,
+        Message, SendError, SendOptions, To, View,
     };
 }
+
+/// Guides; their code is compiled.
+pub mod guides {
+    #[doc = include_str!("../guides/your-own-interceptor.md")]
+    pub mod your_own_interceptor {}
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,10 @@
 //! Listeners that send to each other, and processes that are replaced.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "real time and tasks; the figures are part of what they show"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -90,7 +95,8 @@ async fn a_successor_at_the_same_port_gets_nothing_that_was_meant_for_its_predec
         .forever();
     // The predecessor as the sender knows it: the same address, another id.
     let env = tribes_core::Env::real();
-    let predecessor = via(&successor.local().as_ref().clone().with_id(MemberId::generate(&env)), successor.local().addr().unwrap());
+    let predecessor =
+        via(&successor.local().as_ref().clone().with_id(MemberId::generate(&env)), successor.local().addr().unwrap());
     let pending = sender.send_with(&predecessor, numbered(1, 100), SendOptions::ACK).await.unwrap();
     let asynchronous = sender.send_with(&predecessor, numbered(2, 100), SendOptions::ASYNC).await.unwrap();
     for pending in [pending, asynchronous] {
@@ -117,7 +123,9 @@ async fn a_restart_at_the_same_port_under_queued_messages() {
     let hold = first.on_message(|_, _| std::future::pending());
     let mut pending = Vec::new();
     for number in 0..2_000 {
-        pending.push(sender.send_with(&old, numbered(number, 2_000), SendOptions::SYNC_ACK | SendOptions::ASYNC).await.unwrap());
+        pending.push(
+            sender.send_with(&old, numbered(number, 2_000), SendOptions::SYNC_ACK | SendOptions::ASYNC).await.unwrap(),
+        );
     }
     drop(hold);
     let port = old.addr().unwrap().port();
@@ -126,7 +134,12 @@ async fn a_restart_at_the_same_port_under_queued_messages() {
     let second = within("the port", async {
         loop {
             let (sender, _roster) = (tribes_transports::PooledParallelSender::default(), ());
-            let channel = Channel::builder().sender(sender).receiver(receiver(port)).membership(common::Roster::default()).build().unwrap();
+            let channel = Channel::builder()
+                .sender(sender)
+                .receiver(receiver(port))
+                .membership(common::Roster::default())
+                .build()
+                .unwrap();
             if channel.start().await.is_ok() {
                 return channel;
             }

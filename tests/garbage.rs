@@ -1,5 +1,10 @@
 //! What a hostile network can send: the receiver refuses it, counts it, and goes on serving its peers.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "real time and tasks; the figures are part of what they show"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -20,12 +25,18 @@ fn resident() -> usize {
 
 fn gauge(channel: &Channel, part: &str, name: &str) -> u64 {
     let stats = channel.stats();
-    stats.io[part].iter().find(|gauge| gauge.name == name).unwrap_or_else(|| panic!("no {name} in {:?}", stats.io[part])).value
+    stats.io[part]
+        .iter()
+        .find(|gauge| gauge.name == name)
+        .unwrap_or_else(|| panic!("no {name} in {:?}", stats.io[part]))
+        .value
 }
 
 /// Sends a message with a synchronized acknowledgement: the receiver serves its peers.
 async fn still_serves(nodes: &[Channel]) {
-    within("an acknowledged message", nodes[0].send(&nodes[1].local(), numbered(0, 100), SendOptions::SYNC_ACK)).await.unwrap();
+    within("an acknowledged message", nodes[0].send(&nodes[1].local(), numbered(0, 100), SendOptions::SYNC_ACK))
+        .await
+        .unwrap();
 }
 
 /// Writes `bytes` to a fresh connection and waits until the receiver closes it.

@@ -1,5 +1,10 @@
 //! Births and deaths over real multicast: how fast they are seen, and what is not taken for one.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "real time and tasks; the figures are part of what they show"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -45,7 +50,8 @@ async fn a_join_is_seen_within_milliseconds() {
     let start = Instant::now();
     second.start().await.unwrap();
     let started = start.elapsed();
-    let (by_first, by_second) = tokio::join!(first.view_when(|view| view.len() == 1), second.view_when(|view| view.len() == 1));
+    let (by_first, by_second) =
+        tokio::join!(first.view_when(|view| view.len() == 1), second.view_when(|view| view.len() == 1));
     let seen = start.elapsed();
     println!("start took {started:?}; both had seen each other after {seen:?}");
     assert!(seen < Duration::from_millis(600), "{seen:?}");
@@ -152,7 +158,10 @@ async fn a_spoofed_heartbeat_adds_nobody() {
     let port: u16 = address.rsplit(':').next().unwrap().parse().unwrap();
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     for number in 0..500_u16 {
-        let ghost = Member::new(tribes_core::MemberId::generate(&tribes_core::Env::real()), ([127, 0, 0, 1], 1 + number % 20).into());
+        let ghost = Member::new(
+            tribes_core::MemberId::generate(&tribes_core::Env::real()),
+            ([127, 0, 0, 1], 1 + number % 20).into(),
+        );
         let mut datagram = bytes::BytesMut::new();
         tribes_core::wire::encode_member(&ghost, &mut datagram);
         socket.send_to(&datagram, ("228.0.0.4", port)).unwrap();

@@ -1,5 +1,10 @@
 //! Each message exactly once and in order, under every guarantee, and over connections that are cut.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "real time and tasks; the figures are part of what they show"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -38,7 +43,8 @@ impl InOrder {
     }
 
     async fn reaches(&mut self, count: u64) {
-        let state = within("all messages", self.next.wait_for(|state| !matches!(state, Ok(seen) if *seen < count))).await;
+        let state =
+            within("all messages", self.next.wait_for(|state| !matches!(state, Ok(seen) if *seen < count))).await;
         assert_eq!(*state.unwrap(), Ok(count));
     }
 }

@@ -1,5 +1,10 @@
 //! One member stops reading, or is slow: the others lose nothing and keep their rate, and the sender its memory.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "real time and tasks; the figures are part of what they show"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -117,15 +122,18 @@ async fn run(trouble: Trouble) -> Run {
     let faults = Arc::new(Mutex::new(Vec::new()));
     let stop = Arc::new(AtomicBool::new(false));
     let flood = tokio::spawn({
-        let (sender, stop, troubled, faults) = (sender.clone(), Arc::clone(&stop), Arc::clone(&troubled), Arc::clone(&faults));
+        let (sender, stop, troubled, faults) =
+            (sender.clone(), Arc::clone(&stop), Arc::clone(&troubled), Arc::clone(&faults));
         let group: Vec<_> = [first.local(), second.local(), third.channel.local()].into();
         async move {
             let mut sent = 0;
             while !stop.load(Ordering::Relaxed) {
                 // To these three, whether or not a failure detector still counts the third in.
-                let pending = sender.send_with(To::from(&group), numbered(sent, BODY), SendOptions::ASYNC).await.unwrap();
+                let pending =
+                    sender.send_with(To::from(&group), numbered(sent, BODY), SendOptions::ASYNC).await.unwrap();
                 sent += 1;
-                let (troubled, faults, member) = (Arc::clone(&troubled), Arc::clone(&faults), Arc::clone(&troubled_member));
+                let (troubled, faults, member) =
+                    (Arc::clone(&troubled), Arc::clone(&faults), Arc::clone(&troubled_member));
                 pending.on_complete(move |outcome| {
                     for fault in outcome.faults {
                         if fault.member == member {
@@ -146,7 +154,8 @@ async fn run(trouble: Trouble) -> Run {
     stop.store(true, Ordering::Relaxed);
     let sent = within("the flood to end", flood).await.unwrap();
     within("the healthy ones to get everything", async {
-        while counters.iter().any(|counter| counter.load(Ordering::Relaxed) < sent) && faults.lock().unwrap().is_empty() {
+        while counters.iter().any(|counter| counter.load(Ordering::Relaxed) < sent) && faults.lock().unwrap().is_empty()
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -154,7 +163,8 @@ async fn run(trouble: Trouble) -> Run {
     let peak = sender.stats().budget_peak;
     drop(thaw);
     #[allow(clippy::cast_precision_loss, reason = "a rate")]
-    let rates = after.iter().zip(before).map(|(after, before)| (after - before) as f64 / elapsed.as_secs_f64()).collect();
+    let rates =
+        after.iter().zip(before).map(|(after, before)| (after - before) as f64 / elapsed.as_secs_f64()).collect();
     Run {
         sent,
         rates,

@@ -20,8 +20,9 @@ const MAX_NAME: usize = 32;
 
 const HELP: &str = "/who lists who is there, /to NAME TEXT tells one alone, /quit ends";
 
-/// Chats with everybody in the group. Type a line to say it to all; /who lists who is there, /to NAME TEXT tells one
-/// alone, /quit or the end of input ends.
+/// Chats with everybody in the group.
+///
+/// Type a line to say it to all; /who lists who is there, /to NAME TEXT tells one alone, /quit or the end of input ends.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ChatArgs {
     /// What others see; without it, the name of the user.
@@ -36,7 +37,8 @@ pub(crate) struct ChatArgs {
 }
 
 fn parse_name(name: &str) -> Result<String, String> {
-    let plain = !name.is_empty() && name.len() <= MAX_NAME && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    let plain =
+        !name.is_empty() && name.len() <= MAX_NAME && !name.contains(|c: char| c.is_whitespace() || c.is_control());
     if plain { Ok(name.to_owned()) } else { Err(format!("a name is one word of at most {MAX_NAME} bytes")) }
 }
 
@@ -63,11 +65,7 @@ pub(crate) async fn run(args: ChatArgs) -> ExitCode {
 async fn chat(args: ChatArgs) -> Result<(), BoxError> {
     let user = || std::env::var("USER").ok().and_then(|user| parse_name(&user).ok());
     let name = args.name.or_else(user).unwrap_or_else(|| format!("user{}", std::process::id()));
-    let channel = tribes::channel()
-        .bind(args.bind.resolve()?)
-        .multicast(args.mcast)
-        .payload(name.clone())
-        .build()?;
+    let channel = tribes::channel().bind(args.bind.resolve()?).multicast(args.mcast).payload(name.clone()).build()?;
     let (mut members, mut messages) = (channel.member_events(), channel.messages());
     channel.start().await?;
     print(format_args!("* you are {name}, at {}; {HELP}", channel.local()));
@@ -128,9 +126,12 @@ async fn say(channel: &Channel, line: &str, report: &mpsc::UnboundedSender<Strin
         ("/who", _) => return who(&channel.view()),
         ("/to", rest) => {
             let (name, text) = rest.trim_start().split_once(' ').unwrap_or((rest, ""));
-            let named: Vec<_> = channel.view().members().iter().filter(|member| name_of(member) == name).cloned().collect();
+            let named: Vec<_> =
+                channel.view().members().iter().filter(|member| name_of(member) == name).cloned().collect();
             if named.is_empty() || text.is_empty() {
-                return print(format_args!("* there is nobody called {name:?} to tell something; /who lists who is there"));
+                return print(format_args!(
+                    "* there is nobody called {name:?} to tell something; /who lists who is there"
+                ));
             }
             (To::from(named), Said { text: text.to_owned(), private: true })
         }

@@ -20,7 +20,8 @@ impl Malformed {
 
 /// Reads a whole number with a unit: `500ms`, `3s`, `2m`, `1h`. A bare number is refused: nobody could tell its unit.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, Malformed> {
-    let malformed = || Malformed::new(text, "duration; write a whole number with its unit, such as 500ms, 3s, 2m or 1h");
+    let malformed =
+        || Malformed::new(text, "duration; write a whole number with its unit, such as 500ms, 3s, 2m or 1h");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).ok_or_else(malformed)?;
     let number: u64 = number.parse().map_err(|_not_a_number| malformed())?;

@@ -21,7 +21,8 @@ fn says(program: &mut Program, text: &str) {
 #[test]
 fn two_people_chat() {
     let group = group();
-    let [mut anna, mut bert] = ["anna", "bert"].map(|name| Program::start(&["chat", "--name", name, "--mcast", &group]));
+    let [mut anna, mut bert] =
+        ["anna", "bert"].map(|name| Program::start(&["chat", "--name", name, "--mcast", &group]));
     says(&mut anna, "* bert is here");
     says(&mut bert, "* anna is here");
     anna.type_line("hello everybody");

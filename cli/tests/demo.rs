@@ -12,7 +12,9 @@ fn everything_happens_in_time() {
     let (time, text) = (start.elapsed(), String::from_utf8(output.stdout).unwrap());
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(time < Duration::from_secs(20), "{time:?}");
-    for part in ["Joins", "under ack,sync", "Round trips", "is killed", "after the kill", "A return", "tcp-failure-detector"] {
+    for part in
+        ["Joins", "under ack,sync", "Round trips", "is killed", "after the kill", "A return", "tcp-failure-detector"]
+    {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     assert!(!text.contains('\x1b'), "no colours where there is no terminal");

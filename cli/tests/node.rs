@@ -167,7 +167,8 @@ fn a_list_of_peers_instead_of_multicast() {
 
 #[test]
 fn statistics_are_told_for_each_layer() {
-    let (mut left, _right) = pair(&["--interceptor", "throughput,interval=1s", "--interceptor", "message-dispatch"], &[]);
+    let (mut left, _right) =
+        pair(&["--interceptor", "throughput,interval=1s", "--interceptor", "message-dispatch"], &[]);
     left.ask("send ack size:10 3", "sent");
     let stats = left.ask("stats", "stats");
     assert_eq!(stats["application"]["down"]["messages"], json!(3));

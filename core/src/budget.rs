@@ -151,6 +151,14 @@ impl Budget {
         self.admit_now(&account, bytes)
     }
 
+    /// Whether [`try_admit`](Self::try_admit) would find room now. Takes none, not even for a moment: another's message
+    /// would be refused for it.
+    pub(crate) fn has_room(&self, member: &Arc<Member>, bytes: usize) -> bool {
+        let held = self.used_by(member);
+        let fits = |held: usize, bound: usize| held.checked_add(bytes.max(1)).is_some_and(|sum| sum <= bound);
+        held == 0 || (fits(held, self.0.config.per_member) && fits(self.used(), self.0.config.total))
+    }
+
     /// Room for `bytes` of `member`, waiting under [`OverloadPolicy::Wait`] if the member has not stalled already;
     /// `None` if there is none. Cancel safe.
     pub async fn admit(&self, member: &Arc<Member>, bytes: usize) -> Option<Reservation> {
@@ -373,6 +381,7 @@ mod tests {
     async fn room_that_is_freed_wakes_the_waiter() {
         let budget = budget(100, 40);
         let held = budget.try_admit(&member(1), 40).unwrap();
+        #[allow(clippy::disallowed_methods, reason = "a test's own task")]
         let waiter = tokio::spawn({
             let budget = budget.clone();
             async move { budget.admit(&member(1), 40).await.is_some() }

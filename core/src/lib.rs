@@ -29,6 +29,8 @@ mod time;
 pub mod transport;
 pub mod wire;
 
+/// What implementations of the asynchronous traits are annotated with; here so that they need no dependency of their own.
+pub use async_trait::async_trait;
 pub use budget::{Budget, BudgetConfig, OverloadPolicy};
 pub use channel::{
     Channel, ChannelBuilder, ChannelListener, ListenerHandle, MemberEvents, MembershipListener, Messages, To,

@@ -1,6 +1,12 @@
 //! Building, starting and stopping a channel, in whole and in parts.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by a panic"
+)]
 
 mod common;
 
@@ -198,7 +204,7 @@ async fn before_the_start_and_after_the_stop_sends_say_so() {
     let channel = channel(&below);
     let send = async || channel.send(&member(1), "m", SendOptions::ACK).await;
     assert!(matches!(send().await, Err(SendError::NotStarted)));
-    assert!(matches!(channel.try_send(&member(1), "m", SendOptions::ACK), Err(SendError::NotStarted)));
+    assert!(matches!(channel.try_send(member(1), "m", SendOptions::ACK), Err(SendError::NotStarted)));
     channel.start().await.unwrap();
     send().await.unwrap();
     channel.stop().await;
@@ -398,8 +404,9 @@ async fn dropping_the_last_handle_ends_everything() {
     assert!(weak.upgrade().is_some());
     drop(clone);
     assert!(weak.upgrade().is_none());
-    assert!(messages.next().await.is_none());
-    assert!(events.next().await.is_none());
+    let soon = Duration::from_secs(1);
+    assert!(tokio::time::timeout(soon, messages.next()).await.unwrap().is_none());
+    assert!(tokio::time::timeout(soon, events.next()).await.unwrap().is_none());
     assert!(matches!(handling.handled().await, Handled::Failed(_)));
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -443,4 +450,88 @@ async fn stop_from_within_a_listener_stops_the_channel() {
     assert!(channel.services().await.is_empty());
     channel.start().await.unwrap();
     channel.send(&member(1), "m", SendOptions::ACK).await.unwrap();
+}
+
+/// Looks into a newcomer for a while, as a failure detector does.
+#[derive(Debug)]
+struct Verifies;
+
+#[async_trait::async_trait]
+impl tribes_core::ChannelInterceptor for Verifies {
+    fn name(&self) -> &'static str {
+        "verifies"
+    }
+    async fn member_event(&self, event: MemberEvent, next: tribes_core::Next<'_>) {
+        tokio::time::sleep(SECOND).await;
+        next.member_event(event).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_is_being_verified_while_membership_stops_does_not_stay_in_the_view() {
+    let stack = Layered::builder().layer(Verifies).members(1).start().await;
+    for services in [Services::MEMBERSHIP, Services::all()] {
+        stack.below.add([&member(8), &member(9)]);
+        tokio::task::yield_now().await;
+        stack.channel.stop_services(services).await;
+        tokio::time::sleep(10 * SECOND).await;
+        assert!(stack.channel.view().is_empty(), "{services:?}: {:?}", stack.channel.view());
+        stack.channel.start().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_the_stop_reaches_no_listener() {
+    let stack = stack([]).await;
+    stack.channel.stop().await;
+    let answer = stack.below.inject(stack.below.message(&stack.members[0], "late", SendOptions::SYNC_ACK)).await;
+    assert!(answer.passed.is_err());
+    assert!(matches!(answer.handled().await, Handled::Failed(text) if text.contains("stopped")));
+    stack.channel.start().await.unwrap();
+    assert_eq!(stack.below.receive(&stack.members[0], "m", SendOptions::SYNC_ACK).await, Handled::Accepted);
+    assert_eq!(stack.above.texts(), ["m"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_up_senders_make_no_tasks_without_end() {
+    let stack = stack([]).await;
+    let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    for number in 0..20_000 {
+        stack.below.receive(&member(number), "m", SendOptions::SYNC_ACK).await;
+    }
+    let now = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(now - before < 3000, "{} tasks", now - before);
+    assert_eq!(stack.above.count(), 20_000);
+}
+
+/// Panics in its start or its stop.
+#[derive(Debug)]
+struct Clumsy(&'static str);
+
+impl tribes_core::SyncInterceptor for Clumsy {
+    fn name(&self) -> &'static str {
+        "clumsy"
+    }
+    fn start(&self, _: tribes_core::Link) -> Result<(), tribes_core::BoxError> {
+        assert_ne!(self.0, "start", "clumsy");
+        Ok(())
+    }
+    fn stop(&self) {
+        assert_ne!(self.0, "stop", "clumsy");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_panics_in_start_or_stop_leaves_no_part_running() {
+    let below = Recorder::new();
+    let channel = below.install(Channel::builder()).interceptor(Clumsy("start")).build().unwrap();
+    assert!(matches!(channel.start().await, Err(StartError::Part { part: "clumsy", .. })));
+    assert!(channel.services().await.is_empty() && below.calls().contains(&Call::ReceiverStopped));
+
+    let below = Recorder::new();
+    let channel = below.install(Channel::builder()).interceptor(Clumsy("stop")).build().unwrap();
+    channel.start().await.unwrap();
+    channel.stop().await;
+    assert!(channel.services().await.is_empty() && below.calls().contains(&Call::ReceiverStopped));
+    channel.start().await.unwrap();
 }

@@ -1,6 +1,12 @@
 //! Views and membership events as the application sees them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by a panic"
+)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

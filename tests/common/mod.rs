@@ -1,6 +1,11 @@
 //! What the tests over real sockets share: a membership that says who is there, and a proxy that cuts connections.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "real time and tasks; the figures are part of what they show"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::net::SocketAddr;
@@ -66,7 +71,10 @@ pub async fn node() -> (Channel, Roster) {
 }
 
 /// As [`node`], changed by `change`.
-pub async fn node_with(change: impl FnOnce(ChannelBuilder) -> ChannelBuilder, sender: SenderConfig) -> (Channel, Roster) {
+pub async fn node_with(
+    change: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
+    sender: SenderConfig,
+) -> (Channel, Roster) {
     let roster = Roster::default();
     let builder = Channel::builder()
         .interceptor(MessageDispatch::default())

@@ -81,18 +81,15 @@ impl Actor {
         env: &Env,
         happenings: &mpsc::UnboundedSender<Happening>,
     ) -> Result<Self, BoxError> {
-        let channel = tribes::channel()
-            .bind("127.0.0.1:0")
-            .multicast(group.address())
-            .payload(name)
-            .build()?;
+        let channel = tribes::channel().bind("127.0.0.1:0").multicast(group.address()).payload(name).build()?;
         let (tell, clock, mut members) = (happenings.clone(), env.clone(), channel.member_events());
         env.spawn(async move {
             while let Some(event) = members.next().await {
                 let _ = tell.send(Happening { at: clock.now(), who: name, what: What::Member(event) });
             }
         });
-        let (tell, clock, mut messages, weak) = (happenings.clone(), env.clone(), channel.messages(), channel.downgrade());
+        let (tell, clock, mut messages, weak) =
+            (happenings.clone(), env.clone(), channel.messages(), channel.downgrade());
         env.spawn(async move {
             while let Some((message, from)) = messages.next().await {
                 let at = clock.now();

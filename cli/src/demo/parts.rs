@@ -61,7 +61,9 @@ async fn greet(stage: &mut Stage<'_>) -> Result<(), BoxError> {
         let speaker = stage.first()?;
         let hello = Note::Hello { text: "hello".to_owned() };
         let since = stage.env.now();
-        stage.within(&format!("a message under {name}"), speaker.channel.send_message(To::All, &hello, options)).await?;
+        stage
+            .within(&format!("a message under {name}"), speaker.channel.send_message(To::All, &hello, options))
+            .await?;
         let took = Short(stage.env.now() - since);
         let text = format!("says hello under {name}");
         stage.tell_at(since, speaker.name, format_args!("{text:<44}{took:>8} until {promise}"));
@@ -75,14 +77,17 @@ async fn greet(stage: &mut Stage<'_>) -> Result<(), BoxError> {
 async fn ask(stage: &mut Stage<'_>) -> Result<(), BoxError> {
     let about = format!("{QUESTIONS} typed questions to two members, each answered under the same guarantee");
     stage.screen.heading("Round trips", &about);
-    let mut rows = vec![["guarantee", "call, median", "round trip, median", "99 %", "worst"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["guarantee", "call, median", "round trip, median", "99 %", "worst"].map(str::to_owned).to_vec()];
     for (options, name, _) in GUARANTEES {
         let (mut calls, mut trips) = (Vec::new(), Vec::new());
         for number in 0..QUESTIONS {
             let question = Note::Question { number };
             let asker = stage.first()?;
             let (since, who) = (stage.env.now(), asker.name);
-            stage.within(&format!("a question under {name}"), asker.channel.send_message(To::All, &question, options)).await?;
+            stage
+                .within(&format!("a question under {name}"), asker.channel.send_message(To::All, &question, options))
+                .await?;
             calls.push(stage.env.now() - since);
             trips.push(answered(stage, who, number, name).await? - since);
         }

@@ -105,7 +105,8 @@ impl<'a> Stage<'a> {
             let happening = self.next(&missing.join(", "), deadline).await?;
             let Some(text) = describe(&happening.what) else { continue };
             let sight = sight(&happening.what);
-            let hit = expected.iter().find(|(who, of)| *who == happening.who && sight == Some((wanted, (*of).to_owned())));
+            let hit =
+                expected.iter().find(|(who, of)| *who == happening.who && sight == Some((wanted, (*of).to_owned())));
             let text = match hit.copied() {
                 Some(hit) => {
                     expected.remove(&hit);

@@ -9,7 +9,7 @@ use tribes::membership::StaticPeer;
 
 use crate::units::{Malformed, parse_duration, parse_hex};
 
-/// Runs a scriptable member of a group.
+/// Runs a member of a group for a script to drive.
 ///
 /// Writes one JSON object a line to standard output and takes commands on standard input, one a line, carried out one
 /// after another:
@@ -176,9 +176,33 @@ mod tests {
         let id = "0102030405060708090a0b0c0d0e0f10";
         let peer = format!("[::1]:1@{id}");
         let args = parse(&[
-            "--bind", "localhost:0", "--auto-bind", "1", "--udp", "4001", "--id", id, "--name", "a b", "--peer", &peer,
-            "--peer", "host:65535", "--interceptor", "throughput,interval=10", "--interceptor", "tcp-failure-detector,read_test",
-            "--domain", "d", "--payload", "00ff", "--echo", "--fail-len", "0", "--mcast-drop", "1s",
+            "--bind",
+            "localhost:0",
+            "--auto-bind",
+            "1",
+            "--udp",
+            "4001",
+            "--id",
+            id,
+            "--name",
+            "a b",
+            "--peer",
+            &peer,
+            "--peer",
+            "host:65535",
+            "--interceptor",
+            "throughput,interval=10",
+            "--interceptor",
+            "tcp-failure-detector,read_test",
+            "--domain",
+            "d",
+            "--payload",
+            "00ff",
+            "--echo",
+            "--fail-len",
+            "0",
+            "--mcast-drop",
+            "1s",
         ])
         .unwrap();
         assert_eq!(args.bind, HostPort { host: "localhost".into(), port: 0 });

@@ -81,7 +81,9 @@ impl SendCommand {
 }
 
 fn parse_ids(text: &str) -> Result<Vec<MemberId>, Malformed> {
-    text.split(',').map(|id| id.parse().map_err(|_not_an_id| Malformed::new(id, "member id of 32 hexadecimal digits"))).collect()
+    text.split(',')
+        .map(|id| id.parse().map_err(|_not_an_id| Malformed::new(id, "member id of 32 hexadecimal digits")))
+        .collect()
 }
 
 #[cfg(test)]

@@ -22,7 +22,9 @@ const WAITING: usize = 1024;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event {
     /// The node runs.
-    Ready { local: MemberInfo },
+    Ready {
+        local: MemberInfo,
+    },
     MemberAdded {
         member: MemberInfo,
     },
@@ -333,7 +335,10 @@ mod tests {
     fn errors_name_their_causes() {
         let source = io::Error::other("no port is free");
         let error = tribes::StartError::Part { part: "receiver", source: source.into() };
-        assert_eq!(json(&Event::error(&error)), r#"{"event":"error","error":"receiver could not start: no port is free"}"#);
+        assert_eq!(
+            json(&Event::error(&error)),
+            r#"{"event":"error","error":"receiver could not start: no port is free"}"#
+        );
     }
 
     #[tokio::test]

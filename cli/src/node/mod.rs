@@ -36,7 +36,8 @@ async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
     let (echo, fail_len) = (args.echo, args.fail_len);
     let channel = setup::channel(args)?;
     let (ready, is_ready) = watch::channel(false);
-    let messages = Arc::new(Messages { output: output.clone(), channel: channel.downgrade(), echo, fail_len, is_ready });
+    let messages =
+        Arc::new(Messages { output: output.clone(), channel: channel.downgrade(), echo, fail_len, is_ready });
     channel
         .on_message(move |message, from| {
             let messages = Arc::clone(&messages);
@@ -66,9 +67,9 @@ async fn obey(channel: &Channel, output: &Output) {
             let event = match Command::parse(&line) {
                 Ok(None) => continue,
                 Ok(Some(Command::Stop)) => break,
-                Ok(Some(Command::Members)) => {
-                    Event::Members { members: channel.view().members().iter().map(|member| MemberInfo::of(member)).collect() }
-                }
+                Ok(Some(Command::Members)) => Event::Members {
+                    members: channel.view().members().iter().map(|member| MemberInfo::of(member)).collect(),
+                },
                 Ok(Some(Command::Stats)) => Event::Stats(Box::new(StatsInfo::of(&channel.stats()))),
                 Ok(Some(Command::Send(command))) => {
                     send::send(channel, &command).await.unwrap_or_else(|error| Event::error(&error))

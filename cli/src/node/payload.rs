@@ -114,7 +114,9 @@ mod tests {
         assert_eq!(Payload::parse("text:").unwrap().body(5, true), "");
         assert_eq!(Payload::parse("size:300").unwrap(), Payload::Pattern { len: 300, seed: 1 });
         assert_eq!(Payload::parse("size:0:18446744073709551615").unwrap(), Payload::Pattern { len: 0, seed: u64::MAX });
-        for wrong in ["", "hex:0", "size:", "size:-1", "size:1:x", "size:99999999999", "bytes:00", "file:/does/not/exist"] {
+        for wrong in
+            ["", "hex:0", "size:", "size:-1", "size:1:x", "size:99999999999", "bytes:00", "file:/does/not/exist"]
+        {
             assert!(Payload::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
-use super::listener::ChannelListener;
 use super::Inner;
+use super::listener::ChannelListener;
 use crate::delivery::{Handled, Inbound};
 use crate::error::ReceiveError;
 use crate::pipeline::catch;
@@ -27,11 +27,23 @@ tokio::task_local! {
 /// The queues of one channel.
 #[derive(Default)]
 pub(super) struct Queues {
-    senders: Mutex<BTreeMap<Arc<Member>, Queue>>,
+    senders: Mutex<Senders>,
     waiting: Arc<AtomicUsize>,
     /// Told when `waiting` falls to zero.
     idle: Arc<Notify>,
 }
+
+#[derive(Default)]
+struct Senders {
+    /// Whether the channel runs: a message that comes after the stop reaches no listener.
+    open: bool,
+    queues: BTreeMap<Arc<Member>, Queue>,
+    /// Idle queues are closed early when there are this many: whoever makes up senders makes no tasks without end.
+    prune_at: usize,
+}
+
+/// So many queues may be idle.
+const MAX_IDLE: usize = 1024;
 
 struct Queue {
     messages: mpsc::UnboundedSender<Inbound>,
@@ -61,13 +73,25 @@ impl Queues {
     /// Puts `msg` into its sender's queue.
     pub(super) fn push(&self, channel: &Arc<Inner>, msg: Inbound) -> Result<(), ReceiveError> {
         let now = channel.stack.env.now();
-        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked up by reference first: the usual sender is known.
-        if !senders.contains_key(msg.from()) {
-            let queue = self.open(channel, now);
-            senders.insert(Arc::clone(msg.from()), queue);
+        let mut senders = self.lock();
+        if !senders.open {
+            drop(senders);
+            msg.receipt.resolve(Handled::Failed(ReceiveError::Stopped.to_string()));
+            return Err(ReceiveError::Stopped);
         }
-        let Some(queue) = senders.get_mut(msg.from()) else { return Err(ReceiveError::Stopped) };
+        let queues = &mut senders.queues;
+        // Looked up by reference first: the usual sender is known.
+        if !queues.contains_key(msg.from()) {
+            let queue = self.begin(channel, now);
+            queues.insert(Arc::clone(msg.from()), queue);
+            if queues.len() > senders.prune_at.max(MAX_IDLE) {
+                // The new one is not in use yet, and is to stay.
+                let idle = |queue: &Queue| queue.depth.load(Ordering::Acquire) == 0;
+                senders.queues.retain(|from, queue| from == msg.from() || !idle(queue));
+                senders.prune_at = 2 * senders.queues.len();
+            }
+        }
+        let Some(queue) = senders.queues.get_mut(msg.from()) else { return Err(ReceiveError::Stopped) };
         queue.last_used = now;
         queue.depth.fetch_add(1, Ordering::AcqRel);
         self.waiting.fetch_add(1, Ordering::AcqRel);
@@ -75,13 +99,13 @@ impl Queues {
         if sent.is_err() {
             queue.depth.fetch_sub(1, Ordering::AcqRel);
             self.waiting.fetch_sub(1, Ordering::AcqRel);
-            senders.retain(|_, queue| !queue.messages.is_closed());
+            senders.queues.retain(|_, queue| !queue.messages.is_closed());
             return Err(ReceiveError::Stopped);
         }
         Ok(())
     }
 
-    fn open(&self, channel: &Arc<Inner>, now: Time) -> Queue {
+    fn begin(&self, channel: &Arc<Inner>, now: Time) -> Queue {
         let (messages, queue) = mpsc::unbounded_channel();
         let depth = Arc::new(AtomicUsize::new(0));
         let worker = Worker {
@@ -97,15 +121,23 @@ impl Queues {
 
     /// Closes queues that have been empty since before `since`; their tasks end.
     pub(super) fn close_idle(&self, since: Time) {
-        self.senders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, queue| queue.depth.load(Ordering::Acquire) > 0 || queue.last_used > since);
+        self.lock().queues.retain(|_, queue| queue.depth.load(Ordering::Acquire) > 0 || queue.last_used > since);
     }
 
-    /// Closes all queues; what is in them is still handled.
+    /// Takes messages from now on.
+    pub(super) fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// Takes no more messages and closes all queues; what is in them is still handled.
     pub(super) fn close(&self) {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut senders = self.lock();
+        senders.open = false;
+        senders.queues.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Senders> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use super::{Channel, Inner};
 use crate::error::{SendError, StartError};
-use crate::member::{Departure, MemberEvent, MemberId, View};
+use crate::member::{MemberId, View};
+use crate::pipeline::catch;
 use crate::transport::{Endpoint, MembershipContext};
 use crate::{Member, Services, Time};
 
@@ -34,18 +35,23 @@ pub(super) struct State {
     /// How many layers run, counted from the bottom: what did not start must not be stopped.
     layers: usize,
     heartbeat: Option<crate::env::TaskHandle>,
+    /// A stop of everything has begun and not ended: it was dropped on the way.
+    ending: bool,
 }
 
 impl Default for State {
     /// Nothing runs.
     fn default() -> Self {
-        Self { services: Services::empty(), layers: 0, heartbeat: None }
+        Self { services: Services::empty(), layers: 0, heartbeat: None, ending: false }
     }
 }
 
 /// Whether messages are accepted; read on every send.
 #[derive(Debug, Default)]
 pub(super) struct Running(AtomicU8);
+
+/// Time beyond the deadline of a stop for tasks to end.
+const GRACE: Duration = Duration::from_secs(1);
 
 const ACCEPTING: u8 = 1;
 const STOPPED: u8 = 2;
@@ -105,6 +111,9 @@ impl Channel {
     /// As [`start`](Self::start).
     pub async fn start_services(&self, services: Services) -> Result<(), StartError> {
         let mut state = self.0.lifecycle.lock().await;
+        if state.ending {
+            self.0.stop_running(&mut state, Services::all()).await;
+        }
         let before = state.services;
         let result = self.0.start_missing(&mut state, services).await;
         if result.is_err() {
@@ -117,8 +126,11 @@ impl Channel {
     /// Leaves the group and stops: what is queued is sent within the drain time (5 s by default), or fails; peers are told.
     /// Stopping what does not run does nothing. The channel can be started again, as a new member.
     ///
+    /// Listeners that have not returned by then are cancelled, so a listener that calls this is cancelled in the call: have
+    /// another task do it.
+    ///
     /// # Cancel safety
-    /// Not cancel safe: call it again after dropping it.
+    /// Not cancel safe: call it again after dropping it, and it ends what was begun.
     pub async fn stop(&self) {
         self.stop_services(Services::all()).await;
     }
@@ -181,6 +193,7 @@ impl Inner {
         if first {
             self.carry_events();
             self.new_incarnation();
+            self.queues.open();
         }
         let bottom = self.stack.bottom();
         if wanted.contains(Services::RECEIVER) {
@@ -195,7 +208,10 @@ impl Inner {
         }
         if first {
             for (place, layer) in self.stack.layers().rev() {
-                layer.start(self.stack.link(place)).await.map_err(part(layer.name()))?;
+                let started = catch(Box::pin(layer.start(self.stack.link(place)))).await;
+                started
+                    .unwrap_or_else(|panic| Err(format!("it panicked: {panic}").into()))
+                    .map_err(part(layer.name()))?;
                 state.layers += 1;
             }
             state.heartbeat = self.settings.heartbeat.map(|every| self.beat(every));
@@ -257,22 +273,32 @@ impl Inner {
 
     async fn stop_running(self: &Arc<Self>, state: &mut State, services: Services) {
         let stopping = services & state.services;
-        let last = !stopping.is_empty() && stopping == state.services;
+        let last = (!stopping.is_empty() && stopping == state.services) || state.ending;
+        state.ending = last;
         let deadline = self.stack.env.now() + self.settings.drain;
         let membership = stopping & Services::MEMBERSHIP;
         if !membership.is_empty() {
-            self.stack.membership.stop(membership).await;
+            let stop = self.stack.membership.stop(membership);
+            if self.stack.env.until(deadline + GRACE, stop).await.is_none() {
+                tracing::error!("the membership service did not stop in time and is given up");
+            }
             state.services -= membership;
         }
         if stopping.contains(Services::SENDER) {
             self.running.set(STOPPED);
         }
         if last {
+            // Each is counted off when it has stopped, so that a stop that is dropped can be taken up.
             let not_started = self.stack.bottom() - state.layers;
             for (_, layer) in self.stack.layers().skip(not_started) {
-                layer.stop(deadline).await;
+                // Whatever it leaves undone, the rest is to be closed.
+                match self.stack.env.until(deadline + GRACE, catch(Box::pin(layer.stop(deadline)))).await {
+                    Some(Ok(())) => {}
+                    Some(Err(panic)) => tracing::error!(layer = layer.name(), panic, "layer panicked in its stop"),
+                    None => tracing::error!(layer = layer.name(), "layer did not stop by its deadline and is given up"),
+                }
+                state.layers -= 1;
             }
-            state.layers = 0;
         }
         if stopping.contains(Services::SENDER) {
             self.stack.sender.stop(deadline).await;
@@ -282,17 +308,17 @@ impl Inner {
             self.stack.receiver.stop(deadline).await;
             state.services -= Services::RECEIVER;
         }
-        if membership.contains(Services::MEMBERSHIP_RX) {
-            for member in self.view.load_full().members().iter() {
-                self.stack.raise(0, MemberEvent::Removed(Arc::clone(member), Departure::Stopped));
-            }
+        if membership.contains(Services::MEMBERSHIP_RX) || last {
+            // Whoever starts again is not to find the old group; a layer that looks into an event is not waited for.
+            let _ = self.stack.env.until(deadline, self.stack.raise_stopped()).await;
         }
         if last {
             // A service that failed to start leaves nothing behind either.
             state.heartbeat.take().inspect(crate::env::TaskHandle::abort);
             let _ = self.stack.env.until(deadline, self.queues.drained()).await;
             self.queues.close();
-            self.stack.end_tasks().await;
+            self.stack.end_tasks(deadline + GRACE).await;
+            state.ending = false;
         }
     }
 }

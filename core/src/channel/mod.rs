@@ -34,9 +34,9 @@ pub use target::To;
 
 use crate::delivery::{Outbound, Outcome, Pending};
 use crate::error::{BoxError, FaultKind, SendError};
-use crate::member::MemberEvent;
+use crate::member::{Departure, MemberEvent};
 use crate::message::{self, Body, ChannelMessage, MessageId};
-use crate::pipeline::{Stack, catch};
+use crate::pipeline::{Raised, Stack, catch};
 use crate::stats::{ChannelStats, FlowCounters, LayerStats};
 use crate::{AckMode, Member, Message, SendOptions, View};
 
@@ -85,7 +85,7 @@ pub(crate) struct Inner {
 
 /// The receiving ends of the event queues, until the first start gives them to their tasks (a channel may be built outside
 /// a runtime).
-type EventEnds = (mpsc::UnboundedReceiver<crate::pipeline::RaisedEvent>, mpsc::UnboundedReceiver<MemberEvent>);
+type EventEnds = (mpsc::UnboundedReceiver<Raised>, mpsc::UnboundedReceiver<MemberEvent>);
 
 impl Channel {
     /// A builder with nothing in it.
@@ -384,11 +384,13 @@ fn log_faults(id: &MessageId, outcome: &Outcome) {
 
 impl Inner {
     fn has_room(&self, member: &Arc<Member>, bytes: usize) -> bool {
-        self.stack.budget.try_admit(member, bytes).is_some()
+        self.stack.budget.has_room(member, bytes)
     }
 
     fn unlisten(&self, key: u64) {
-        self.application.listeners.rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
+        self.application
+            .listeners
+            .rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
         self.member_listeners.rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
     }
 
@@ -416,6 +418,13 @@ impl Inner {
         let _ = self.member_calls.send(event);
     }
 
+    /// Empties the view: this channel does not listen for members any more.
+    fn forget_members(&self) {
+        for member in self.view.load_full().members().iter() {
+            self.member_event(MemberEvent::Removed(Arc::clone(member), Departure::Stopped));
+        }
+    }
+
     /// Starts the two tasks that carry membership events, once in the life of the channel: they outlast stop and start.
     fn carry_events(self: &Arc<Self>) {
         let Some((mut raised, calls)) = self.event_ends.lock().unwrap_or_else(PoisonError::into_inner).take() else {
@@ -423,9 +432,16 @@ impl Inner {
         };
         let channel = Arc::downgrade(self);
         self.stack.env.spawn(async move {
-            while let Some(event) = raised.recv().await {
+            while let Some(raised) = raised.recv().await {
                 let Some(channel) = channel.upgrade() else { return };
-                channel.stack.raised(event).await;
+                match raised {
+                    Raised::Event { place, event } => channel.stack.event_from(place, event).await,
+                    Raised::Stopped(seen) => {
+                        channel.forget_members();
+                        // The stop may have gone on without it.
+                        let _ = seen.send(());
+                    }
+                }
             }
         });
         self.stack.env.spawn(Self::call_member_listeners(Arc::downgrade(self), calls));

@@ -215,8 +215,7 @@ impl Join {
     fn resolve(&self, result: Result<Delivery, FaultKind>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
-            // The weakest guarantee that all parts have is that of the whole.
-            Ok(delivery) => state.delivery = Some(state.delivery.map_or(delivery, |known| known.min(delivery))),
+            Ok(delivery) => state.delivery = Some(state.delivery.map_or(delivery, |known| joined(known, delivery))),
             Err(kind) => drop(state.fault.get_or_insert(kind)),
         }
         if self.open.fetch_sub(1, Ordering::AcqRel) != 1 {
@@ -228,6 +227,12 @@ impl Join {
             parent.resolve(fault.map_or_else(|| Ok(delivery.unwrap_or(Delivery::Sent)), Err));
         }
     }
+}
+
+/// The weakest guarantee that all parts have is that of the whole. The part that releases the message speaks for it, the
+/// others are accepted as they come: if nobody took that one, nobody took the message.
+fn joined(one: Delivery, other: Delivery) -> Delivery {
+    if one == Delivery::NoTaker || other == Delivery::NoTaker { Delivery::NoTaker } else { one.min(other) }
 }
 
 #[cfg(test)]
@@ -277,6 +282,17 @@ mod tests {
         let outcome = pending.await;
         assert_eq!(outcome.faults.len(), 1);
         assert_eq!(outcome.faults[0].kind, FaultKind::Left);
+    }
+
+    #[tokio::test]
+    async fn a_message_in_parts_that_nobody_took_has_no_taker() {
+        let (out, pending) = message();
+        for (number, part) in out.split([Body::new("hel"), Body::new("lo")]).into_iter().enumerate() {
+            for destination in part.to {
+                destination.completion.deliver(if number == 1 { Delivery::NoTaker } else { Delivery::Handled });
+            }
+        }
+        assert_eq!(pending.await.no_taker.len(), 3);
     }
 
     #[tokio::test]

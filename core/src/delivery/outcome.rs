@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Fault, FaultKind, SendError};
+use crate::pipeline::catch_now;
 use crate::{Member, MessageId, SendOptions};
 
 /// How a message reached a member.
@@ -162,7 +163,10 @@ impl Tracker {
         match std::mem::take(&mut state.interest) {
             Interest::Callback(callback) => {
                 drop(state);
-                callback(outcome);
+                // It runs on the task that carries messages to the member: its panic must not end that.
+                if let Err(panic) = catch_now(|| callback(outcome)) {
+                    tracing::error!(id = %self.id, panic, "the callback of an outcome panicked");
+                }
             }
             Interest::Task(waker) => {
                 state.done = Some(outcome);

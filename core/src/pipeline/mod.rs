@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use guard::catch;
+pub(crate) use guard::{catch, catch_now};
 pub use link::Link;
 pub use next::Next;
 
@@ -50,7 +50,7 @@ pub(crate) struct Stack {
     pub(crate) budget: Budget,
     pub(crate) local: ArcSwap<Member>,
     top: OnceLock<Box<dyn Top>>,
-    events: mpsc::UnboundedSender<RaisedEvent>,
+    events: mpsc::UnboundedSender<Raised>,
     tasks: Mutex<Vec<TaskHandle>>,
     /// Whether any layer wants outcomes.
     observed: bool,
@@ -58,10 +58,17 @@ pub(crate) struct Stack {
     telemetry: bool,
 }
 
-/// A membership event and the place from which it goes up.
-pub(crate) struct RaisedEvent {
-    place: usize,
-    event: MemberEvent,
+/// What waits for the channel's one event task.
+pub(crate) enum Raised {
+    /// A membership event and the place from which it goes up.
+    Event {
+        /// The place.
+        place: usize,
+        /// The event.
+        event: MemberEvent,
+    },
+    /// Membership was stopped: nobody who was raised before this is in the group any more. Told when that is seen.
+    Stopped(oneshot::Sender<()>),
 }
 
 /// One layer in its place.
@@ -125,7 +132,7 @@ impl Stack {
         env: Env,
         budget: Budget,
         local: Arc<Member>,
-        events: mpsc::UnboundedSender<RaisedEvent>,
+        events: mpsc::UnboundedSender<Raised>,
         telemetry: bool,
     ) -> Arc<Self> {
         let slots: Box<[Slot]> = layers.into_iter().map(Slot::new).collect();
@@ -193,9 +200,13 @@ impl Stack {
                 Layer::Sync(layer) => {
                     let started = timed.then(|| self.env.now());
                     let link = slot.link.get().ok_or(SendError::Stopped)?;
-                    let verdict = guard::catch_now(|| layer.send(&mut out, &mut Cx::new(matches, link)));
+                    let verdict = catch_now(|| layer.send(&mut out, &mut Cx::new(matches, link)));
                     if let Some(started) = started {
                         slot.down.took(self.env.now() - started);
+                    }
+                    if matches!(verdict, Ok(Verdict::Pass)) {
+                        // The usual case: the message is not even moved.
+                        continue;
                     }
                     match self.down_step(slot, verdict, out)? {
                         None => return Ok(()),
@@ -278,9 +289,12 @@ impl Stack {
                 Layer::Sync(layer) => {
                     let started = timed.then(|| self.env.now());
                     let link = slot.link.get().ok_or(ReceiveError::Stopped)?;
-                    let verdict = guard::catch_now(|| layer.receive(&mut msg, &mut Cx::new(matches, link)));
+                    let verdict = catch_now(|| layer.receive(&mut msg, &mut Cx::new(matches, link)));
                     if let Some(started) = started {
                         slot.up.took(self.env.now() - started);
+                    }
+                    if matches!(verdict, Ok(Verdict::Pass)) {
+                        continue;
                     }
                     match self.up_step(slot, verdict, msg)? {
                         None => return Ok(()),
@@ -353,12 +367,15 @@ impl Stack {
     /// Queues `event` to go up from `place`. Events are few: services bound how many members they know.
     pub(crate) fn raise(&self, place: usize, event: MemberEvent) {
         // The queue is gone only when the channel is.
-        let _ = self.events.send(RaisedEvent { place, event });
+        let _ = self.events.send(Raised::Event { place, event });
     }
 
-    /// Takes a raised event up; called by the channel's one event task, so events keep their order.
-    pub(crate) async fn raised(&self, raised: RaisedEvent) {
-        self.event_from(raised.place, raised.event).await;
+    /// Queues the end of the group behind all events so far, also those that a layer is still looking into; the receiver
+    /// ends when it has been seen.
+    pub(crate) fn raise_stopped(&self) -> oneshot::Receiver<()> {
+        let (seen, wait) = oneshot::channel();
+        let _ = self.events.send(Raised::Stopped(seen));
+        wait
     }
 
     pub(crate) async fn event_from(&self, place: usize, event: MemberEvent) {
@@ -370,7 +387,7 @@ impl Stack {
             match &slot.layer {
                 Layer::Sync(layer) => {
                     let Some(link) = slot.link.get() else { return };
-                    match guard::catch_now(|| layer.member_event(&event, &mut Cx::new(true, link))) {
+                    match catch_now(|| layer.member_event(&event, &mut Cx::new(true, link))) {
                         Ok(EventVerdict::Pass) => {}
                         Ok(EventVerdict::Swallow) => return,
                         // A layer that panics over an event has no say in it: membership goes on.
@@ -403,7 +420,7 @@ impl Stack {
                 continue;
             }
             let result = match &slot.layer {
-                Layer::Sync(layer) => guard::catch_now(|| layer.heartbeat(now)),
+                Layer::Sync(layer) => catch_now(|| layer.heartbeat(now)),
                 Layer::Async(layer) => catch(layer.heartbeat(now, Next::new(self, at, true, None))).await,
             };
             if let Err(panic) = result {
@@ -425,14 +442,19 @@ impl Stack {
         tasks.push(handle);
     }
 
-    /// Ends all tasks and waits until they are gone.
-    pub(crate) async fn end_tasks(&self) {
+    /// Ends all tasks and waits until they are gone, until `limit`: one that blocks its thread cannot be ended.
+    pub(crate) async fn end_tasks(&self, limit: Time) {
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in &tasks {
             task.abort();
         }
-        for mut task in tasks {
-            task.ended().await;
+        let gone = async {
+            for mut task in tasks {
+                task.ended().await;
+            }
+        };
+        if self.env.until(limit, gone).await.is_none() {
+            tracing::warn!("a task does not end: a listener or layer blocks its thread");
         }
     }
 }
@@ -440,7 +462,7 @@ impl Stack {
 impl OutcomeObserver for Stack {
     fn outcome(&self, outcome: &Outcome) {
         for slot in self.slots.iter().filter(|slot| slot.interest.contains(Interest::OUTCOME)) {
-            if let Err(panic) = guard::catch_now(|| slot.layer.outcome(outcome)) {
+            if let Err(panic) = catch_now(|| slot.layer.outcome(outcome)) {
                 slot.down.failed("outcome panicked");
                 tracing::error!(layer = slot.name, panic, "layer panicked over an outcome");
             }

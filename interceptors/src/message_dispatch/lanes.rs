@@ -1,4 +1,4 @@
-//! One lane for each member: its queue, and the task that hands the queue's messages to the layer below.
+//! One lane for each member: how messages get into its queue. How they get out is `drain.rs`.
 //!
 //! Locks are held for a few instructions each, and never while a layer, the link or a completion is called. The order of
 //! locks is: the table of lanes, then one lane's queue.
@@ -9,13 +9,13 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tribes_core::{FaultKind, Link, Member, Outbound, OverloadPolicy, SendOptions, Time};
 
 use super::NAME;
 use super::core::Queue;
+use super::drain::Drain;
 use super::report::LogGate;
 
 /// What a queued message is taken to cost beside its body.
@@ -25,8 +25,6 @@ const OVERHEAD: usize = 256;
 const MANY: usize = 1024;
 /// A lane can be given up between its look-up and its use, hardly twice in a row; when it is, the runtime runs no more tasks.
 const PUSHES: usize = 4;
-/// A lane that never finds its layer below busy lets others have the thread this often.
-const YIELD_EVERY: u64 = 64;
 
 /// All lanes of a channel.
 #[derive(Debug, Default)]
@@ -42,7 +40,7 @@ pub(super) struct Lanes {
     pub(super) sent: AtomicU64,
     pub(super) displaced: AtomicU64,
     pub(super) refused: AtomicU64,
-    refusals: LogGate,
+    pub(super) refusals: LogGate,
 }
 
 /// Not started, or stopped: nothing is queued any more.
@@ -53,11 +51,11 @@ const DRAINING: u8 = 2;
 
 /// One member's lane.
 #[derive(Debug)]
-struct Lane {
-    member: Arc<Member>,
+pub(super) struct Lane {
+    pub(super) member: Arc<Member>,
     queue: Mutex<Queue<Outbound>>,
     /// Wakes the task: the queue became busy, or was closed.
-    wake: Notify,
+    pub(super) wake: Notify,
     /// Senders that wait for room do so one at a time, in the order in which they came.
     turn: Semaphore,
     waiters: AtomicUsize,
@@ -231,7 +229,7 @@ impl Lanes {
         let lane = Arc::new(Lane::new(Arc::clone(member)));
         table.insert(Arc::clone(member), Arc::clone(&lane));
         drop(table);
-        link.spawn(Drain { lanes: Arc::clone(self), lane: Arc::clone(&lane), link: link.clone() }.run());
+        link.spawn(Drain::new(Arc::clone(self), Arc::clone(&lane), link.clone()).run());
         Some(lane)
     }
 
@@ -242,6 +240,17 @@ impl Lanes {
             lane.left.store(true, Ordering::Release);
             self.close(&lane, &FaultKind::Left);
         }
+    }
+
+    /// Gives up `lane`, whose task has ended; returns what is still queued there.
+    pub(super) fn abandon(&self, lane: &Arc<Lane>) -> Vec<Outbound> {
+        {
+            let mut table = self.table();
+            if table.get(&lane.member).is_some_and(|known| Arc::ptr_eq(known, lane)) {
+                table.remove(&lane.member);
+            }
+        }
+        self.with(lane, Queue::abandon)
     }
 
     /// Gives up the lanes that were not used since the last call.
@@ -293,7 +302,7 @@ impl Lanes {
     }
 
     /// Changes a lane's queue, keeps count of the busy ones, and wakes the lane's task when it has become one.
-    fn with<R>(&self, lane: &Lane, change: impl FnOnce(&mut Queue<Outbound>) -> R) -> R {
+    pub(super) fn with<R>(&self, lane: &Lane, change: impl FnOnce(&mut Queue<Outbound>) -> R) -> R {
         let mut queue = lane.queue();
         let before = queue.is_busy();
         let result = change(&mut queue);
@@ -377,68 +386,6 @@ impl Drop for Waiting {
     }
 }
 
-/// The task of one lane.
-struct Drain {
-    lanes: Arc<Lanes>,
-    lane: Arc<Lane>,
-    link: Link,
-}
-
-impl Drain {
-    /// Hands over what is queued, one message after another; ends when the lane is closed.
-    async fn run(self) {
-        let Self { lanes, lane, link } = &self;
-        let mut handed_over = 0_u64;
-        loop {
-            let mut closed = false;
-            let next = lanes.with(lane, |queue| {
-                closed = queue.is_closed();
-                queue.next()
-            });
-            match next {
-                Some(single) => {
-                    // Returns when the message is accepted, not when it has arrived: acknowledgements overlap.
-                    match link.send(single).await {
-                        Ok(()) => drop(lanes.sent.fetch_add(1, Ordering::Relaxed)),
-                        Err(error) => lanes.refused(link, &lane.member, &error),
-                    }
-                    handed_over += 1;
-                    if handed_over.is_multiple_of(YIELD_EVERY) {
-                        tokio::task::yield_now().await;
-                    }
-                }
-                None if closed => return,
-                None => lane.wake.notified().await,
-            }
-        }
-    }
-}
-
-impl Drop for Drain {
-    /// However the task ended, nothing is left in a lane that nobody serves.
-    fn drop(&mut self) {
-        {
-            let mut table = self.lanes.table();
-            if table.get(&self.lane.member).is_some_and(|lane| Arc::ptr_eq(lane, &self.lane)) {
-                table.remove(&self.lane.member);
-            }
-        }
-        for single in self.lanes.with(&self.lane, Queue::abandon) {
-            single.fail(&FaultKind::Stopped);
-        }
-    }
-}
-
-impl Lanes {
-    /// A layer below refused a message. Its destination has been resolved as dropped when the message was.
-    fn refused(&self, link: &Link, member: &Member, error: &tribes_core::SendError) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        if let Some(unlogged) = self.refusals.pass(link.env().now()) {
-            tracing::warn!(%member, error = error as &dyn std::error::Error, unlogged, "a queued message was refused");
-        }
-    }
-}
-
 /// Runs all futures together until the last is done.
 async fn join_all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F>) {
     let mut open: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
@@ -448,6 +395,3 @@ async fn join_all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F
     })
     .await;
 }
-
-/// How long one kind of log line is held back after it was written.
-pub(super) const LOG_EVERY: Duration = Duration::from_secs(10);

@@ -28,6 +28,7 @@
 
 mod config;
 mod core;
+mod drain;
 mod lanes;
 mod report;
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What became of asynchronous messages, counted by kind: nobody waits for them, so somebody must look (T31).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tribes_core::{FaultKind, Gauge, Time};
 
-use super::lanes::LOG_EVERY;
+/// How long one kind of log line is held back after it was written.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// The kinds of faults by which failures are counted, as gauges are named.
 const KINDS: [&str; 12] = [
@@ -83,8 +85,6 @@ impl LogGate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -239,19 +239,23 @@ async fn room_found_while_waiting_is_used_in_order() {
     let to = [member(1)];
     world.wire.block(1);
     send(&world, &to, "a", ASYNC).await.on_complete(drop);
-    send(&world, &to, "b", ASYNC).await.on_complete(drop);
     settle().await;
-    // Two sends of one task wait; the second would fit sooner.
+    // Two sends of one task wait, although for the second there is room.
     let large = world.channel.send_with(&to[..], body("c", 1500), ASYNC);
     let small = world.channel.send_with(&to[..], body("d", 1), ASYNC);
     let freed = async {
         settle().await;
-        assert!(matches!(world.channel.try_send(&to[..], "e", ASYNC), Err(SendError::Full)));
+        // Nor does one overtake that may not wait.
+        let hasty = world.channel.try_send(&to[..], "e", ASYNC).unwrap().await;
+        assert_eq!(hasty.faults[0].kind, FaultKind::QueueFull);
+        assert_eq!(world.gauge("queued_messages"), 0);
         world.wire.unblock(1);
     };
     let (large, small, ()) = tokio::join!(biased; large, small, freed);
     assert!(large.unwrap().await.is_complete() && small.unwrap().await.is_complete());
-    assert_eq!(taken(&world, 1), "abcd");
+    // Nobody waits any more.
+    assert!(world.channel.try_send(&to[..], "f", ASYNC).unwrap().await.is_complete());
+    assert_eq!(taken(&world, 1), "acdf");
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,9 +30,19 @@ impl Core {
         if stopping.contains(Services::MEMBERSHIP_TX)
             && let Some(member) = node.local.clone()
         {
+            let number = node.table.announce();
             self.trace.line(now, format_args!("{} says good-bye", at.node));
-            self.send_all(now, at.node, |_| Frame::Goodbye { member: Arc::clone(&member) });
+            self.send_all(now, at.node, |_| Frame::Goodbye { member: Arc::clone(&member), number });
         }
+    }
+
+    /// A member said over its connection to `at` that it leaves.
+    pub(super) fn departed(&mut self, now: Time, at: Place, member: &Arc<Member>) {
+        // What it announced before is on its way still, or has come.
+        let own = self.at(member).and_then(|id| self.node(id)).filter(|node| node.local.as_ref() == Some(member));
+        let number = own.map_or(u64::MAX, |node| node.table.announced());
+        let event = self.process(at).and_then(|node| node.table.departed(member, number));
+        self.raise(now, at, event.into_iter().collect());
     }
 
     /// Announces the local member's new record.

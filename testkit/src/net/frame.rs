@@ -29,7 +29,7 @@ pub(super) enum Frame {
     /// A membership announcement.
     Heartbeat { member: Arc<Member>, number: u64 },
     /// A membership good-bye.
-    Goodbye { member: Arc<Member> },
+    Goodbye { member: Arc<Member>, number: u64 },
 }
 
 /// Which of the parallel ways between two nodes a frame takes.
@@ -167,9 +167,9 @@ impl Core {
                 }
             }
             Frame::Heartbeat { member, number } => self.heartbeat(now, to, &member, number),
-            Frame::Goodbye { member } => {
+            Frame::Goodbye { member, number } => {
                 let place = node.place;
-                let event = node.table.departed(&member).filter(|_| node.alive);
+                let event = node.table.departed(&member, number).filter(|_| node.alive);
                 self.raise(now, place, event.into_iter().collect());
             }
         }

@@ -1,5 +1,6 @@
 //! Whom one simulated membership service believes in. No I/O and no clock.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ pub(super) struct Table {
     /// Which halves run.
     pub(super) services: Services,
     /// By identity; the record inside is the newest.
-    known: BTreeMap<Arc<Member>, Entry>,
+    known: BTreeMap<Arc<Member>, Known>,
     /// The last announcement seen of members that are gone: an older one that arrives late does not bring them back.
     gone: BTreeMap<MemberId, u64>,
     gone_order: VecDeque<MemberId>,
@@ -24,7 +25,7 @@ pub(super) struct Table {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Known {
     record: Arc<Member>,
     heard: Time,
     number: u64,
@@ -47,6 +48,11 @@ impl Table {
         self.announced
     }
 
+    /// How many announcements were made.
+    pub(super) const fn announced(&self) -> u64 {
+        self.announced
+    }
+
     /// An announcement came. The events it causes; an addition asks for an announcement in return.
     pub(super) fn heard(&mut self, now: Time, member: &Arc<Member>, number: u64) -> Vec<MemberEvent> {
         let stale = self.gone.get(&member.id()).is_some_and(|last| *last >= number);
@@ -66,20 +72,22 @@ impl Table {
             return vec![MemberEvent::Updated(Arc::clone(member))];
         }
         let predecessors: Vec<_> = self.known.keys().filter(|known| known.addr() == member.addr()).cloned().collect();
-        let mut events: Vec<_> = predecessors.iter().filter_map(|old| self.gone(old, Departure::Failed)).collect();
-        self.known.insert(Arc::clone(member), Entry { record: Arc::clone(member), heard: now, number });
+        let mut events: Vec<_> = predecessors.iter().filter_map(|old| self.replaced(old)).collect();
+        self.known.insert(Arc::clone(member), Known { record: Arc::clone(member), heard: now, number });
         events.push(MemberEvent::Added(Arc::clone(member)));
         events
     }
 
-    /// A member said that it leaves.
-    pub(super) fn departed(&mut self, member: &Arc<Member>) -> Option<MemberEvent> {
-        self.gone(member, Departure::Shutdown)
+    /// A member said that it leaves, after `number` announcements: those do not bring it back, even when they arrive later.
+    pub(super) fn departed(&mut self, member: &Arc<Member>, number: u64) -> Option<MemberEvent> {
+        let event = self.remove(member, Departure::Shutdown);
+        self.remember(member.id(), number);
+        event
     }
 
-    /// A member has certainly ended: nothing that it announced before brings it back, even when it arrives later.
-    fn gone(&mut self, member: &Arc<Member>, why: Departure) -> Option<MemberEvent> {
-        let event = self.remove(member, why);
+    /// Another process has the member's address: it has certainly ended.
+    fn replaced(&mut self, member: &Arc<Member>) -> Option<MemberEvent> {
+        let event = self.remove(member, Departure::Failed);
         self.remember(member.id(), u64::MAX);
         event
     }
@@ -110,8 +118,12 @@ impl Table {
     }
 
     fn remember(&mut self, id: MemberId, number: u64) {
-        if self.gone.insert(id, number).is_none() {
-            self.gone_order.push_back(id);
+        match self.gone.entry(id) {
+            Entry::Occupied(mut known) => *known.get_mut() = number.max(*known.get()),
+            Entry::Vacant(unknown) => {
+                unknown.insert(number);
+                self.gone_order.push_back(id);
+            }
         }
         if self.gone_order.len() > REMEMBERED
             && let Some(oldest) = self.gone_order.pop_front()
@@ -146,12 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn who_left_does_not_come_back() {
+    fn who_left_does_not_come_back_by_what_it_said_before() {
         let mut table = listening();
         table.heard(Time::ZERO, &member(1), 1);
         let removed = MemberEvent::Removed(member(1), Departure::Shutdown);
-        assert_eq!(table.departed(&member(1)), Some(removed));
+        assert_eq!(table.departed(&member(1), 3), Some(removed));
         assert_eq!(table.heard(Time::ZERO, &member(1), 3), []);
+        // Unless it announces itself anew.
+        assert_eq!(table.heard(Time::ZERO, &member(1), 4), [MemberEvent::Added(member(1))]);
     }
 
     #[test]
@@ -172,7 +186,7 @@ mod tests {
         assert_eq!(table.heard(Time::ZERO, &changed, 3), [MemberEvent::Updated(Arc::clone(&changed))]);
         assert_eq!(table.heard(Time::ZERO, &changed, 4), []);
         assert_eq!(table.heard(Time::ZERO, &member(1), 2), []);
-        let Some(MemberEvent::Removed(last, _)) = table.departed(&member(1)) else { panic!() };
+        let Some(MemberEvent::Removed(last, _)) = table.departed(&member(1), 4) else { panic!() };
         assert!(last.same_content(&changed));
     }
 }

@@ -205,10 +205,6 @@ impl MembershipService for SimMembership {
 
     fn departed(&self, member: &Arc<Member>) {
         let now = self.net.now();
-        self.net.0.change(|state| {
-            let Some(node) = state.core.process(self.place) else { return };
-            let event = node.table.departed(member);
-            state.core.raise(now, self.place, event.into_iter().collect());
-        });
+        self.net.0.change(|state| state.core.departed(now, self.place, member));
     }
 }

@@ -242,7 +242,11 @@ impl<'a> Reader<'a> {
                 self.peer = Peer::Ours(link);
                 Ok(())
             }
-            (Peer::Ours(link), control) => link.control(self.connection, &self.outbox, control).map_err(End::from),
+            (Peer::Ours(link), control) => {
+                // Answers gather only as long as the peer reads them.
+                self.connection.until_told(self.outbox.room()).await?;
+                link.control(self.connection, &self.outbox, control).map_err(End::from)
+            }
             (Peer::Unknown | Peer::Java, _) => {
                 Err(Violation::Unexpected("a control frame without a hello before it").into())
             }

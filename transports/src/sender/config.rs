@@ -37,7 +37,7 @@ pub struct SenderConfig {
     pub connect: Connect,
     /// Most bytes gathered for one write; default [`DEFAULT_COALESCE`].
     pub coalesce: usize,
-    /// Close a connection after so many messages went over it (0: after each); default `None`, never.
+    /// Close a connection once more than so many messages went over it (0: after each, as in Tribes); default `None`, never.
     pub keep_alive_count: Option<u64>,
     /// Close a connection this long after it was opened, at the next heartbeat; default `None`, never.
     pub keep_alive_time: Option<Duration>,
@@ -67,7 +67,7 @@ impl SenderConfig {
         self
     }
 
-    /// With connections closed after so many messages.
+    /// With connections closed after more than so many messages.
     #[must_use]
     pub const fn with_keep_alive_count(mut self, count: Option<u64>) -> Self {
         self.keep_alive_count = count;

@@ -48,6 +48,13 @@ impl Entry {
         Self { frame, ack, completion: Some(completion), reservation, since: now, retried: false, failed: false }
     }
 
+    /// Fails an entry that was never queued.
+    pub(super) fn refuse(self, kind: FaultKind) {
+        if let Some(completion) = self.completion {
+            completion.fail(kind);
+        }
+    }
+
     fn resolve(&mut self, result: Result<Delivery, FaultKind>, out: &mut Vec<Resolved>) {
         self.failed |= result.is_err() && self.completion.is_some();
         out.extend(self.completion.take().map(|completion| (completion, result)));
@@ -130,9 +137,26 @@ impl LinkCore {
         !self.is_idle()
     }
 
-    /// Whether the peer may have taken what it has not told of, so that only it can say how to go on.
+    /// Whether there is nothing left that may still arrive or be answered: what is here has failed, and is only kept because
+    /// the peer counts it.
+    pub(super) fn is_drained(&self) -> bool {
+        self.handling.is_empty() && self.entries.iter().all(|entry| entry.failed)
+    }
+
+    /// Whether anybody waits for the outcome of anything.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.handling.is_empty() || self.entries.iter().any(|entry| entry.completion.is_some())
+    }
+
+    /// Whether the peer may have taken what it has not told of, or handles something, so that only it can say how to go on.
     pub(super) fn may_resume(&self) -> bool {
-        self.ours && self.ever_written > self.base && !self.entries.is_empty()
+        let in_doubt = self.ever_written > self.base && !self.entries.is_empty();
+        self.ours && (in_doubt || !self.handling.is_empty())
+    }
+
+    /// Entries that the peer said it has taken; 0 for Java, which does not say.
+    pub(super) const fn taken_so_far(&self) -> u64 {
+        if self.ours { self.base } else { 0 }
     }
 
     pub(super) const fn queued_bytes(&self) -> usize {
@@ -165,12 +189,14 @@ impl LinkCore {
         let before = self.base;
         self.taken(count, now, out);
         let in_vain = self.base == before && self.ever_written > self.base;
-        self.fruitless = if in_vain { self.fruitless + 1 } else { 0 };
+        self.fruitless += u32::from(in_vain);
         self.ever_written = self.base;
         if self.fruitless >= MAX_FRUITLESS {
             // Whatever it is about the first of them, its limits perhaps: the peer will not take it.
             self.fruitless = 0;
-            self.pop(out, |_| Err(FaultKind::Disconnected("the member closes the connection over this message".to_owned())));
+            self.pop(out, |_| {
+                Err(FaultKind::Disconnected("the member closes the connection over this message".to_owned()))
+            });
         }
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
@@ -279,6 +305,7 @@ impl LinkCore {
         let count = count.min(self.ever_written);
         if count > self.base {
             self.progress = now;
+            self.fruitless = 0;
         }
         while self.base < count {
             let seq = self.base;
@@ -372,7 +399,7 @@ impl LinkCore {
     }
 
     /// Entries that failed and never went into a connection need no place: the peer cannot know of them. Ours that did go
-    /// keep theirs, for the peer counts them.
+    /// keep theirs, for the peer counts them. Those that were sent and wait to be sent again have not failed.
     fn drop_unsent(&mut self) {
         let keep = if self.ours {
             usize::try_from(self.ever_written.saturating_sub(self.base)).unwrap_or(usize::MAX)
@@ -382,7 +409,7 @@ impl LinkCore {
         let mut at = 0;
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
-            let stays = at < keep || entry.completion.is_some();
+            let stays = at < keep || !entry.failed;
             at += 1;
             if !stays {
                 *bytes = bytes.saturating_sub(entry.frame.len());

@@ -254,3 +254,66 @@ fn a_replaced_member_gets_nothing() {
     assert_eq!((bench.link.session(), bench.link.queued_bytes()), (8, 0));
     assert!(bench.write().is_empty());
 }
+
+#[test]
+fn what_has_failed_holds_up_no_stop() {
+    let mut bench = Bench::new(ours());
+    bench.push(SendOptions::ACK);
+    bench.write();
+    assert!(!bench.link.is_drained());
+    bench.link.expire(Time::from_millis(5000), &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Err(FaultKind::AckTimeout(TIMEOUT))]);
+    // Its place in the sequence is kept, for the peer may have taken it.
+    assert!(!bench.link.is_idle() && bench.link.is_drained() && !bench.link.is_awaited());
+    // One without acknowledgement may still arrive.
+    bench.push(SendOptions::NONE);
+    bench.write();
+    bench.link.flushed(0, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Sent)]);
+    assert!(!bench.link.is_drained() && !bench.link.is_awaited());
+}
+
+#[test]
+fn a_message_that_is_being_handled_waits_for_the_next_connection() {
+    let mut bench = Bench::new(ours());
+    bench.push(SendOptions::SYNC_ACK);
+    bench.write();
+    bench.link.taken(1, bench.now, &mut bench.resolved);
+    bench.link.disconnected("cut", &mut bench.resolved);
+    assert!(bench.link.may_resume());
+    bench.link.connected(Some(1), bench.now, &mut bench.resolved);
+    bench.link.handled(0, HandledCode::Ok, bench.now, &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Handled)]);
+    assert!(!bench.link.may_resume());
+}
+
+#[test]
+fn a_connection_that_brought_something_was_not_in_vain() {
+    let mut bench = Bench::new(ours());
+    for _ in 0..20 {
+        bench.push(SendOptions::ACK);
+    }
+    for taken in 1..=10 {
+        bench.write();
+        // The peer told of each before the connection broke, and has nothing to add when asked.
+        bench.link.taken(taken, bench.now, &mut bench.resolved);
+        bench.link.disconnected("cut", &mut bench.resolved);
+        bench.link.connected(Some(taken), bench.now, &mut bench.resolved);
+        assert_eq!(bench.outcomes(), [Ok(Delivery::Acknowledged)]);
+    }
+}
+
+#[test]
+fn what_waits_to_be_sent_again_outlasts_a_deadline() {
+    let mut bench = Bench::new(ours());
+    bench.push(SendOptions::NONE);
+    bench.push(SendOptions::ACK);
+    bench.write();
+    bench.link.flushed(0, bench.now, &mut bench.resolved);
+    bench.link.disconnected("cut", &mut bench.resolved);
+    // What was said to be sent did not arrive; before it is written again, a deadline passes.
+    bench.link.connected(Some(0), bench.now, &mut bench.resolved);
+    bench.link.expire(Time::from_millis(5000), &mut bench.resolved);
+    assert_eq!(bench.outcomes(), [Ok(Delivery::Sent), Err(FaultKind::Timeout(TIMEOUT))]);
+    assert_eq!(bench.write(), [0]);
+}

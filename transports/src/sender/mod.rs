@@ -101,6 +101,8 @@ struct Peers {
     by_member: BTreeMap<Arc<Member>, Arc<Peer>>,
     /// Those of them that are in the group.
     group: BTreeMap<Arc<Member>, ()>,
+    /// The sender has been stopped: a message that waited for room until then makes no new peer.
+    closed: bool,
 }
 
 impl Shared {
@@ -162,23 +164,34 @@ impl Started {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The peer of `member`, made if it is new.
-    fn peer(&self, member: &Arc<Member>) -> Arc<Peer> {
+    /// The peer of `member`, made if it is new; `None` after the stop.
+    fn peer(&self, member: &Arc<Member>) -> Option<Arc<Peer>> {
         let mut peers = self.peers();
+        if peers.closed {
+            return None;
+        }
         if let Some(peer) = peers.by_member.get(member) {
-            return Arc::clone(peer);
+            return Some(Arc::clone(peer));
         }
         let peer = Peer::new(Arc::clone(member), Arc::clone(&self.shared), false);
         peers.by_member.insert(Arc::clone(member), Arc::clone(&peer));
-        peer
+        Some(peer)
     }
 
     fn enqueue(&self, destination: Destination, frame: &EncodedFrame, message: &ChannelMessage) {
-        let peer = self.peer(destination.member());
         let Destination { completion, reservation, .. } = destination;
+        let member = Arc::clone(completion.member());
         let now = self.shared.env().now();
-        peer.push(Entry::new(frame.clone(), message.options.ack_mode(), completion, reservation, now));
-        self.shared.counters.accepted();
+        let mut entry = Entry::new(frame.clone(), message.options.ack_mode(), completion, reservation, now);
+        // A peer that is closed just now has left the map before: the next look finds another or makes one.
+        while let Some(peer) = self.peer(&member) {
+            match peer.push(entry) {
+                Some(back) => entry = back,
+                None => return self.shared.counters.accepted(),
+            }
+        }
+        self.shared.counters.failed(&FaultKind::Stopped);
+        entry.refuse(FaultKind::Stopped);
     }
 
     /// Room for a destination that has none yet, waiting as the channel's policy says, then into its queue.
@@ -214,6 +227,7 @@ impl ChannelSender for PooledParallelSender {
         let Some(started) = started else { return };
         let (peers, group) = {
             let mut peers = started.peers();
+            peers.closed = true;
             let group: Vec<_> = std::mem::take(&mut peers.group).into_keys().collect();
             (std::mem::take(&mut peers.by_member), group)
         };
@@ -221,9 +235,10 @@ impl ChannelSender for PooledParallelSender {
         for peer in peers.values() {
             let _ = env.until(deadline, peer.drained()).await;
         }
-        probe::say_goodbye(&started.shared, &group, deadline).await;
+        let _ = env.until(deadline, started.udp.drained()).await;
+        probe::say_goodbye(&started.shared, &group).await;
         for peer in peers.into_values() {
-            peer.close(FaultKind::Stopped);
+            peer.close(&FaultKind::Stopped);
         }
     }
 
@@ -256,7 +271,9 @@ impl ChannelSender for PooledParallelSender {
                     started.admit(destination, &frame, &message).await;
                 }
             }
-            _ => join_all(without_room.into_iter().map(|destination| started.admit(destination, &frame, &message))).await,
+            _ => {
+                join_all(without_room.into_iter().map(|destination| started.admit(destination, &frame, &message))).await
+            }
         }
         Ok(())
     }
@@ -268,7 +285,8 @@ impl ChannelSender for PooledParallelSender {
     }
 
     fn is_connected(&self, member: &Member) -> bool {
-        self.started().is_some_and(|started| started.peers().by_member.get(member).is_some_and(|peer| peer.is_connected()))
+        self.started()
+            .is_some_and(|started| started.peers().by_member.get(member).is_some_and(|peer| peer.is_connected()))
     }
 
     fn member_event(&self, event: &MemberEvent) {
@@ -282,8 +300,8 @@ impl ChannelSender for PooledParallelSender {
                         && self.config.keep_alive_count.is_none()
                         && self.config.keep_alive_time.is_none()
                 };
-                if eager {
-                    started.peer(member).set_eager(true);
+                if eager && let Some(peer) = started.peer(member) {
+                    peer.set_eager(true);
                 }
             }
             MemberEvent::Removed(member, _) => {
@@ -293,7 +311,7 @@ impl ChannelSender for PooledParallelSender {
                     peers.by_member.remove(member)
                 };
                 if let Some(peer) = gone {
-                    peer.close(FaultKind::Left);
+                    peer.close(&FaultKind::Left);
                 }
             }
             _ => {}
@@ -308,10 +326,12 @@ impl ChannelSender for PooledParallelSender {
 
     async fn heartbeat(&self, now: Time) {
         let Some(started) = self.started() else { return };
-        let since = Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(IDLE_OUTSIDER.as_nanos()).unwrap_or(u64::MAX)));
+        let since = Time::from_nanos(
+            now.as_nanos().saturating_sub(u64::try_from(IDLE_OUTSIDER.as_nanos()).unwrap_or(u64::MAX)),
+        );
         let idle: Vec<_> = {
             let mut peers = started.peers();
-            let Peers { by_member, group } = &mut *peers;
+            let Peers { by_member, group, .. } = &mut *peers;
             let idle: Vec<_> = by_member
                 .iter()
                 .filter(|(member, peer)| !group.contains_key(*member) && peer.unused_since(since))
@@ -320,7 +340,7 @@ impl ChannelSender for PooledParallelSender {
             idle.iter().filter_map(|member| by_member.remove(member)).collect()
         };
         for peer in idle {
-            peer.close(FaultKind::Left);
+            peer.close(&FaultKind::Left);
         }
         if self.config.keep_alive_time.is_some() {
             let all: Vec<_> = started.peers().by_member.values().cloned().collect();

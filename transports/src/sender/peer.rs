@@ -13,7 +13,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::sync::Notify;
 use tribes_core::member::{REVISION, Suspicion};
-use tribes_core::wire::{Control, Frame, FrameDecoder, LinkKind, RefuseReason};
+use tribes_core::wire::{Control, Frame, FrameDecoder, Limits, LinkKind, RefuseReason};
 use tribes_core::{FaultKind, Member, MemberId, Time};
 
 use super::Shared;
@@ -25,6 +25,10 @@ use crate::stream::ByteStream;
 const READ_CHUNK: usize = 8 << 10;
 /// Pauses before connecting again: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+/// After so many connections that broke at once, what waits is failed.
+const MAX_BROKEN: u32 = 3;
+/// The longest of them while messages wait: they have seconds.
+const BACKOFF_AT_WORK: Duration = Duration::from_millis(500);
 
 /// One member to send to.
 pub(super) struct Peer {
@@ -36,8 +40,8 @@ pub(super) struct Peer {
     idle: Notify,
     connected: AtomicBool,
     eager: AtomicBool,
+    /// Changed with the core locked: nothing is queued behind the end.
     closing: AtomicBool,
-    closed_with: Mutex<Option<FaultKind>>,
     last_used: Mutex<Time>,
 }
 
@@ -58,6 +62,8 @@ enum End {
 #[derive(Debug)]
 enum NoConnection {
     Failed(String),
+    /// It was there and broke before the hello was answered: that may be chance.
+    Broken(String),
     Replaced(MemberId),
     Ordered,
 }
@@ -73,7 +79,6 @@ impl Peer {
             connected: AtomicBool::new(false),
             eager: AtomicBool::new(eager),
             closing: AtomicBool::new(false),
-            closed_with: Mutex::default(),
             last_used: Mutex::new(shared.env().now()),
             shared,
         });
@@ -85,10 +90,18 @@ impl Peer {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an entry. After [`close`](Self::close) it fails.
-    pub(super) fn push(&self, entry: Entry) {
-        self.core().push(entry);
+    /// Queues an entry. Once the peer is closed the entry comes back: it is for the one that followed.
+    #[must_use]
+    pub(super) fn push(&self, entry: Entry) -> Option<Entry> {
+        {
+            let mut core = self.core();
+            if self.is_closing() {
+                return Some(entry);
+            }
+            core.push(entry);
+        }
         self.wake.notify_one();
+        None
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -109,25 +122,30 @@ impl Peer {
         self.wake.notify_one();
     }
 
-    /// Ends the task; what waits fails with `kind`.
-    pub(super) fn close(&self, kind: FaultKind) {
-        self.closed_with.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(kind);
-        self.closing.store(true, Ordering::Release);
+    /// Ends the task; what waits fails with `kind`, here and now: the task may be aborted before its next turn.
+    pub(super) fn close(&self, kind: &FaultKind) {
+        let mut resolved = Vec::new();
+        {
+            let mut core = self.core();
+            self.closing.store(true, Ordering::Release);
+            core.fail_all(kind, self.shared.env().random(), &mut resolved);
+        }
         self.wake.notify_one();
+        self.settle(&mut resolved);
     }
 
-    /// Whether nothing has waited here since `since`.
+    /// Whether nobody has waited for anything here since `since`.
     pub(super) fn unused_since(&self, since: Time) -> bool {
-        self.core().is_idle() && *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) < since
+        !self.core().is_awaited() && *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) < since
     }
 
-    /// Waits until nothing waits here. Cancel safe.
+    /// Waits until there is nothing here that may still arrive. Cancel safe.
     pub(super) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.core().is_idle() {
+            if self.core().is_drained() {
                 return;
             }
             idle.await;
@@ -146,7 +164,7 @@ impl Peer {
             }
             completion.resolve(result);
         }
-        if self.core().is_idle() {
+        if self.core().is_drained() {
             self.idle.notify_waiters();
         }
     }
@@ -159,6 +177,9 @@ impl Peer {
 
     async fn run(self: Arc<Self>) {
         let mut pause = BACKOFF.0;
+        // Connections in a row that broke at once and brought nothing. After the first of them the next is made at once.
+        let mut broken = 0u32;
+        let mut taken = 0;
         loop {
             self.until_needed().await;
             if self.is_closing() {
@@ -166,35 +187,51 @@ impl Peer {
             }
             match self.connect().await {
                 Ok((stream, decoder)) => {
-                    let opened = self.shared.env().now();
+                    let (opened, brought) = (self.shared.env().now(), self.core().taken_so_far());
+                    if brought != taken {
+                        // What the connection before had brought is often told by the next only.
+                        (taken, broken) = (brought, 0);
+                    }
                     let end = self.drive(stream, decoder, opened).await;
                     self.connected.store(false, Ordering::Release);
-                    // A connection that held for a while was no failure; one that fails at once is paused before again.
                     let held = self.shared.env().now() - opened > Duration::from_secs(1);
-                    pause = if held { BACKOFF.0 } else { (pause * 2).min(BACKOFF.1) };
-                    self.ended(end).await;
+                    let failed = matches!(end, End::Lost(_)) && !held;
+                    self.ended(end);
+                    broken = if failed { broken + 1 } else { 0 };
+                    if broken > 1 {
+                        self.pause(pause.min(BACKOFF_AT_WORK), false).await;
+                        pause = (pause * 2).min(BACKOFF.1);
+                    } else {
+                        pause = BACKOFF.0;
+                    }
                 }
                 Err(NoConnection::Ordered) => {}
                 Err(NoConnection::Replaced(by)) => {
                     self.replaced(by);
                     pause = (pause * 2).min(BACKOFF.1);
                 }
-                Err(NoConnection::Failed(why)) => {
+                Err(NoConnection::Broken(why)) if broken < MAX_BROKEN => {
+                    tracing::debug!(member = %self.member, why, "connecting again, for the hello was not answered");
+                    broken += 1;
+                    self.pause(pause.min(BACKOFF_AT_WORK), false).await;
+                    pause = (pause * 2).min(BACKOFF.1);
+                }
+                Err(NoConnection::Failed(why) | NoConnection::Broken(why)) => {
                     self.shared.counters.connect_failed();
-                    if self.core().may_resume() {
+                    let resumes = self.core().may_resume();
+                    if resumes {
                         tracing::debug!(member = %self.member, why, "connecting again to resume");
+                        self.pause(pause.min(BACKOFF_AT_WORK), false).await;
                     } else {
                         self.fail_all(&FaultKind::Connect(why));
+                        // Something new to send does not wait for a pause that was made for nothing to send.
+                        self.pause(pause, true).await;
                     }
-                    self.pause(pause).await;
                     pause = (pause * 2).min(BACKOFF.1);
                 }
             }
         }
-        let kind = self.closed_with.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or(FaultKind::Stopped);
-        self.fail_all(&kind);
     }
-
 
     /// Waits until a connection is wanted, or the end is.
     async fn until_needed(&self) {
@@ -206,14 +243,13 @@ impl Peer {
         }
     }
 
-    /// Waits before connecting again, failing what is due meanwhile.
-    async fn pause(&self, pause: Duration) {
+    /// Waits before connecting again, failing what is due meanwhile. With `until_work` it ends when there is something to send.
+    async fn pause(&self, pause: Duration, until_work: bool) {
         let until = self.shared.env().now() + pause;
         loop {
             let due = self.core().deadline().unwrap_or(Time::NEVER);
             if self.shared.env().until(until.min(due), self.wake.notified()).await.is_some() {
-                // Something new to send does not wait for a pause that was made for nothing to send.
-                if self.is_closing() || self.core().has_work() {
+                if self.is_closing() || (until_work && self.core().has_work()) {
                     return;
                 }
                 continue;
@@ -240,7 +276,7 @@ impl Peer {
         self.shared.link.suspect(&self.member, Suspicion::ConnectionClosed);
     }
 
-    async fn ended(&self, end: End) {
+    fn ended(&self, end: End) {
         let why = match end {
             End::Lost(why) => why,
             End::Ordered | End::Renew => "it was closed here".to_owned(),
@@ -262,25 +298,41 @@ impl Peer {
             Some(Some(Ok(stream))) => stream,
             Some(Some(Err(error))) => return Err(NoConnection::Failed(error.to_string())),
             Some(None) => return Err(NoConnection::Ordered),
-            None => return Err(NoConnection::Failed(format!("no connection within {:?}", self.shared.config.connect_timeout))),
+            None => {
+                return Err(NoConnection::Failed(format!(
+                    "no connection within {:?}",
+                    self.shared.config.connect_timeout
+                )));
+            }
         };
-        let mut decoder = FrameDecoder::new(self.shared.config.limits);
+        let mut decoder = FrameDecoder::new(self.shared.answer_limits());
         let mut resolved = Vec::new();
         if self.member.id().is_ours() {
             let session = self.core().session();
             let limit = env.now() + self.shared.config.timeout;
             let hello = self.shared.hello(LinkKind::Data, &self.member, session);
-            let answer = env.until(limit, self.unless_closed(greet(&mut *stream, &mut decoder, &hello, &self.shared))).await;
+            let answer =
+                env.until(limit, self.unless_closed(greet(&mut *stream, &mut decoder, &hello, &self.shared))).await;
             let taken = match answer {
                 Some(Some(Ok(Control::Welcome { own, taken, .. }))) if own == self.member.id() => taken,
                 Some(Some(Ok(Control::Welcome { own, .. }))) => return Err(NoConnection::Replaced(own)),
                 Some(Some(Ok(Control::Refused { reason: RefuseReason::WrongMember { own } }))) => {
                     return Err(NoConnection::Replaced(own));
                 }
-                Some(Some(Ok(other))) => return Err(NoConnection::Failed(format!("it does not want the connection: {other:?}"))),
-                Some(Some(Err(error))) => return Err(NoConnection::Failed(error.to_string())),
+                Some(Some(Ok(other))) => {
+                    return Err(NoConnection::Failed(unwanted(&other).to_owned()));
+                }
+                Some(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(NoConnection::Failed(error.to_string()));
+                }
+                Some(Some(Err(error))) => return Err(NoConnection::Broken(error.to_string())),
                 Some(None) => return Err(NoConnection::Ordered),
-                None => return Err(NoConnection::Failed(format!("no answer to our hello within {:?}", self.shared.config.timeout))),
+                None => {
+                    return Err(NoConnection::Failed(format!(
+                        "no answer to our hello within {:?}",
+                        self.shared.config.timeout
+                    )));
+                }
             };
             self.core().connected(taken, env.now(), &mut resolved);
         } else {
@@ -292,18 +344,25 @@ impl Peer {
         Ok((stream, decoder))
     }
 
-    /// `None` once the owner wants the end.
+    /// Waits for `future`, failing what is due meanwhile; `None` once the owner wants the end.
     async fn unless_closed<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let closed = async {
-            while !self.is_closing() {
-                self.wake.notified().await;
+        tokio::pin!(future);
+        while !self.is_closing() {
+            let due = self.core().deadline().unwrap_or(Time::NEVER);
+            let step = async {
+                tokio::select! {
+                    biased;
+                    done = future.as_mut() => Some(done),
+                    () = self.wake.notified() => None,
+                }
+            };
+            match self.shared.env().until(due, step).await {
+                Some(Some(done)) => return Some(done),
+                Some(None) => {}
+                None => drop(self.expire()),
             }
-        };
-        tokio::select! {
-            biased;
-            done = future => Some(done),
-            () = closed => None,
         }
+        None
     }
 
     /// Writes and reads until the connection ends.
@@ -406,14 +465,18 @@ impl Peer {
                 None => return Ok(()),
                 Some(Frame::Ack) if !ours => self.core().acknowledged(true, now, resolved),
                 Some(Frame::FailAck) if !ours => self.core().acknowledged(false, now, resolved),
-                Some(Frame::Control(contents)) if ours => match Control::decode(&contents, &self.shared.config.limits) {
-                    Ok(Control::Taken { count }) => self.core().taken(count, now, resolved),
-                    Ok(Control::Handled { seq, result }) => self.core().handled(seq, result, now, resolved),
-                    Ok(Control::Goodbye { .. }) => self.shared.link.departed(&self.member),
-                    Ok(Control::Refused { reason: RefuseReason::WrongMember { own } }) => return Err(End::Replaced(own)),
-                    Ok(_) => {}
-                    Err(error) => return Err(End::Lost(format!("it sent a damaged control frame: {error}"))),
-                },
+                Some(Frame::Control(contents)) if ours => {
+                    match Control::decode(&contents, &self.shared.config.limits) {
+                        Ok(Control::Taken { count }) => self.core().taken(count, now, resolved),
+                        Ok(Control::Handled { seq, result }) => self.core().handled(seq, result, now, resolved),
+                        Ok(Control::Goodbye { .. }) => self.shared.link.departed(&self.member),
+                        Ok(Control::Refused { reason: RefuseReason::WrongMember { own } }) => {
+                            return Err(End::Replaced(own));
+                        }
+                        Ok(_) => {}
+                        Err(error) => return Err(End::Lost(format!("it sent a damaged control frame: {error}"))),
+                    }
+                }
                 // As Java does: whatever else comes on a sender's connection is skipped.
                 Some(_) => {}
             }
@@ -422,6 +485,9 @@ impl Peer {
 
     fn lost(&self, resolved: &mut Vec<Resolved>, why: String) -> End {
         self.settle(resolved);
+        if self.is_closing() {
+            return End::Ordered;
+        }
         self.shared.counters.lost();
         self.shared.link.suspect(&self.member, Suspicion::ConnectionClosed);
         End::Lost(why)
@@ -430,6 +496,18 @@ impl Peer {
 
 /// When a deadline is, and the future that waits for it.
 type Timer<'a> = (Time, Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
+
+/// Why a member of ours does not take our connection.
+const fn unwanted(answer: &Control) -> &'static str {
+    match answer {
+        Control::Refused { reason: RefuseReason::Stopping } => "it is stopping",
+        Control::Refused { reason: RefuseReason::Busy } => {
+            "it has no room for another connection; raise its `max_connections`"
+        }
+        Control::Refused { reason: RefuseReason::Revision } => "it does not speak this revision of the link protocol",
+        _ => "it answered our hello with something else",
+    }
+}
 
 /// What happened in one round of a connection.
 #[derive(Default)]
@@ -486,8 +564,16 @@ pub(super) async fn greet(
     }
 }
 
+/// Contents of the largest data frame that a sender expects: an acknowledgement.
+const MAX_ANSWER: usize = 64;
+
 /// Our side of a hello.
 impl Shared {
+    /// What a peer may send on our connections: answers, which are small.
+    pub(super) const fn answer_limits(&self) -> Limits {
+        self.config.limits.with_max_frame(MAX_ANSWER)
+    }
+
     pub(super) fn hello(&self, kind: LinkKind, to: &Member, session: u64) -> Control {
         Control::Hello {
             revision: REVISION,

@@ -32,8 +32,20 @@ impl UdpSender {
         Self { link, timeout, under_way: Arc::new(tokio::sync::Semaphore::new(MAX_UNDER_WAY)) }
     }
 
+    /// Waits until no datagram is under way. Cancel safe.
+    pub(crate) async fn drained(&self) {
+        // Never closed; all turns are free when all have been given back.
+        let all = u32::try_from(MAX_UNDER_WAY).unwrap_or(u32::MAX);
+        drop(self.under_way.acquire_many(all).await);
+    }
+
     /// Accepts a message: what cannot be sent as a datagram fails at once.
-    pub(crate) fn send(&self, message: &ChannelMessage, frame: &Datagram, to: Vec<Destination>) -> Result<(), SendError> {
+    pub(crate) fn send(
+        &self,
+        message: &ChannelMessage,
+        frame: &Datagram,
+        to: Vec<Destination>,
+    ) -> Result<(), SendError> {
         let size = frame.len();
         if size > MAX_DATAGRAM {
             return Err(SendError::Unsupported(Unsupported::DatagramSize { size, max: MAX_DATAGRAM }));
@@ -48,7 +60,8 @@ impl UdpSender {
                 destination.completion.fail(FaultKind::QueueFull);
                 continue;
             };
-            let (env, timeout, ack, bytes) = (self.link.env().clone(), self.timeout, message.options.ack_mode(), bytes.clone());
+            let (env, timeout, ack, bytes) =
+                (self.link.env().clone(), self.timeout, message.options.ack_mode(), bytes.clone());
             self.link.spawn(async move {
                 let deadline = env.now() + timeout;
                 let result = env.until(deadline, exchange(addr, &bytes, ack)).await;

@@ -164,6 +164,15 @@ fn a_loaded_machine_gets_a_second_chance_unless_it_is_silent() {
 }
 
 #[test]
+fn an_answer_ends_the_talk_of_silence() {
+    let mut core = with_member();
+    assert_eq!(core.event(Suspected(member(1), Suspicion::Silent), ms(1000)), [probe(1, 1)]);
+    assert_eq!(core.probed(&member(1), 1, Answered, ms(1001)), []);
+    core.event(Suspected(member(1), Suspicion::ConnectionClosed), ms(2000));
+    assert_eq!(core.probed(&member(1), 2, TimedOut, ms(3000)), [probe(1, 3)]);
+}
+
+#[test]
 fn what_this_side_causes_has_nobody_probed() {
     let mut core = with_member();
     for kind in [
@@ -451,7 +460,9 @@ fn a_death_right_after_a_goodbye_is_a_shutdown() {
     let told = core.probed(&member(1), 1, Refused, ms(1002));
     assert!(told.contains(&Raise(Removed(member(1), Departure::Shutdown))), "{told:?}");
     // The service's own word comes later and is old news.
-    assert!(!core.event(Removed(member(1), Departure::Shutdown), ms(1010)).iter().any(|action| matches!(action, Raise(_))));
+    assert!(
+        !core.event(Removed(member(1), Departure::Shutdown), ms(1010)).iter().any(|action| matches!(action, Raise(_)))
+    );
     // Long after, the goodbye explains nothing.
     let mut core = with_member();
     core.event(Suspected(member(1), Suspicion::GoodbyeUnconfirmed), ms(1000));

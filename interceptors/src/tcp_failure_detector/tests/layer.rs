@@ -279,6 +279,30 @@ async fn stopped_it_does_nothing_and_started_again_it_begins_anew() {
     assert!(start.elapsed() <= Duration::from_millis(1100));
 }
 
+/// Stands above the detector; the pipeline counts what it is told.
+#[derive(Debug)]
+struct Above;
+
+impl SyncInterceptor for Above {
+    fn name(&self) -> &'static str {
+        "above"
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopped_it_still_lets_members_go() {
+    let world = World::start(|builder| builder.interceptor(Above).interceptor(TcpFailureDetector::default())).await;
+    let told = || world.channel.stats().layers[0].member_events;
+    world.below.raise(Removed(member(1), Departure::Shutdown));
+    settle().await;
+    assert_eq!(told(), 0);
+    world.channel.stop().await;
+    world.below.raise(Added(member(1)));
+    world.below.raise(Removed(member(1), Departure::Stopped));
+    settle().await;
+    assert_eq!(told(), 1);
+}
+
 #[test]
 fn options_from_text() {
     let mut config = TcpFailureDetectorConfig::default();

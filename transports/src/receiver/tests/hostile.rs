@@ -247,3 +247,20 @@ async fn two_thousand_open_connections_of_a_flood_leave_the_others_served() {
     after.message(&java(1), SendOptions::ACK, "").await;
     assert!(after.ack().await);
 }
+
+/// Answers gather only as long as they are read: who asks and never listens is not read from.
+#[tokio::test]
+async fn a_peer_that_pings_and_reads_nothing_is_not_read_from() {
+    let node = Node::start(config()).await;
+    let mut wire = Wire::connect(node.addr()).await;
+    let welcome = wire.hello(LinkKind::Control, &ours(1), node.id(), 0).await;
+    assert!(matches!(welcome, Control::Welcome { .. }), "{welcome:?}");
+    let pings = control(&Control::Ping { nonce: 1 }).repeat(10_000);
+    // More than the buffers of the operating system hold.
+    for _ in 0..(64 << 20) / pings.len() {
+        if tokio::time::timeout(Duration::from_secs(1), wire.write(&pings)).await.is_err() {
+            return;
+        }
+    }
+    panic!("64 MiB of pings were taken, and their answers kept");
+}
