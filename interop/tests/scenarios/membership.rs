@@ -118,6 +118,8 @@ fn member_that_comes_back(name: &str, comer: Impl, watcher: Impl) -> Result<(), 
         for text in ["text:welcome", "text:back"] {
             assert_eq!(watcher.send_to(&[&local.id], "ack,sync", text)?.failed, 0);
         }
+        // Acknowledged there does not mean read from its output here.
+        second.wait_message(SOON, |message| message.len == 4)?;
         assert_eq!(second.messages().iter().map(|message| message.len).collect::<Vec<_>>(), [7, 4]);
         Ok(())
     })

@@ -86,6 +86,7 @@ fn negative_ack(name: &str, sender: Impl, to: Impl) -> Result<(), Failure> {
 
         // Whatever was sent again is there before the next message is acknowledged.
         assert_eq!(from.send("ack,sync", "size:78", 1)?.failed, 0);
+        to.wait_message(SOON, |message| message.len == 78)?;
         let bad = to.messages().iter().filter(|message| message.len == BAD).count();
         assert_eq!(bad, if sender == Impl::Java { 2 } else { 1 }, "deliveries of the refused message");
         if sender == Impl::Java {

@@ -37,6 +37,7 @@ fn probing(name: &str, silent: Impl, prober: Spec) -> Result<(), Failure> {
         suspicion_is_checked(&mut prober, &mut silent)?;
         assert_eq!(prober.members()?.len(), 1, "a member that answers is kept");
         assert_eq!(prober.send("ack,sync", "text:alive?", 1)?.failed, 0);
+        silent.wait_message(SOON, |message| message.len == 6)?;
         let messages = silent.messages();
         assert_eq!(messages.len(), 1, "a probe is not a message: {messages:?}");
         assert_eq!((messages[0].len, &messages[0].from), (6, &prober_id));
