@@ -3,7 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `core` | what is queued for one member and what is in flight to it, without I/O |
-//! | `peer` | the task of one member's connection |
+//! | `peer` | the task of one member's connection; `peer/connect` makes it |
 //! | `write_queue` | gathering small frames, passing large ones by reference |
 //! | `probe` | asking whether a member is alive, and saying good-bye |
 //! | `frame` | a frame encoded once for all its destinations |

@@ -1,6 +1,8 @@
 //! One member's connection: a task that connects when there is something to send (or at once, when eager), writes what is
 //! queued in as few system calls as possible, reads the answers, and says when the connection is gone.
 
+mod connect;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -12,10 +14,12 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::sync::Notify;
-use tribes_core::member::{REVISION, Suspicion};
-use tribes_core::wire::{Control, Frame, FrameDecoder, Limits, LinkKind, RefuseReason};
+use tribes_core::member::Suspicion;
+use tribes_core::wire::{Control, Frame, FrameDecoder, RefuseReason};
 use tribes_core::{FaultKind, Member, MemberId, Time};
 
+use self::connect::NoConnection;
+pub(super) use self::connect::greet;
 use super::Shared;
 use super::core::{Entry, LinkCore, Resolved};
 use super::write_queue::WriteQueue;
@@ -56,16 +60,6 @@ enum End {
     Replaced(MemberId),
     /// So many messages or so long were enough, or answers can no longer be told apart.
     Renew,
-}
-
-/// Why there is no connection.
-#[derive(Debug)]
-enum NoConnection {
-    Failed(String),
-    /// It was there and broke before the hello was answered: that may be chance.
-    Broken(String),
-    Replaced(MemberId),
-    Ordered,
 }
 
 impl Peer {
@@ -287,84 +281,6 @@ impl Peer {
         self.settle(&mut resolved);
     }
 
-    /// Connects and, to a member of ours, says hello.
-    async fn connect(&self) -> Result<(Box<dyn ByteStream>, FrameDecoder), NoConnection> {
-        let env = self.shared.env();
-        let Some(addr) = self.member.addr() else {
-            return Err(NoConnection::Failed(format!("{} is no address to connect to", self.member)));
-        };
-        let limit = env.now() + self.shared.config.connect_timeout;
-        let mut stream = match env.until(limit, self.unless_closed(self.shared.connector.connect(addr))).await {
-            Some(Some(Ok(stream))) => stream,
-            Some(Some(Err(error))) => return Err(NoConnection::Failed(error.to_string())),
-            Some(None) => return Err(NoConnection::Ordered),
-            None => {
-                return Err(NoConnection::Failed(format!(
-                    "no connection within {:?}",
-                    self.shared.config.connect_timeout
-                )));
-            }
-        };
-        let mut decoder = FrameDecoder::new(self.shared.answer_limits());
-        let mut resolved = Vec::new();
-        if self.member.id().is_ours() {
-            let session = self.core().session();
-            let limit = env.now() + self.shared.config.timeout;
-            let hello = self.shared.hello(LinkKind::Data, &self.member, session);
-            let answer =
-                env.until(limit, self.unless_closed(greet(&mut *stream, &mut decoder, &hello, &self.shared))).await;
-            let taken = match answer {
-                Some(Some(Ok(Control::Welcome { own, taken, .. }))) if own == self.member.id() => taken,
-                Some(Some(Ok(Control::Welcome { own, .. }))) => return Err(NoConnection::Replaced(own)),
-                Some(Some(Ok(Control::Refused { reason: RefuseReason::WrongMember { own } }))) => {
-                    return Err(NoConnection::Replaced(own));
-                }
-                Some(Some(Ok(other))) => {
-                    return Err(NoConnection::Failed(unwanted(&other).to_owned()));
-                }
-                Some(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => {
-                    return Err(NoConnection::Failed(error.to_string()));
-                }
-                Some(Some(Err(error))) => return Err(NoConnection::Broken(error.to_string())),
-                Some(None) => return Err(NoConnection::Ordered),
-                None => {
-                    return Err(NoConnection::Failed(format!(
-                        "no answer to our hello within {:?}",
-                        self.shared.config.timeout
-                    )));
-                }
-            };
-            self.core().connected(taken, env.now(), &mut resolved);
-        } else {
-            self.core().connected(None, env.now(), &mut resolved);
-        }
-        self.settle(&mut resolved);
-        self.connected.store(true, Ordering::Release);
-        self.shared.counters.connected();
-        Ok((stream, decoder))
-    }
-
-    /// Waits for `future`, failing what is due meanwhile; `None` once the owner wants the end.
-    async fn unless_closed<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        tokio::pin!(future);
-        while !self.is_closing() {
-            let due = self.core().deadline().unwrap_or(Time::NEVER);
-            let step = async {
-                tokio::select! {
-                    biased;
-                    done = future.as_mut() => Some(done),
-                    () = self.wake.notified() => None,
-                }
-            };
-            match self.shared.env().until(due, step).await {
-                Some(Some(done)) => return Some(done),
-                Some(None) => {}
-                None => drop(self.expire()),
-            }
-        }
-        None
-    }
-
     /// Writes and reads until the connection ends.
     async fn drive(&self, mut stream: Box<dyn ByteStream>, mut decoder: FrameDecoder, opened: Time) -> End {
         let env = self.shared.env();
@@ -497,18 +413,6 @@ impl Peer {
 /// When a deadline is, and the future that waits for it.
 type Timer<'a> = (Time, Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
 
-/// Why a member of ours does not take our connection.
-const fn unwanted(answer: &Control) -> &'static str {
-    match answer {
-        Control::Refused { reason: RefuseReason::Stopping } => "it is stopping",
-        Control::Refused { reason: RefuseReason::Busy } => {
-            "it has no room for another connection; raise its `max_connections`"
-        }
-        Control::Refused { reason: RefuseReason::Revision } => "it does not speak this revision of the link protocol",
-        _ => "it answered our hello with something else",
-    }
-}
-
 /// What happened in one round of a connection.
 #[derive(Default)]
 struct Step {
@@ -536,54 +440,6 @@ fn poll_read(
         into.put_slice(buffer.filled());
         buffer.filled().len()
     })
-}
-
-/// Says `hello` on a fresh connection and waits for the answer. What comes behind the answer stays in `decoder`.
-pub(super) async fn greet(
-    stream: &mut dyn ByteStream,
-    decoder: &mut FrameDecoder,
-    hello: &Control,
-    shared: &Shared,
-) -> io::Result<Control> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut bytes = BytesMut::new();
-    hello.encode(&mut bytes);
-    stream.write_all(&bytes).await?;
-    stream.flush().await?;
-    loop {
-        let invalid = |error: tribes_core::wire::WireError| io::Error::new(io::ErrorKind::InvalidData, error);
-        if let Some(frame) = decoder.next().map_err(invalid)? {
-            let Frame::Control(contents) = frame else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it answered a hello with something else"));
-            };
-            return Control::decode(&contents, &shared.config.limits).map_err(invalid);
-        }
-        if stream.read_buf(decoder.buffer_mut()).await? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection without an answer"));
-        }
-    }
-}
-
-/// Contents of the largest data frame that a sender expects: an acknowledgement.
-const MAX_ANSWER: usize = 64;
-
-/// Our side of a hello.
-impl Shared {
-    /// What a peer may send on our connections: answers, which are small.
-    pub(super) const fn answer_limits(&self) -> Limits {
-        self.config.limits.with_max_frame(MAX_ANSWER)
-    }
-
-    pub(super) fn hello(&self, kind: LinkKind, to: &Member, session: u64) -> Control {
-        Control::Hello {
-            revision: REVISION,
-            capabilities: 0,
-            kind,
-            own: Box::new(self.local.load().member.as_ref().clone()),
-            expected: to.id(),
-            session,
-        }
-    }
 }
 
 impl std::fmt::Debug for Peer {
