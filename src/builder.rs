@@ -179,6 +179,23 @@ impl GroupBuilder {
         self
     }
 
+    /// As [`membership`](Self::membership) for a service that is shared, to change it at run time:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tribes::membership::{StaticConfig, StaticMembership};
+    ///
+    /// let peers = Arc::new(StaticMembership::new(StaticConfig::default())?);
+    /// let channel = tribes::channel().membership_shared(peers.clone()).build()?;
+    /// peers.add("127.0.0.1:4001".parse()?);
+    /// # Ok::<(), tribes::BoxError>(())
+    /// ```
+    pub fn membership_shared(mut self, membership: std::sync::Arc<dyn MembershipService>) -> Self {
+        self.channel = self.channel.membership_shared(membership);
+        self.membership = Membership::Given;
+        self
+    }
+
     /// Adds an interceptor below those added before. The first one takes the place of the defaults; see
     /// [Interceptors](Self#interceptors).
     pub fn interceptor<Form>(mut self, layer: impl IntoLayer<Form>) -> Self {

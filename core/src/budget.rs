@@ -38,7 +38,11 @@ impl Default for OverloadPolicy {
 /// A member that frees less than one part in this many of its bound during a wait has stalled.
 const MOVED: usize = 16;
 
-/// Bounds of a [`Budget`].
+/// Bytes of one message that a member with nothing queued gets although the channel is full.
+const RESERVE: usize = 64 << 10;
+
+/// Bounds of a [`Budget`]. Beyond the total each member with nothing queued may still have one message of up to 64 KiB, so
+/// that those who stalled do not silence the others; a message larger than the total is admitted alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BudgetConfig {
@@ -234,25 +238,22 @@ impl Budget {
         let Inner { config, used, peak, .. } = &*self.0;
         let bytes = bytes.max(1);
         let fits = |held: usize, bound: usize| held.checked_add(bytes).filter(|sum| *sum <= bound);
-        // A member with nothing queued is always admitted one message, however large and however full the channel is:
-        // others that stalled cannot starve it.
-        account
+        // A member with nothing queued has a small reserve beyond the total: others that stalled cannot starve it. What is
+        // larger than a bound is admitted alone.
+        let before = account
             .used
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| {
                 if held == 0 { Some(bytes) } else { fits(held, config.per_member) }
             })
-            .ok()
-            .and_then(|before| {
-                if before == 0 {
-                    used.fetch_add(bytes, Ordering::AcqRel);
-                    return Some(());
-                }
-                let total = used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| fits(held, config.total));
-                if total.is_err() {
-                    account.used.fetch_sub(bytes, Ordering::AcqRel);
-                }
-                total.ok().map(drop)
-            })?;
+            .ok()?;
+        let admitted = used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| {
+            let beyond = held == 0 || (before == 0 && bytes <= RESERVE);
+            fits(held, config.total).or_else(|| beyond.then(|| held.saturating_add(bytes)))
+        });
+        if admitted.is_err() {
+            account.used.fetch_sub(bytes, Ordering::AcqRel);
+            return None;
+        }
         peak.fetch_max(used.load(Ordering::Relaxed), Ordering::Relaxed);
         Some(Reservation { budget: Arc::clone(&self.0), account: Arc::clone(account), bytes })
     }
@@ -322,6 +323,19 @@ mod tests {
         // The channel is over its total, yet a member with an empty queue gets through.
         assert!(budget.try_admit(&member(2), 10).is_some());
         drop(large);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_members_do_not_add_up_beyond_the_total() {
+        let budget = Budget::new(BudgetConfig::with_total(4 << 20), Env::real());
+        let held: Vec<_> = (1..=40).filter_map(|port| budget.try_admit(&member(port), 1 << 20)).collect();
+        assert_eq!((held.len(), budget.used()), (4, 4 << 20));
+        // Each of the others still gets a small one, and just one.
+        let reserve: Vec<_> = (5..=40).filter_map(|port| budget.try_admit(&member(port), 1024)).collect();
+        assert_eq!(reserve.len(), 36);
+        assert!(budget.try_admit(&member(5), 1024).is_none());
+        drop((held, reserve));
         assert_eq!(budget.used(), 0);
     }
 

@@ -104,9 +104,6 @@ pub enum StartError {
     /// Membership needs the receiver's address.
     #[error("membership announces the receiver's address: start the receiver with it or before it")]
     NoReceiver,
-    /// The channel is being stopped.
-    #[error("the channel is stopping; wait for `stop` to return")]
-    Stopping,
     /// `start_and_wait` did not see enough members in time. The channel is running.
     #[error("only {seen} of {wanted} members appeared within {waited:?}")]
     TooFewMembers {

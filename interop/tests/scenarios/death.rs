@@ -15,7 +15,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// Our node notices at its open connection.
 const CONNECTION: Duration = Duration::from_millis(100);
 
-ways!(killed_in_silence: rust_to_java, java_to_rust, java_to_java);
+ways!(killed_in_silence: rust_to_java, java_to_rust, java_to_java, rust_to_rust);
 fn killed_in_silence(name: &str, victim: Impl, watcher: Impl) -> Result<(), Failure> {
     run_alone(name, |scenario| {
         let (mut victim, mut watcher) = pair(scenario, &Spec::new(victim), &Spec::new(watcher))?;
@@ -23,7 +23,8 @@ fn killed_in_silence(name: &str, victim: Impl, watcher: Impl) -> Result<(), Fail
         let killed = victim.kill()?;
         let limit = match watcher.implementation() {
             Impl::Java => DROP_TIME + HEARTBEAT + PROBE,
-            Impl::Rust => DROP_TIME + Duration::from_secs(1),
+            Impl::Rust if victim.implementation() == Impl::Java => DROP_TIME + Duration::from_secs(1),
+            Impl::Rust => CONNECTION,
         };
         let time = found_dead(&mut watcher, &id, killed)?;
         scenario.measured("from the kill until the watcher says so", time);
@@ -52,7 +53,7 @@ fn killed_with_an_idle_connection(name: &str, victim: Impl, watcher: Impl) -> Re
     })
 }
 
-ways!(killed_under_traffic: rust_to_java, java_to_rust, java_to_java);
+ways!(killed_under_traffic: rust_to_java, java_to_rust, java_to_java, rust_to_rust);
 fn killed_under_traffic(name: &str, victim: Impl, watcher: Impl) -> Result<(), Failure> {
     run_alone(name, |scenario| {
         let (mut victim, mut watcher) = pair(scenario, &Spec::new(victim), &Spec::new(watcher))?;
@@ -111,6 +112,8 @@ fn frozen_and_thawed(name: &str, victim: Impl, watcher: Impl) -> Result<(), Fail
         let time = found_dead(&mut watcher, &id, frozen)?;
         scenario.measured("from the freeze until the watcher says so", time);
         assert!(time >= PROBE, "{time:?}: a pause that short is no death");
+        let limit = DROP_TIME + PROBE + HEARTBEAT;
+        assert!(time <= limit, "{time:?} is more than {limit:?}");
         let mark = watcher.mark();
         let thawed = victim.thaw()?;
         let (back, ()) = watcher.wait_since(mark, "member_added after the thaw", SOON, |event| {

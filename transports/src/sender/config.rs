@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tribes_core::BoxError;
 use tribes_core::wire::Limits;
 
 /// Time for a message from its acceptance, or from the last sign of progress at its member, to its outcome (Tribes:
@@ -37,6 +38,9 @@ pub struct SenderConfig {
     pub connect: Connect,
     /// Most bytes gathered for one write; default [`DEFAULT_COALESCE`].
     pub coalesce: usize,
+    /// Either keep-alive makes connections short-lived, so that none is made before there is something to send, and a member's
+    /// death is noticed by its next message or its heartbeats instead of its connection. Both close when nothing is under way.
+    ///
     /// Close a connection once more than so many messages went over it (0: after each, as in Tribes); default `None`, never.
     pub keep_alive_count: Option<u64>,
     /// Close a connection this long after it was opened, at the next heartbeat; default `None`, never.
@@ -46,6 +50,30 @@ pub struct SenderConfig {
 }
 
 impl SenderConfig {
+    /// Checked when the sender starts.
+    ///
+    /// # Errors
+    /// The first value that cannot work.
+    pub fn validate(&self) -> Result<(), BoxError> {
+        for (name, zero) in [
+            ("timeout", self.timeout.is_zero()),
+            ("connect_timeout", self.connect_timeout.is_zero()),
+            ("coalesce", self.coalesce == 0),
+        ] {
+            if zero {
+                return Err(format!("the sender's {name} is 0, but must be more").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// With at most this many bytes gathered for one write.
+    #[must_use]
+    pub const fn with_coalesce(mut self, bytes: usize) -> Self {
+        self.coalesce = bytes;
+        self
+    }
+
     /// With this timeout.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {

@@ -209,6 +209,7 @@ impl Started {
 #[async_trait]
 impl ChannelSender for PooledParallelSender {
     async fn start(&self, local: Arc<Member>, up: Link) -> Result<(), BoxError> {
+        self.config.validate()?;
         let shared = Arc::new(Shared {
             config: self.config,
             link: up.clone(),
@@ -247,7 +248,7 @@ impl ChannelSender for PooledParallelSender {
         let Outbound { message, to, may_wait, .. } = out;
         let frame = started.shared.encode(&message)?;
         if message.options.contains(SendOptions::UDP) {
-            return started.udp.send(&message, &frame, to);
+            return started.udp.send(&message, &frame, to, may_wait).await;
         }
         let bytes = message.body.len() + OVERHEAD;
         let mut without_room = Vec::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::sync::OwnedSemaphorePermit;
 use tribes_core::error::Unsupported;
 use tribes_core::wire::{Frame, FrameDecoder, Limits};
 use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Link, SendError};
@@ -39,12 +40,14 @@ impl UdpSender {
         drop(self.under_way.acquire_many(all).await);
     }
 
-    /// Accepts a message: what cannot be sent as a datagram fails at once.
-    pub(crate) fn send(
+    /// Accepts a message: what cannot be sent as a datagram fails at once. Without an acknowledgement it leaves here and
+    /// now; with one it waits for its turn, unless it may not wait.
+    pub(crate) async fn send(
         &self,
         message: &ChannelMessage,
         frame: &Datagram,
         to: Vec<Destination>,
+        may_wait: bool,
     ) -> Result<(), SendError> {
         let size = frame.len();
         if size > MAX_DATAGRAM {
@@ -56,7 +59,14 @@ impl UdpSender {
                 destination.completion.fail(FaultKind::Unsupported(Unsupported::Udp));
                 continue;
             };
-            let Ok(turn) = Arc::clone(&self.under_way).try_acquire_owned() else {
+            if message.options.ack_mode() == AckMode::None {
+                let sent = send_now(addr, &bytes);
+                destination
+                    .completion
+                    .resolve(sent.map(|()| Delivery::Sent).map_err(|error| FaultKind::Connect(error.to_string())));
+                continue;
+            }
+            let Some(turn) = self.turn(may_wait).await else {
                 destination.completion.fail(FaultKind::QueueFull);
                 continue;
             };
@@ -71,6 +81,26 @@ impl UdpSender {
         }
         Ok(())
     }
+}
+
+impl UdpSender {
+    /// A turn; the ones before end within their timeout, so that waiting for one does, too.
+    async fn turn(&self, may_wait: bool) -> Option<OwnedSemaphorePermit> {
+        let turns = Arc::clone(&self.under_way);
+        if !may_wait {
+            return turns.try_acquire_owned().ok();
+        }
+        let env = self.link.env();
+        env.until(env.now() + self.timeout, turns.acquire_owned()).await?.ok()
+    }
+}
+
+/// Hands one datagram to the operating system, which takes or refuses it at once.
+fn send_now(addr: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = std::net::UdpSocket::bind((any, 0))?;
+    socket.set_nonblocking(true)?;
+    socket.send_to(bytes, addr).map(drop)
 }
 
 fn settle(completion: Completion, result: Option<io::Result<Result<Delivery, FaultKind>>>, timeout: Duration) {

@@ -1,4 +1,4 @@
-//! Faults that reviews found, each with the smallest case that shows it: outcomes, deadlines, stops.
+//! Faults of the past, each with the smallest case that shows it: outcomes, deadlines, stops.
 
 #![allow(
     clippy::disallowed_methods,
