@@ -15,7 +15,12 @@ use crate::pipeline::Link;
 use crate::stats::Gauge;
 use crate::{Member, SendOptions, Services, Time};
 
-/// Carries messages to members (Tribes: `ChannelSender`). Implementations pass the testkit's sender suite.
+/// Carries messages to members (Tribes: `ChannelSender`).
+///
+/// # Cancel safety
+/// The channel awaits `start` and `stop` to their end, unless the application drops its own `start` or `stop`; it then calls
+/// `stop` again. `send` may be dropped while it waits for room: what has been accepted by then is sent, the rest counts as
+/// dropped. `probe` and `heartbeat` may be dropped at any time.
 #[async_trait]
 pub trait ChannelSender: Debug + Send + Sync + 'static {
     /// Called before any send. `up` raises suspicions ([`Link::suspect`]) and gives access to environment and budget.
@@ -92,6 +97,9 @@ impl ProbeResult {
 }
 
 /// Takes messages in (Tribes: `ChannelReceiver`).
+///
+/// # Cancel safety
+/// As [`ChannelSender`]: a dropped `start` or `stop` is followed by another `stop`.
 #[async_trait]
 pub trait ChannelReceiver: Debug + Send + Sync + 'static {
     /// Binds and begins to take messages in; each goes to [`Link::receive`] of `up`. Returns what was really bound.
@@ -171,6 +179,10 @@ impl MembershipContext {
 }
 
 /// Finds members and notices their leaving (Tribes: `MembershipService`).
+///
+/// # Cancel safety
+/// As [`ChannelSender`]: a dropped `start` or `stop` is followed by another `stop`. `broadcast` and `heartbeat` may be dropped at
+/// any time.
 #[async_trait]
 pub trait MembershipService: Debug + Send + Sync + 'static {
     /// The service's name in errors and statistics.

@@ -144,7 +144,7 @@ impl Channel {
         self.0.stop_running(&mut state, services).await;
     }
 
-    /// The services that run now.
+    /// The services that run now; waits for a start or stop under way. Cancel safe.
     pub async fn services(&self) -> Services {
         self.0.lifecycle.lock().await.services
     }

@@ -98,7 +98,9 @@ impl Channel {
     ///
     /// # Errors
     /// [`SendError::Faulty`] names each member that failed; the others were served. With `async` faults come to those who
-    /// use [`send_with`](Self::send_with), and to the counters.
+    /// use [`send_with`](Self::send_with), and to the counters. [`SendError::NoDestination`] if there is nobody,
+    /// [`SendError::NotStarted`] and [`SendError::Stopped`] if the sender does not run, [`SendError::Unsupported`] for what
+    /// the transport cannot do, and [`SendError::Layer`] if a layer refuses the message.
     ///
     /// # Cancel safety
     /// Dropped while it waits for room, the message is not sent to the members that have not accepted it; dropped after that,

@@ -64,7 +64,8 @@ impl ChannelListener for StreamListener {
 /// What happens to members, as a stream of [`MemberEvent`]; ends when the channel is gone.
 ///
 /// Holds up to 1,024 events. A reader that falls behind further loses single events, yet not the result: it then gets the
-/// difference between the last group it knew and the present one.
+/// difference between the last group it knew and the present one; how members left is lost then, and told as
+/// [`Departure::Failed`].
 pub struct MemberEvents(Arc<EventQueue>);
 
 /// The queue between the channel and one [`MemberEvents`].

@@ -36,6 +36,11 @@ use crate::{SendOptions, Time};
 /// - Membership events come one after another.
 /// - No lock is held by the caller.
 ///
+/// # Cancel safety
+/// `send` may be dropped at any `.await`, when the application drops its send, and `receive` when a connection ends. Whatever the
+/// hook then holds resolves itself as lost. `start` and `stop` are awaited to their end unless the application drops its own
+/// call; `stop` is then called again.
+///
 /// # What it must do
 /// - Never hold a lock over `.await`, nor while it calls `next` or its [`Link`].
 /// - `send` returns when the message is *accepted, in order, for each destination*, by the layer itself or those below;

@@ -44,6 +44,8 @@ pub(super) struct Peer {
     idle: Notify,
     connected: AtomicBool,
     eager: AtomicBool,
+    /// Whether it was said since the last connection that none can be made.
+    unreachable: AtomicBool,
     /// Changed with the core locked: nothing is queued behind the end.
     closing: AtomicBool,
     last_used: Mutex<Time>,
@@ -72,6 +74,7 @@ impl Peer {
             idle: Notify::new(),
             connected: AtomicBool::new(false),
             eager: AtomicBool::new(eager),
+            unreachable: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             last_used: Mutex::new(shared.env().now()),
             shared,
@@ -212,6 +215,10 @@ impl Peer {
                 }
                 Err(NoConnection::Failed(why) | NoConnection::Broken(why)) => {
                     self.shared.counters.connect_failed();
+                    // A member that died before there was a connection has none that could close: this is the sign of it.
+                    if self.eager.load(Ordering::Acquire) && !self.unreachable.swap(true, Ordering::AcqRel) {
+                        self.shared.link.suspect(&self.member, Suspicion::ConnectionClosed);
+                    }
                     let resumes = self.core().may_resume();
                     if resumes {
                         tracing::debug!(member = %self.member, why, "connecting again to resume");

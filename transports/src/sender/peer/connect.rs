@@ -76,6 +76,7 @@ impl Peer {
         }
         self.settle(&mut resolved);
         self.connected.store(true, Ordering::Release);
+        self.unreachable.store(false, Ordering::Release);
         self.shared.counters.connected();
         Ok((stream, decoder))
     }
