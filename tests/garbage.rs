@@ -10,6 +10,7 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{group, malformed, numbered, within};
@@ -32,6 +33,48 @@ fn gauge(channel: &Channel, part: &str, name: &str) -> u64 {
         .value
 }
 
+/// All that the receiver refused as not of the protocol.
+fn refusals(channel: &Channel) -> usize {
+    let stats = channel.stats();
+    stats.io["receiver"]
+        .iter()
+        .filter(|gauge| gauge.name.starts_with("malformed_"))
+        .map(|gauge| gauge.value as usize)
+        .sum()
+}
+
+/// What this process logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn install() -> Self {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing_subscriber::util::SubscriberInitExt::init(subscriber);
+        log
+    }
+
+    /// The lines about connections from `peers`.
+    fn lines_about(&self, peers: &[SocketAddr]) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let about = |line: &&str| peers.iter().any(|peer| line.contains(&format!("peer={peer} ")));
+        text.lines().filter(about).map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Sends a message with a synchronized acknowledgement: the receiver serves its peers.
 async fn still_serves(nodes: &[Channel]) {
     within("an acknowledged message", nodes[0].send(&nodes[1].local(), numbered(0, 100), SendOptions::SYNC_ACK))
@@ -40,8 +83,10 @@ async fn still_serves(nodes: &[Channel]) {
 }
 
 /// Writes `bytes` to a fresh connection and waits until the receiver closes it.
-async fn refused(target: SocketAddr, bytes: &[u8]) {
+/// The address it was refused at.
+async fn refused(target: SocketAddr, bytes: &[u8]) -> SocketAddr {
     let mut stream = TcpStream::connect(target).await.unwrap();
+    let local = stream.local_addr().unwrap();
     // It may close, or reset, before everything is written.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
@@ -50,6 +95,38 @@ async fn refused(target: SocketAddr, bytes: &[u8]) {
     })
     .await;
     assert!(answer.is_empty(), "garbage is not answered: {answer:?}");
+    local
+}
+
+/// A hundred peers that break the protocol within a second fill counters by kind, and one line of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_counted_by_kind_and_logged_once_a_second() {
+    let log = Log::install();
+    let nodes = group(2).await;
+    nodes[1].on_message(|_, _| async { Ok(()) }).forever();
+    let target = nodes[1].local().addr().unwrap();
+    let negative = [b"FLT2002".to_vec(), (-1_i32).to_be_bytes().to_vec()].concat();
+    let huge = [b"FLT2002".to_vec(), i32::MAX.to_be_bytes().to_vec()].concat();
+    let start = std::time::Instant::now();
+    let mut peers = Vec::new();
+    for number in 0..99 {
+        peers.push(refused(target, [&b"GET / HTTP/1.1"[..], &negative, &huge][number % 3]).await);
+    }
+    let seconds = start.elapsed().as_secs();
+    for kind in ["malformed_bad_marker_total", "malformed_negative_length_total", "malformed_beyond_limit_total"] {
+        assert_eq!(gauge(&nodes[1], "receiver", kind), 33, "{kind}");
+    }
+    assert_eq!(refusals(&nodes[1]), 99);
+    let lines = log.lines_about(&peers);
+    println!("{lines:#?}");
+    assert!(!lines.is_empty() && lines.len() as u64 <= 1 + seconds, "{lines:#?}");
+    assert!(lines[0].contains("its peer broke the protocol") && lines[0].contains("WARN"), "{}", lines[0]);
+    // The next line, in another second, tells how many were left out.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let late = refused(target, &huge).await;
+    let lines = log.lines_about(&[late]);
+    assert!(lines.len() == 1 && !lines[0].contains("suppressed=0"), "{lines:#?}");
+    still_serves(&nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,7 +183,9 @@ async fn every_malformed_stream_of_the_golden_vectors_is_borne() {
         .await;
         still_serves(&nodes).await;
     }
-    println!("{:?}", nodes[1].stats().io["receiver"]);
+    // The others are valid, or end in the midst of a frame, which is no fault.
+    println!("{} of {} refused: {:?}", refusals(&nodes[1]), cases.len(), nodes[1].stats().io["receiver"]);
+    assert!(refusals(&nodes[1]) > cases.len() / 2, "{}", refusals(&nodes[1]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
