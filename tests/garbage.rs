@@ -39,7 +39,7 @@ fn refusals(channel: &Channel) -> usize {
     stats.io["receiver"]
         .iter()
         .filter(|gauge| gauge.name.starts_with("malformed_"))
-        .map(|gauge| gauge.value as usize)
+        .map(|gauge| usize::try_from(gauge.value).unwrap())
         .sum()
 }
 
