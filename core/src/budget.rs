@@ -4,14 +4,15 @@
 //! long as it keeps the bytes; dropping it gives the room back. One budget serves all layers and the transport of a
 //! channel, so their queues together stay within it.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::delivery::Destination;
+use crate::member::MemberTable;
 use crate::{Env, Member};
 
 /// What a queue does with a message that finds it full.
@@ -40,6 +41,9 @@ const MOVED: usize = 16;
 
 /// Bytes of one message that a member with nothing queued gets although the channel is full.
 const RESERVE: usize = 64 << 10;
+
+/// Accounts of members that have nothing queued are forgotten when there are more than this.
+const MAX_ACCOUNTS: usize = 4096;
 
 /// Bounds of a [`Budget`]. Beyond the total each member with nothing queued may still have one message of up to 64 KiB, so
 /// that those who stalled do not silence the others; a message larger than the total is admitted alone.
@@ -87,25 +91,37 @@ impl Default for BudgetConfig {
 pub struct Budget(Arc<Inner>);
 
 struct Inner {
-    config: BudgetConfig,
+    totals: Arc<Totals>,
     env: Env,
-    used: AtomicUsize,
-    peak: AtomicUsize,
-    members: Mutex<BTreeMap<Arc<Member>, Arc<Account>>>,
-    total_freed: Notify,
+    accounts: MemberTable<Arc<Account>>,
 }
 
-#[derive(Default)]
+/// What all members share.
+struct Totals {
+    config: BudgetConfig,
+    used: AtomicUsize,
+    peak: AtomicUsize,
+    freed: Notify,
+    /// Who waits for `freed`.
+    waiters: AtomicUsize,
+}
+
+/// What one member has.
 struct Account {
+    totals: Arc<Totals>,
     used: AtomicUsize,
     /// Set when a wait for room was in vain; cleared when the queue has drained to half.
-    stalled: std::sync::atomic::AtomicBool,
+    stalled: AtomicBool,
     freed: Notify,
+    /// Who waits for `freed`.
+    waiters: AtomicUsize,
 }
 
 /// Room for one queued message of one member; gives it back when dropped.
+///
+/// A queue of many messages of one member may hold its room in one piece: [`absorb`](Self::absorb) when a message comes,
+/// [`give_back`](Self::give_back) when some have gone.
 pub struct Reservation {
-    budget: Arc<Inner>,
     account: Arc<Account>,
     bytes: usize,
 }
@@ -114,66 +130,87 @@ impl Budget {
     /// A budget within these bounds.
     #[must_use]
     pub fn new(config: BudgetConfig, env: Env) -> Self {
-        Self(Arc::new(Inner {
+        let totals = Totals {
             config,
-            env,
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-            members: Mutex::default(),
-            total_freed: Notify::new(),
-        }))
+            freed: Notify::new(),
+            waiters: AtomicUsize::new(0),
+        };
+        Self(Arc::new(Inner { totals: Arc::new(totals), env, accounts: MemberTable::default() }))
     }
 
     /// Its bounds.
     #[must_use]
     pub fn config(&self) -> BudgetConfig {
-        self.0.config
+        self.0.totals.config
     }
 
     /// Bytes held now.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.0.used.load(Ordering::Relaxed)
+        self.0.totals.used.load(Ordering::Relaxed)
     }
 
     /// The most bytes ever held.
     #[must_use]
     pub fn peak(&self) -> usize {
-        self.0.peak.load(Ordering::Relaxed)
+        self.0.totals.peak.load(Ordering::Relaxed)
     }
 
     /// Bytes held for `member` now.
     #[must_use]
     pub fn used_by(&self, member: &Arc<Member>) -> usize {
-        self.lock().get(member).map_or(0, |account| account.used.load(Ordering::Relaxed))
+        self.0.accounts.load().get(member).map_or(0, |account| account.used.load(Ordering::Relaxed))
+    }
+
+    /// Whether a wait for `member` was in vain and its queue has not drained to half since: under
+    /// [`OverloadPolicy::Wait`] its messages fail at once.
+    #[must_use]
+    pub fn is_stalled(&self, member: &Arc<Member>) -> bool {
+        self.0.accounts.load().get(member).is_some_and(|account| account.stalled.load(Ordering::Acquire))
     }
 
     /// Room for `bytes` of `member`, if there is any now. A message larger than the bound is admitted alone.
     #[must_use]
     pub fn try_admit(&self, member: &Arc<Member>, bytes: usize) -> Option<Reservation> {
-        let account = self.account(member);
-        self.admit_now(&account, bytes)
+        Account::admit(&self.account(member), bytes)
+    }
+
+    /// Reserves `bytes` for each of `to` that has no room yet, as far as there is room now; whether all have it.
+    pub fn try_admit_each(&self, to: &mut [Destination], bytes: usize) -> bool {
+        let accounts = self.0.accounts.load();
+        let mut all = true;
+        for destination in to.iter_mut().filter(|destination| destination.reservation.is_none()) {
+            destination.reservation = match accounts.get(destination.member()) {
+                Some(account) => Account::admit(account, bytes),
+                None => self.try_admit(destination.member(), bytes),
+            };
+            all &= destination.reservation.is_some();
+        }
+        all
     }
 
     /// Whether [`try_admit`](Self::try_admit) would find room now. Takes none, not even for a moment: another's message
     /// would be refused for it.
     pub(crate) fn has_room(&self, member: &Arc<Member>, bytes: usize) -> bool {
+        let config = self.config();
         let held = self.used_by(member);
         let fits = |held: usize, bound: usize| held.checked_add(bytes.max(1)).is_some_and(|sum| sum <= bound);
-        held == 0 || (fits(held, self.0.config.per_member) && fits(self.used(), self.0.config.total))
+        held == 0 || (fits(held, config.per_member) && fits(self.used(), config.total))
     }
 
     /// Room for `bytes` of `member`, waiting under [`OverloadPolicy::Wait`] if the member has not stalled already;
     /// `None` if there is none. Cancel safe.
     pub async fn admit(&self, member: &Arc<Member>, bytes: usize) -> Option<Reservation> {
-        self.admit_with(member, bytes, self.0.config.policy).await
+        self.admit_with(member, bytes, self.config().policy).await
     }
 
     /// As [`Budget::admit`] under another policy than the channel's. [`OverloadPolicy::DropOldest`] acts as `Fail`: only
     /// the queue itself can drop its oldest. Cancel safe.
     pub async fn admit_with(&self, member: &Arc<Member>, bytes: usize, policy: OverloadPolicy) -> Option<Reservation> {
         let account = self.account(member);
-        if let Some(room) = self.admit_now(&account, bytes) {
+        if let Some(room) = Account::admit(&account, bytes) {
             return Some(room);
         }
         let OverloadPolicy::Wait(limit) = policy else { return None };
@@ -182,17 +219,18 @@ impl Budget {
         }
         let deadline = self.0.env.now() + limit;
         let held_before = account.used.load(Ordering::Acquire);
-        // Just one message's worth of room is no sign that the member keeps up: each further message would wait as long.
-        let moved = self.0.config.per_member - self.0.config.per_member / MOVED;
+        let per_member = account.totals.config.per_member;
+        let mark = account.totals.config.moved();
+        let _waiting = (Waiting::new(&account.waiters), Waiting::new(&account.totals.waiters));
         loop {
             // Registered before the check, so that room freed in between is not missed.
             let member_freed = account.freed.notified();
-            let total_freed = self.0.total_freed.notified();
+            let total_freed = account.totals.freed.notified();
             tokio::pin!(member_freed, total_freed);
             member_freed.as_mut().enable();
             total_freed.as_mut().enable();
-            if account.used.load(Ordering::Acquire) <= moved
-                && let Some(room) = self.admit_now(&account, bytes)
+            if account.used.load(Ordering::SeqCst) <= mark
+                && let Some(room) = Account::admit(&account, bytes)
             {
                 return Some(room);
             }
@@ -205,37 +243,57 @@ impl Budget {
             if self.0.env.until(deadline, freed).await.is_none() {
                 let held = account.used.load(Ordering::Acquire);
                 // A large message may find no room well below that mark: then the queue must have become shorter at all.
-                let no_room = held.saturating_add(bytes) > self.0.config.per_member;
-                let own_fault = held > moved || (no_room && held >= held_before);
+                let no_room = held.saturating_add(bytes) > per_member;
+                let own_fault = held > mark || (no_room && held >= held_before);
                 account.stalled.fetch_or(own_fault, Ordering::AcqRel);
-                return self.admit_now(&account, bytes);
+                return Account::admit(&account, bytes);
             }
         }
     }
 
-    /// Forgets a member that left; what is still reserved for it stays counted until dropped.
+    /// Forgets a member that left, once nothing is reserved for it any more.
     pub fn forget(&self, member: &Member) {
-        self.lock().remove(member);
+        let idle = self.0.accounts.load().find(member).is_some_and(|account| account.is_idle());
+        if idle {
+            self.0.accounts.remove(member);
+        }
     }
 
     fn account(&self, member: &Arc<Member>) -> Arc<Account> {
-        let mut members = self.lock();
-        if let Some(account) = members.get(member) {
-            return Arc::clone(account);
+        if let Some(account) = self.0.accounts.get(member) {
+            return account;
         }
         // Members outside the group can be sent to as well: do not let their accounts pile up.
-        if members.len() > 4096 {
-            members.retain(|_, account| account.used.load(Ordering::Relaxed) > 0);
+        if self.0.accounts.load().len() > MAX_ACCOUNTS {
+            self.0.accounts.retain(|_, account| !account.is_idle());
         }
-        Arc::clone(members.entry(Arc::clone(member)).or_default())
+        self.0.accounts.get_or_insert_with(member, || {
+            Arc::new(Account {
+                totals: Arc::clone(&self.0.totals),
+                used: AtomicUsize::new(0),
+                stalled: AtomicBool::new(false),
+                freed: Notify::new(),
+                waiters: AtomicUsize::new(0),
+            })
+        })
+    }
+}
+
+impl BudgetConfig {
+    /// So much a member may hold for a waiting sender to go on: just one message's worth of room is no sign that the member
+    /// keeps up, and each further message would wait as long.
+    const fn moved(&self) -> usize {
+        self.per_member - self.per_member / MOVED
+    }
+}
+
+impl Account {
+    fn is_idle(&self) -> bool {
+        self.used.load(Ordering::Acquire) == 0 && self.waiters.load(Ordering::Acquire) == 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<Member>, Arc<Account>>> {
-        self.0.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn admit_now(&self, account: &Arc<Account>, bytes: usize) -> Option<Reservation> {
-        let Inner { config, used, peak, .. } = &*self.0;
+    fn admit(account: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        let Totals { config, used, peak, .. } = &*account.totals;
         let bytes = bytes.max(1);
         let fits = |held: usize, bound: usize| held.checked_add(bytes).filter(|sum| *sum <= bound);
         // A member with nothing queued has a small reserve beyond the total: others that stalled cannot starve it. What is
@@ -250,32 +308,82 @@ impl Budget {
             let beyond = held == 0 || (before == 0 && bytes <= RESERVE);
             fits(held, config.total).or_else(|| beyond.then(|| held.saturating_add(bytes)))
         });
-        if admitted.is_err() {
+        let Ok(held) = admitted else {
             account.used.fetch_sub(bytes, Ordering::AcqRel);
             return None;
+        };
+        // Only tested, mostly: a store would have every sender fight for the line.
+        if peak.load(Ordering::Relaxed) < held + bytes {
+            peak.fetch_max(held + bytes, Ordering::Relaxed);
         }
-        peak.fetch_max(used.load(Ordering::Relaxed), Ordering::Relaxed);
-        Some(Reservation { budget: Arc::clone(&self.0), account: Arc::clone(account), bytes })
+        Some(Reservation { account: Arc::clone(account), bytes })
+    }
+
+    fn release(&self, bytes: usize) {
+        let totals = &*self.totals;
+        // Sequentially consistent with those who count themselves in as waiting and then look: one of the two sees the other.
+        let left = self.used.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+        totals.used.fetch_sub(bytes, Ordering::SeqCst);
+        if left <= totals.config.per_member / 2 && self.stalled.load(Ordering::Relaxed) {
+            self.stalled.store(false, Ordering::Release);
+        }
+        if left <= totals.config.moved() && self.waiters.load(Ordering::SeqCst) > 0 {
+            self.freed.notify_waiters();
+        }
+        if totals.waiters.load(Ordering::SeqCst) > self.waiters.load(Ordering::SeqCst) {
+            totals.freed.notify_waiters();
+        }
+    }
+}
+
+/// One more who waits, until dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiters: &'a AtomicUsize) -> Self {
+        waiters.fetch_add(1, Ordering::SeqCst);
+        Self(waiters)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Reservation {
     /// The bytes reserved.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Holds the room of `other`, too.
+    ///
+    /// # Errors
+    /// `other` comes back if it is not of the same member of the same budget.
+    pub fn absorb(&mut self, mut other: Self) -> Result<(), Self> {
+        if !Arc::ptr_eq(&self.account, &other.account) {
+            return Err(other);
+        }
+        self.bytes += std::mem::take(&mut other.bytes);
+        Ok(())
+    }
+
+    /// Gives `bytes` of the room back, or what there is.
+    pub fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        if bytes > 0 {
+            self.account.release(bytes);
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let left = self.account.used.fetch_sub(self.bytes, Ordering::AcqRel) - self.bytes;
-        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        if left <= self.budget.config.per_member / 2 {
-            self.account.stalled.store(false, Ordering::Release);
-        }
-        self.account.freed.notify_waiters();
-        self.budget.total_freed.notify_waiters();
+        self.give_back(self.bytes);
     }
 }
 
@@ -287,7 +395,7 @@ impl fmt::Debug for Reservation {
 
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget").field("config", &self.0.config).field("used", &self.used()).finish_non_exhaustive()
+        f.debug_struct("Budget").field("config", &self.config()).field("used", &self.used()).finish_non_exhaustive()
     }
 }
 

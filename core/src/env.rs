@@ -3,9 +3,11 @@
 //! A channel never asks the operating system for any of these itself. It is given an [`Env`], real by default and
 //! simulated in the testkit, so that a seed replays a whole group.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +22,21 @@ pub trait EnvProvider: Send + Sync + 'static {
     fn now(&self) -> Time;
     /// Wall-clock time in milliseconds since 1970 (UTC). Used only in what goes on the wire for people to read.
     fn wall_ms(&self) -> i64;
-    /// The next 64 random bits. Must be fast; used for message ids, session numbers and jitter.
+    /// The wall clock's milliseconds at `time`, which is now or was a moment ago. For whoever has looked at the monotonic
+    /// clock already; the default looks at the wall clock.
+    fn wall_ms_at(&self, time: Time) -> i64 {
+        let _ = time;
+        self.wall_ms()
+    }
+    /// The next 64 random bits. Must be fast; used for session numbers and jitter.
     fn random(&self) -> u64;
+    /// Sixteen random bytes for the id of a message. Must be fast, and never the same twice in a group of any size.
+    fn message_id(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.random().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.random().to_be_bytes());
+        bytes
+    }
     /// Fills `bytes` for an identity that must not collide with another process's.
     fn fill_unique(&self, bytes: &mut [u8; 16]);
     /// Runs `task` until it ends or the returned handle aborts it.
@@ -58,6 +73,18 @@ impl Env {
     #[must_use]
     pub fn wall_ms(&self) -> i64 {
         self.0.wall_ms()
+    }
+
+    /// Milliseconds since 1970 (UTC) at `time`, which is now or was a moment ago: spares a look at the other clock.
+    #[must_use]
+    pub fn wall_ms_at(&self, time: Time) -> i64 {
+        self.0.wall_ms_at(time)
+    }
+
+    /// Sixteen random bytes that name a message.
+    #[must_use]
+    pub fn message_id(&self) -> [u8; 16] {
+        self.0.message_id()
     }
 
     /// The next 64 random bits.
@@ -151,17 +178,60 @@ impl fmt::Debug for TaskHandle {
 struct Real {
     origin: tokio::time::Instant,
     rng: Mutex<fastrand::Rng>,
+    /// The wall clock's milliseconds at monotonic zero, as last compared, and when (in milliseconds) that was.
+    wall_origin: AtomicI64,
+    compared_at: AtomicI64,
+}
+
+/// The wall clock is compared with the monotonic one this often: it is set now and then.
+const COMPARE_EVERY_MS: i64 = 100;
+
+thread_local! {
+    /// Each thread draws message ids from a generator of its own.
+    static MESSAGE_IDS: RefCell<IdGenerator> = RefCell::new(IdGenerator::new());
+}
+
+/// A fast generator under a key of the system's: two generators give the same id only if they have the same key of 128 bits.
+struct IdGenerator {
+    rng: fastrand::Rng,
+    key: [u64; 2],
+}
+
+impl IdGenerator {
+    fn new() -> Self {
+        let mut seed = [0; 24];
+        // Without the system's chance (it failed at process start-up) a generator seeded by clock and thread still serves.
+        if getrandom::fill(&mut seed).is_err() {
+            fastrand::fill(&mut seed);
+        }
+        let (words, _) = seed.as_chunks::<8>();
+        let word = |at: usize| words.get(at).copied().map_or(0, u64::from_ne_bytes);
+        Self { rng: fastrand::Rng::with_seed(word(0)), key: [word(1), word(2)] }
+    }
+
+    fn next(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let [high, low] = self.key;
+        bytes[..8].copy_from_slice(&(self.rng.u64(..) ^ high).to_be_bytes());
+        bytes[8..].copy_from_slice(&(self.rng.u64(..) ^ low).to_be_bytes());
+        bytes
+    }
 }
 
 impl Real {
     fn new() -> Self {
         let mut seed = [0; 8];
-        // Without the system's chance (it failed at process start-up) the clock-seeded generator still serves for message ids.
+        // Without the system's chance the clock-seeded generator still serves for jitter.
         let rng = match getrandom::fill(&mut seed) {
             Ok(()) => fastrand::Rng::with_seed(u64::from_ne_bytes(seed)),
             Err(_) => fastrand::Rng::new(),
         };
-        Self { origin: tokio::time::Instant::now(), rng: Mutex::new(rng) }
+        Self {
+            origin: tokio::time::Instant::now(),
+            rng: Mutex::new(rng),
+            wall_origin: AtomicI64::new(0),
+            compared_at: AtomicI64::new(i64::MIN / 2),
+        }
     }
 }
 
@@ -176,8 +246,21 @@ impl EnvProvider for Real {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
+    fn wall_ms_at(&self, time: Time) -> i64 {
+        let ms = i64::try_from(time.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        if ms - self.compared_at.load(Ordering::Relaxed) >= COMPARE_EVERY_MS {
+            self.wall_origin.store(self.wall_ms() - ms, Ordering::Relaxed);
+            self.compared_at.store(ms, Ordering::Relaxed);
+        }
+        self.wall_origin.load(Ordering::Relaxed) + ms
+    }
+
     fn random(&self) -> u64 {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
+    }
+
+    fn message_id(&self) -> [u8; 16] {
+        MESSAGE_IDS.with_borrow_mut(IdGenerator::next)
     }
 
     fn fill_unique(&self, bytes: &mut [u8; 16]) {

@@ -32,6 +32,16 @@ pub trait ChannelSender: Debug + Send + Sync + 'static {
     /// Sends what is queued, or fails it, by `deadline`; tells peers that can hear it that this member leaves; closes.
     async fn stop(&self, deadline: Time);
 
+    /// As far as [`send`](Self::send) needs no waiting: accepts the message for each destination that holds a
+    /// [reservation](crate::Destination::reservation) or gets one at once, and gives back those that have to wait for room;
+    /// they are then given to `send`. Must not block. The default accepts none.
+    ///
+    /// # Errors
+    /// As `send`.
+    fn send_now(&self, out: Outbound) -> Result<Option<Outbound>, SendError> {
+        Ok(Some(out))
+    }
+
     /// Accepts a message, in order, for each destination; tries all, and resolves each completion with its own result. A
     /// slow or dead member never delays another. Returns when every destination is accepted or has failed.
     ///

@@ -32,7 +32,7 @@ pub use listener::{ChannelListener, ListenerHandle, MembershipListener};
 pub use stream::{MemberEvents, Messages};
 pub use target::To;
 
-use crate::delivery::{Outbound, Outcome, Pending};
+use crate::delivery::{Outbound, Pending};
 use crate::error::{BoxError, FaultKind, SendError};
 use crate::member::{Departure, MemberEvent};
 use crate::message::{self, Body, ChannelMessage, MessageId};
@@ -198,21 +198,23 @@ impl Channel {
     fn prepare(&self, to: To, body: Bytes, options: SendOptions) -> Result<(Outbound, Pending), SendError> {
         let inner = &self.0;
         inner.running.check()?;
+        let multicast = crate::transport::is_multicast(options);
         // A multicast goes to whoever hears it; its outcome is that of the datagram.
-        let targets =
-            if crate::transport::is_multicast(options) { Arc::new([]) } else { to.resolve(&inner.view.load()) };
-        if targets.is_empty() && !crate::transport::is_multicast(options) {
+        let targets = if multicast { Arc::new([]) } else { to.resolve(&inner.view.load()) };
+        if targets.is_empty() && !multicast {
             return Err(SendError::NoDestination);
         }
         inner.top_down.enter(body.len());
+        let env = &inner.stack.env;
+        let at = env.now();
         let message = ChannelMessage {
             options: options | SendOptions::BYTE_MESSAGE,
-            timestamp_ms: inner.stack.env.wall_ms(),
-            id: MessageId::generate(&inner.stack.env),
+            timestamp_ms: env.wall_ms_at(at),
+            id: MessageId::generate(env),
             sender: inner.stack.local.load_full(),
             body: Body::new(body),
         };
-        let (mut out, pending) = Outbound::observed(message, &targets, inner.stack.observer());
+        let (mut out, pending) = Outbound::observed(message, targets, at, inner.stack.observer());
         if options.ack_mode() == AckMode::Handled
             && !options.contains(SendOptions::ASYNCHRONOUS)
             && let Some(stuck) = out.extract(|member| inner.application.is_handling(member))
@@ -240,8 +242,7 @@ impl Channel {
         let id = pending.id().clone();
         if options.contains(SendOptions::ASYNCHRONOUS) {
             // Queued is all that was asked for; what happens later is counted and logged.
-            let logged = id.clone();
-            pending.on_complete(move |outcome| log_faults(&logged, &outcome));
+            pending.log_faults();
             return Ok(id);
         }
         pending.await.into_result().map(|_| id)
@@ -375,12 +376,6 @@ impl WeakChannel {
     #[must_use]
     pub fn upgrade(&self) -> Option<Channel> {
         self.0.upgrade().map(Channel)
-    }
-}
-
-fn log_faults(id: &MessageId, outcome: &Outcome) {
-    if let Some(first) = outcome.faults.first() {
-        tracing::debug!(%id, failed = outcome.faults.len(), %first, "an asynchronous message did not reach everyone");
     }
 }
 

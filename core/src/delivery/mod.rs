@@ -10,5 +10,5 @@ mod outcome;
 
 pub use inbound::{Handled, Inbound, Lease, Receipt, ReceiptSink, Route};
 pub use outbound::{Completion, Destination, Outbound};
-pub(crate) use outcome::OutcomeObserver;
+pub(crate) use outcome::{Observer, OutcomeObserver};
 pub use outcome::{Delivery, Outcome, Pending};

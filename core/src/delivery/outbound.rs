@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::outcome::{OutcomeObserver, Tracker};
+use super::outcome::{Observer, Tracker};
 use super::{Delivery, Pending};
 use crate::budget::Reservation;
 use crate::error::FaultKind;
 use crate::message::ChannelMessage;
-use crate::{AckMode, Member};
+use crate::{AckMode, Member, Time};
 
 /// A message on its way down the stack, with its destinations.
 #[derive(Debug)]
@@ -22,34 +22,38 @@ pub struct Outbound {
     /// Whether a queue may make the sender wait for room ([`Channel::try_send`](crate::Channel::try_send) sets this to
     /// `false`).
     pub may_wait: bool,
+    /// When it was made, by the channel's clock; [`Time::ZERO`] if nobody looked. Spares others a look at the clock.
+    pub at: Time,
 }
 
 impl Outbound {
     /// A message with `targets` as destinations, and the future of its outcome.
     pub fn new(message: ChannelMessage, targets: &[Arc<Member>]) -> (Self, Pending) {
-        Self::observed(message, targets, None)
+        Self::observed(message, Arc::from(targets), Time::ZERO, None)
     }
 
+    /// As [`new`](Self::new), for `targets` that are shared already.
     pub(crate) fn observed(
         message: ChannelMessage,
-        targets: &[Arc<Member>],
-        observer: Option<Weak<dyn OutcomeObserver>>,
+        targets: Arc<[Arc<Member>]>,
+        at: Time,
+        observer: Option<Observer>,
     ) -> (Self, Pending) {
-        let tracker = Tracker::new(message.id.clone(), message.options, targets.len(), observer);
-        let to = targets
-            .iter()
-            .map(|member| Destination {
-                completion: Completion::new(Arc::clone(member), Parent::Message(Arc::clone(&tracker))),
+        let count = targets.len();
+        let tracker = Tracker::new(message.id.clone(), message.options, targets, observer);
+        let to = (0..count)
+            .map(|index| Destination {
+                completion: Completion::new(Parent::Message(Arc::clone(&tracker), index)),
                 reservation: None,
             })
             .collect();
-        (Self { message, to, may_wait: true }, Pending::new(tracker))
+        (Self { message, to, may_wait: true, at }, Pending::new(tracker))
     }
 
     /// One message for each destination, in their order; the body is shared. For layers that serve each member by itself.
     pub fn into_singles(self) -> impl Iterator<Item = Self> {
-        let Self { message, to, may_wait } = self;
-        to.into_iter().map(move |destination| Self { message: message.clone(), to: vec![destination], may_wait })
+        let Self { message, to, may_wait, at } = self;
+        to.into_iter().map(move |destination| Self { message: message.clone(), to: vec![destination], may_wait, at })
     }
 
     /// Bytes of the body, and as such a lower bound of what a queue holds for each destination.
@@ -72,9 +76,18 @@ impl Outbound {
 
     /// Takes the destinations that `choose` picks into a message of their own, or `None` if it picks none.
     pub fn extract(&mut self, mut choose: impl FnMut(&Arc<Member>) -> bool) -> Option<Self> {
+        if !self.to.iter().any(|destination| choose(destination.member())) {
+            return None;
+        }
         let (chosen, rest): (Vec<_>, Vec<_>) = self.to.drain(..).partition(|destination| choose(destination.member()));
         self.to = rest;
-        (!chosen.is_empty()).then(|| Self { message: self.message.clone(), to: chosen, may_wait: self.may_wait })
+        (!chosen.is_empty()).then(|| self.with_destinations(chosen))
+    }
+
+    /// The same message for these destinations of it.
+    #[must_use]
+    pub fn with_destinations(&self, to: Vec<Destination>) -> Self {
+        Self { message: self.message.clone(), to, may_wait: self.may_wait, at: self.at }
     }
 
     /// Splits this message into one message for each of `bodies`, to the same destinations. A destination completes when
@@ -89,17 +102,19 @@ impl Outbound {
                 message: ChannelMessage { body, ..self.message.clone() },
                 to: Vec::with_capacity(self.to.len()),
                 may_wait: self.may_wait,
+                at: self.at,
             })
             .collect();
         for destination in self.to {
             let member = Arc::clone(destination.member());
             let join = Arc::new(Join {
+                member,
                 open: AtomicUsize::new(parts.len()),
                 state: Mutex::new(JoinState { parent: Some(destination.completion), fault: None, delivery: None }),
             });
             for part in &mut parts {
                 part.to.push(Destination {
-                    completion: Completion::new(Arc::clone(&member), Parent::Join(Arc::clone(&join))),
+                    completion: Completion::new(Parent::Join(Arc::clone(&join))),
                     reservation: None,
                 });
             }
@@ -134,24 +149,26 @@ impl Destination {
     /// The member.
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
-        &self.completion.member
+        self.completion.member()
     }
 }
 
 /// The duty to say what became of a message for one destination. Resolve it exactly once; dropped unresolved, it counts
 /// as [`FaultKind::Dropped`].
 pub struct Completion {
-    member: Arc<Member>,
-    parent: Option<Parent>,
+    parent: Parent,
+    settled: bool,
 }
 
 enum Parent {
-    Message(Arc<Tracker>),
+    /// The message, and which of its members this is.
+    Message(Arc<Tracker>, usize),
     Join(Arc<Join>),
 }
 
 /// The parts that a layer made of one message for one destination.
 struct Join {
+    member: Arc<Member>,
     open: AtomicUsize,
     state: Mutex<JoinState>,
 }
@@ -163,14 +180,17 @@ struct JoinState {
 }
 
 impl Completion {
-    const fn new(member: Arc<Member>, parent: Parent) -> Self {
-        Self { member, parent: Some(parent) }
+    const fn new(parent: Parent) -> Self {
+        Self { parent, settled: false }
     }
 
     /// The member that this is about.
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
-        &self.member
+        match &self.parent {
+            Parent::Message(tracker, index) => tracker.member(*index),
+            Parent::Join(join) => &join.member,
+        }
     }
 
     /// It got there.
@@ -189,17 +209,17 @@ impl Completion {
     }
 
     fn settle(&mut self, result: Result<Delivery, FaultKind>) {
-        match self.parent.take() {
-            Some(Parent::Message(tracker)) => tracker.resolve(&self.member, result),
-            Some(Parent::Join(join)) => join.resolve(result),
-            None => {}
+        self.settled = true;
+        match &self.parent {
+            Parent::Message(tracker, index) => tracker.resolve(*index, result),
+            Parent::Join(join) => join.resolve(result),
         }
     }
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        if self.parent.is_some() {
+        if !self.settled {
             self.settle(Err(FaultKind::Dropped { by: "a layer", reason: "it gave the message up without an outcome" }));
         }
     }
@@ -207,7 +227,7 @@ impl Drop for Completion {
 
 impl fmt::Debug for Completion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completion").field("member", &self.member).finish_non_exhaustive()
+        f.debug_struct("Completion").field("member", self.member()).finish_non_exhaustive()
     }
 }
 

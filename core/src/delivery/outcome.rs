@@ -73,19 +73,26 @@ impl Outcome {
     }
 }
 
-/// Told of each outcome, before the one who waits for it.
+/// Told of outcomes, before the one who waits for them.
 pub(crate) trait OutcomeObserver: Send + Sync {
     fn outcome(&self, outcome: &Outcome);
+}
+
+/// Who is told, and of what.
+pub(crate) struct Observer {
+    /// Weak: what waits in a layer or the transport must not keep the channel alive that owns these.
+    pub(crate) to: Weak<dyn OutcomeObserver>,
+    /// Of every outcome, or of those with a fault.
+    pub(crate) every: bool,
 }
 
 /// Counts down the destinations of one message.
 pub(super) struct Tracker {
     id: MessageId,
     options: SendOptions,
-    attempted: usize,
+    members: Arc<[Arc<Member>]>,
     open: AtomicUsize,
-    /// Weak: what waits in a layer or the transport must not keep the channel alive that owns these.
-    observer: Option<Weak<dyn OutcomeObserver>>,
+    observer: Option<Observer>,
     state: Mutex<State>,
 }
 
@@ -93,7 +100,7 @@ pub(super) struct Tracker {
 struct State {
     faults: Vec<Fault>,
     no_taker: Vec<Arc<Member>>,
-    done: Option<Outcome>,
+    done: bool,
     interest: Interest,
 }
 
@@ -103,6 +110,8 @@ enum Interest {
     #[default]
     Nobody,
     Task(Waker),
+    /// Nobody waits; faults are logged.
+    Log,
     Callback(Box<dyn FnOnce(Outcome) + Send>),
 }
 
@@ -110,58 +119,66 @@ impl Tracker {
     pub(super) fn new(
         id: MessageId,
         options: SendOptions,
-        attempted: usize,
-        observer: Option<Weak<dyn OutcomeObserver>>,
+        members: Arc<[Arc<Member>]>,
+        observer: Option<Observer>,
     ) -> Arc<Self> {
-        let tracker = Arc::new(Self {
-            id,
-            options,
-            attempted,
-            open: AtomicUsize::new(attempted),
-            observer,
-            state: Mutex::default(),
-        });
-        if attempted == 0 {
+        let open = AtomicUsize::new(members.len());
+        let tracker = Arc::new(Self { id, options, members, open, observer, state: Mutex::default() });
+        if tracker.members.is_empty() {
             // A multicast has no destinations of its own: accepted is all that can be known.
             tracker.finish();
         }
         tracker
     }
 
+    #[allow(clippy::indexing_slicing, reason = "completions are made for the members that there are")]
+    pub(super) fn member(&self, index: usize) -> &Arc<Member> {
+        &self.members[index]
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn resolve(&self, member: &Arc<Member>, result: Result<Delivery, FaultKind>) {
+    pub(super) fn resolve(&self, index: usize, result: Result<Delivery, FaultKind>) {
         match result {
-            Ok(Delivery::NoTaker) => self.lock().no_taker.push(Arc::clone(member)),
+            Ok(Delivery::NoTaker) => self.lock().no_taker.push(Arc::clone(self.member(index))),
             Ok(_) => {}
-            Err(kind) => self.lock().faults.push(Fault::new(Arc::clone(member), kind)),
+            Err(kind) => self.lock().faults.push(Fault::new(Arc::clone(self.member(index)), kind)),
         }
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.finish();
         }
     }
 
-    fn finish(&self) {
-        let mut state = self.lock();
-        let mut faults = std::mem::take(&mut state.faults);
-        faults.sort_by(|a, b| a.member.cmp(&b.member));
-        let outcome = Outcome {
+    /// The outcome; faults and takers leave the state.
+    fn outcome(&self, state: &mut State) -> Outcome {
+        Outcome {
             id: self.id.clone(),
             options: self.options,
-            attempted: self.attempted,
-            faults,
+            attempted: self.members.len(),
+            faults: std::mem::take(&mut state.faults),
             no_taker: std::mem::take(&mut state.no_taker),
-        };
-        drop(state);
-        if let Some(observer) = self.observer.as_ref().and_then(Weak::upgrade) {
-            observer.outcome(&outcome);
         }
-        // Nobody is called with the lock held.
+    }
+
+    fn finish(&self) {
         let mut state = self.lock();
+        state.faults.sort_by(|a, b| a.member.cmp(&b.member));
+        if let Some(observer) = self.observer.as_ref().filter(|observer| observer.every || !state.faults.is_empty()) {
+            let outcome = self.outcome(&mut state);
+            // Nobody is called with the lock held.
+            drop(state);
+            if let Some(observer) = observer.to.upgrade() {
+                observer.outcome(&outcome);
+            }
+            state = self.lock();
+            (state.faults, state.no_taker) = (outcome.faults, outcome.no_taker);
+        }
+        state.done = true;
         match std::mem::take(&mut state.interest) {
             Interest::Callback(callback) => {
+                let outcome = self.outcome(&mut state);
                 drop(state);
                 // It runs on the task that carries messages to the member: its panic must not end that.
                 if let Err(panic) = catch_now(|| callback(outcome)) {
@@ -169,11 +186,21 @@ impl Tracker {
                 }
             }
             Interest::Task(waker) => {
-                state.done = Some(outcome);
                 drop(state);
                 waker.wake();
             }
-            Interest::Nobody => state.done = Some(outcome),
+            Interest::Log => {
+                let faults = std::mem::take(&mut state.faults);
+                drop(state);
+                self.log(&faults);
+            }
+            Interest::Nobody => {}
+        }
+    }
+
+    fn log(&self, faults: &[Fault]) {
+        if let Some(first) = faults.first() {
+            tracing::debug!(id = %self.id, failed = faults.len(), %first, "an asynchronous message did not reach everyone");
         }
     }
 }
@@ -211,11 +238,24 @@ impl Pending {
     /// must not block.
     pub fn on_complete(self, callback: impl FnOnce(Outcome) + Send + 'static) {
         let mut state = self.tracker.lock();
-        if let Some(outcome) = state.done.take() {
+        if state.done {
+            let outcome = self.tracker.outcome(&mut state);
             drop(state);
             callback(outcome);
         } else {
             state.interest = Interest::Callback(Box::new(callback));
+        }
+    }
+
+    /// Has faults logged; nobody waits for the outcome.
+    pub(crate) fn log_faults(self) {
+        let mut state = self.tracker.lock();
+        if state.done {
+            let faults = std::mem::take(&mut state.faults);
+            drop(state);
+            self.tracker.log(&faults);
+        } else {
+            state.interest = Interest::Log;
         }
     }
 }
@@ -225,8 +265,8 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let mut state = self.tracker.lock();
-        if let Some(outcome) = state.done.take() {
-            return Poll::Ready(outcome);
+        if state.done {
+            return Poll::Ready(self.tracker.outcome(&mut state));
         }
         match &mut state.interest {
             Interest::Task(waker) => waker.clone_from(cx.waker()),

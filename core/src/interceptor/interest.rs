@@ -19,6 +19,9 @@ bitflags! {
         /// The layer is called for every message, whatever its trigger, and asks `matches()` of its context. Tribes' wire
         /// needs that of layers that change messages their trigger does not match.
         const SEES_ALL = 32;
+        /// Outcomes, but only of messages that failed for at least one member: those who need no more spare every other
+        /// message the call.
+        const FAULTS = 64;
     }
 }
 

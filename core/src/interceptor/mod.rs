@@ -90,6 +90,14 @@ pub trait ChannelInterceptor: Debug + Send + Sync + 'static {
         next.send(out).await
     }
 
+    /// The short cut of [`send`](Self::send), called first, for a message that needs no waiting: change it in place and let
+    /// it pass, without the boxed future of `send`. With [`Readiness::Wait`], the default, `send` is called; `out` must then
+    /// be as good as it was. Must not block.
+    fn send_now(&self, out: &mut Outbound, cx: &mut Cx<'_>) -> Readiness {
+        let _ = (out, cx);
+        Readiness::Wait
+    }
+
     /// A message on its way up.
     ///
     /// # Errors
@@ -117,6 +125,15 @@ pub trait ChannelInterceptor: Debug + Send + Sync + 'static {
     fn gauges(&self) -> Vec<Gauge> {
         Vec::new()
     }
+}
+
+/// Whether an asynchronous layer has done with a message what it does, without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// The message goes on down as it now stands.
+    Pass,
+    /// [`ChannelInterceptor::send`] is to be called.
+    Wait,
 }
 
 /// A layer of either form.

@@ -129,11 +129,12 @@ pub enum EventVerdict {
 pub struct Cx<'a> {
     matches: bool,
     link: &'a Link,
+    below_waits: bool,
 }
 
 impl<'a> Cx<'a> {
-    pub(crate) const fn new(matches: bool, link: &'a Link) -> Self {
-        Self { matches, link }
+    pub(crate) const fn new(matches: bool, link: &'a Link, below_waits: bool) -> Self {
+        Self { matches, link, below_waits }
     }
 
     /// Whether the message has all bits of the layer's trigger; only of interest with [`Interest::SEES_ALL`], otherwise
@@ -141,6 +142,13 @@ impl<'a> Cx<'a> {
     #[must_use]
     pub const fn matches(&self) -> bool {
         self.matches
+    }
+
+    /// Whether a layer further down may wait with a message. If none does, a message whose room is
+    /// [reserved](crate::Destination::reservation) is accepted by all of them, and by the transport, here and now.
+    #[must_use]
+    pub const fn below_waits(&self) -> bool {
+        self.below_waits
     }
 
     /// The layer's own place in the stack, to be cloned for what it does later.

@@ -2,6 +2,7 @@
 
 mod event;
 mod id;
+mod table;
 mod view;
 
 use std::cmp::Ordering;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 
 pub use event::{Departure, MemberEvent, Suspicion};
 pub use id::{MemberId, ParseMemberIdError, REVISION};
+pub use table::{MemberTable, Snapshot};
 pub use view::View;
 
 /// The command of a member that leaves on purpose (Tribes: `Member.SHUTDOWN_PAYLOAD`), the text `BABY-ALEX`.

@@ -22,9 +22,7 @@ impl MessageId {
     /// A fresh random id.
     #[must_use]
     pub fn generate(env: &Env) -> Self {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&env.random().to_be_bytes());
-        bytes[8..].copy_from_slice(&env.random().to_be_bytes());
+        let mut bytes = env.message_id();
         bytes[6] = 0x40 | (bytes[6] & 0x0F);
         bytes[8] = 0x80 | (bytes[8] & 0x3F);
         Self(Repr::Uuid(bytes))

@@ -23,10 +23,10 @@ pub use link::Link;
 pub use next::Next;
 
 use crate::budget::Budget;
-use crate::delivery::{Inbound, Outbound, Outcome, OutcomeObserver};
+use crate::delivery::{Inbound, Observer, Outbound, Outcome, OutcomeObserver};
 use crate::env::TaskHandle;
 use crate::error::{FaultKind, ReceiveError, SendError};
-use crate::interceptor::{Cx, EventVerdict, Interest, Layer, Verdict, WireEffect};
+use crate::interceptor::{Cx, EventVerdict, Interest, Layer, Readiness, Verdict, WireEffect};
 use crate::member::MemberEvent;
 use crate::stats::{FlowCounters, LayerStats};
 use crate::transport::{ChannelReceiver, ChannelSender, MembershipService, is_multicast};
@@ -52,8 +52,8 @@ pub(crate) struct Stack {
     top: OnceLock<Box<dyn Top>>,
     events: mpsc::UnboundedSender<Raised>,
     tasks: Mutex<Vec<TaskHandle>>,
-    /// Whether any layer wants outcomes.
-    observed: bool,
+    /// Whether any layer wants outcomes, and whether one wants each of them.
+    observed: Option<bool>,
     /// Whether messages are counted and timed.
     telemetry: bool,
 }
@@ -78,6 +78,8 @@ struct Slot {
     interest: Interest,
     trigger: SendOptions,
     wire: WireEffect,
+    /// Whether any layer below may wait on the way down.
+    below_waits: bool,
     link: OnceLock<Link>,
     down: FlowCounters,
     up: FlowCounters,
@@ -91,6 +93,7 @@ impl Slot {
             interest: layer.interest(),
             trigger: layer.trigger(),
             wire: layer.wire(),
+            below_waits: false,
             layer,
             link: OnceLock::new(),
             down: FlowCounters::default(),
@@ -122,6 +125,20 @@ enum Step<M> {
     Many(Vec<M>),
 }
 
+/// How far a message came without waiting.
+pub(crate) enum Walk {
+    /// All the way, or to its end.
+    Done(Result<(), SendError>),
+    /// To the layer at `at`, which may wait.
+    Layer { at: usize, out: Outbound, matches: bool, started: Option<Time> },
+    /// To the transport, which has no room for these.
+    Transport(Outbound),
+    /// It is several now, which go on at `at`.
+    Parts { at: usize, parts: Vec<Outbound> },
+    /// Members that cannot read what the layer at `at` does are passed by it.
+    Divided { at: usize, ours: Option<Outbound>, java: Outbound },
+}
+
 impl Stack {
     #[allow(clippy::too_many_arguments, reason = "the parts of a channel, given once")]
     pub(crate) fn new(
@@ -135,8 +152,15 @@ impl Stack {
         events: mpsc::UnboundedSender<Raised>,
         telemetry: bool,
     ) -> Arc<Self> {
-        let slots: Box<[Slot]> = layers.into_iter().map(Slot::new).collect();
-        let observed = slots.iter().any(|slot| slot.interest.contains(Interest::OUTCOME));
+        let mut slots: Box<[Slot]> = layers.into_iter().map(Slot::new).collect();
+        let mut below_waits = false;
+        for slot in slots.iter_mut().rev() {
+            slot.below_waits = below_waits;
+            below_waits |= matches!(slot.layer, Layer::Async(_)) && slot.interest.contains(Interest::SEND);
+        }
+        let wanted = |hook| slots.iter().any(|slot| slot.interest.contains(hook));
+        let every = wanted(Interest::OUTCOME);
+        let observed = (every || wanted(Interest::FAULTS)).then_some(every);
         let stack = Arc::new(Self {
             slots,
             sender,
@@ -174,8 +198,8 @@ impl Stack {
         Link::new(self, place)
     }
 
-    pub(crate) fn observer(self: &Arc<Self>) -> Option<Weak<dyn OutcomeObserver>> {
-        self.observed.then(|| Arc::downgrade(self) as Weak<dyn OutcomeObserver>)
+    pub(crate) fn observer(self: &Arc<Self>) -> Option<Observer> {
+        self.observed.map(|every| Observer { to: Arc::downgrade(self) as Weak<dyn OutcomeObserver>, every })
     }
 
     pub(crate) fn layer_stats(&self) -> Vec<LayerStats> {
@@ -183,70 +207,103 @@ impl Stack {
     }
 
     /// Sends `out` through the layers from `place` on and hands it to the transport.
-    pub(crate) async fn send_from(&self, place: usize, mut out: Outbound) -> Result<(), SendError> {
-        for (at, slot) in self.slots.iter().enumerate().skip(place) {
-            let Some(matches) = slot.called(Interest::SEND, out.message.options) else { continue };
-            if slot.wire == WireEffect::Ours && out.members().any(|member| !member.id().is_ours()) {
-                slot.down.passed_by();
-                if let Some(java) = out.extract(|member| !member.id().is_ours()) {
-                    Box::pin(self.send_from(at + 1, java)).await?;
+    pub(crate) async fn send_from(&self, place: usize, out: Outbound) -> Result<(), SendError> {
+        match self.send_now(place, out) {
+            Walk::Done(result) => result,
+            Walk::Layer { at, out, matches, started } => self.send_async(at, out, matches, started).await,
+            Walk::Transport(out) if is_multicast(out.message.options) => self.membership.broadcast(out).await,
+            Walk::Transport(out) => self.sender.send(out).await,
+            Walk::Parts { at, parts } => {
+                for part in parts {
+                    Box::pin(self.send_from(at, part)).await?;
                 }
-                if out.to.is_empty() {
-                    return Ok(());
-                }
+                Ok(())
             }
-            let timed = self.telemetry && slot.down.enter(out.len());
-            match &slot.layer {
-                Layer::Sync(layer) => {
-                    let started = timed.then(|| self.env.now());
-                    let link = slot.link.get().ok_or(SendError::Stopped)?;
-                    let verdict = catch_now(|| layer.send(&mut out, &mut Cx::new(matches, link)));
-                    if let Some(started) = started {
-                        slot.down.took(self.env.now() - started);
-                    }
-                    if matches!(verdict, Ok(Verdict::Pass)) {
-                        // The usual case: the message is not even moved.
-                        continue;
-                    }
-                    match self.down_step(slot, verdict, out)? {
-                        None => return Ok(()),
-                        Some(Step::Go(next)) => out = next,
-                        Some(Step::Many(parts)) => {
-                            for part in parts {
-                                Box::pin(self.send_from(at + 1, part)).await?;
-                            }
-                            return Ok(());
-                        }
-                    }
-                }
-                Layer::Async(layer) => {
-                    let beyond = AtomicU64::new(0);
-                    let started = timed.then(|| self.env.now());
-                    let next = Next::new(self, at, matches, timed.then_some(&beyond));
-                    let result = catch(layer.send(out, next)).await;
-                    if let Some(started) = started {
-                        let own = (self.env.now() - started)
-                            .saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
-                        slot.down.took(own);
-                    }
-                    return match result {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(error)) => {
-                            slot.down.failed("refused");
-                            Err(error)
-                        }
-                        Err(text) => {
-                            slot.down.failed("panicked");
-                            Err(SendError::Panicked { layer: slot.name, text })
-                        }
-                    };
+            Walk::Divided { at, ours, java } => {
+                Box::pin(self.send_from(at + 1, java)).await?;
+                match ours {
+                    Some(ours) => Box::pin(self.send_from(at, ours)).await,
+                    None => Ok(()),
                 }
             }
         }
+    }
+
+    /// Takes `out` as far down as it gets without waiting, which is nearly always all the way: no future is made for that.
+    pub(crate) fn send_now(&self, place: usize, mut out: Outbound) -> Walk {
+        for (at, slot) in self.slots.iter().enumerate().skip(place) {
+            let Some(matches) = slot.called(Interest::SEND, out.message.options) else { continue };
+            if slot.wire == WireEffect::Ours
+                && let Some(java) = out.extract(|member| !member.id().is_ours())
+            {
+                slot.down.passed_by();
+                let ours = (!out.to.is_empty()).then_some(out);
+                return Walk::Divided { at, ours, java };
+            }
+            let timed = self.telemetry && slot.down.enter(out.len());
+            let started = timed.then(|| self.env.now());
+            let Some(link) = slot.link.get() else { return Walk::Done(Err(SendError::Stopped)) };
+            let mut cx = Cx::new(matches, link, slot.below_waits);
+            let verdict = match &slot.layer {
+                Layer::Sync(layer) => catch_now(|| layer.send(&mut out, &mut cx)),
+                Layer::Async(layer) => match catch_now(|| layer.send_now(&mut out, &mut cx)) {
+                    Ok(Readiness::Pass) => Ok(Verdict::Pass),
+                    Ok(Readiness::Wait) => return Walk::Layer { at, out, matches, started },
+                    Err(text) => Err(text),
+                },
+            };
+            if let Some(started) = started {
+                slot.down.took(self.env.now() - started);
+            }
+            if matches!(verdict, Ok(Verdict::Pass)) {
+                // The usual case: the message is not even moved.
+                continue;
+            }
+            match self.down_step(slot, verdict, out) {
+                Err(error) => return Walk::Done(Err(error)),
+                Ok(None) => return Walk::Done(Ok(())),
+                Ok(Some(Step::Go(next))) => out = next,
+                Ok(Some(Step::Many(parts))) => return Walk::Parts { at: at + 1, parts },
+            }
+        }
         if is_multicast(out.message.options) {
-            self.membership.broadcast(out).await
-        } else {
-            self.sender.send(out).await
+            return Walk::Transport(out);
+        }
+        match self.sender.send_now(out) {
+            Ok(None) => Walk::Done(Ok(())),
+            Ok(Some(rest)) => Walk::Transport(rest),
+            Err(error) => Walk::Done(Err(error)),
+        }
+    }
+
+    /// Has the asynchronous layer at `at` send `out`.
+    async fn send_async(
+        &self,
+        at: usize,
+        out: Outbound,
+        matches: bool,
+        started: Option<Time>,
+    ) -> Result<(), SendError> {
+        let Some(Slot { layer: Layer::Async(layer), name, down, .. }) = self.slots.get(at) else {
+            return Err(SendError::Stopped);
+        };
+        let beyond = AtomicU64::new(0);
+        let next = Next::new(self, at, matches, started.map(|_| &beyond));
+        let result = catch(layer.send(out, next)).await;
+        if let Some(started) = started {
+            let beyond = Duration::from_nanos(beyond.load(Ordering::Relaxed));
+            down.took((self.env.now() - started).saturating_sub(beyond));
+        }
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                down.failed("refused");
+                Err(error)
+            }
+            Err(text) => {
+                down.failed("panicked");
+                Err(SendError::Panicked { layer: name, text })
+            }
         }
     }
 
@@ -289,7 +346,7 @@ impl Stack {
                 Layer::Sync(layer) => {
                     let started = timed.then(|| self.env.now());
                     let link = slot.link.get().ok_or(ReceiveError::Stopped)?;
-                    let verdict = catch_now(|| layer.receive(&mut msg, &mut Cx::new(matches, link)));
+                    let verdict = catch_now(|| layer.receive(&mut msg, &mut Cx::new(matches, link, slot.below_waits)));
                     if let Some(started) = started {
                         slot.up.took(self.env.now() - started);
                     }
@@ -387,7 +444,7 @@ impl Stack {
             match &slot.layer {
                 Layer::Sync(layer) => {
                     let Some(link) = slot.link.get() else { return };
-                    match catch_now(|| layer.member_event(&event, &mut Cx::new(true, link))) {
+                    match catch_now(|| layer.member_event(&event, &mut Cx::new(true, link, slot.below_waits))) {
                         Ok(EventVerdict::Pass) => {}
                         Ok(EventVerdict::Swallow) => return,
                         // A layer that panics over an event has no say in it: membership goes on.
@@ -461,7 +518,11 @@ impl Stack {
 
 impl OutcomeObserver for Stack {
     fn outcome(&self, outcome: &Outcome) {
-        for slot in self.slots.iter().filter(|slot| slot.interest.contains(Interest::OUTCOME)) {
+        let failed = !outcome.faults.is_empty();
+        let wants = |slot: &&Slot| {
+            slot.interest.contains(Interest::OUTCOME) || (failed && slot.interest.contains(Interest::FAULTS))
+        };
+        for slot in self.slots.iter().filter(wants) {
             if let Err(panic) = catch_now(|| slot.layer.outcome(outcome)) {
                 slot.down.failed("outcome panicked");
                 tracing::error!(layer = slot.name, panic, "layer panicked over an outcome");

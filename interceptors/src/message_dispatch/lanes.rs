@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
 use tokio::sync::{Notify, Semaphore};
-use tribes_core::{FaultKind, Link, Member, Outbound, OverloadPolicy, SendOptions, Time};
+use tribes_core::{Destination, FaultKind, Link, Member, Outbound, OverloadPolicy, SendOptions, Time};
 
 use super::NAME;
 use super::core::Queue;
@@ -19,7 +19,7 @@ use super::drain::Drain;
 use super::report::LogGate;
 
 /// What a queued message is taken to cost beside its body.
-const OVERHEAD: usize = 256;
+pub(super) const OVERHEAD: usize = 256;
 /// From this many lanes on, idle ones are given up whenever a new one is opened. Members outside the group can be sent to
 /// as well, and nobody says when they are gone.
 const MANY: usize = 1024;
@@ -29,12 +29,14 @@ const PUSHES: usize = 4;
 /// All lanes of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    link: OnceLock<Link>,
+    pub(super) link: OnceLock<Link>,
     policy: Option<OverloadPolicy>,
     stage: AtomicU8,
     table: Mutex<BTreeMap<Arc<Member>, Arc<Lane>>>,
     /// Lanes that are busy. Zero is the fast path of synchronous messages.
     busy: AtomicUsize,
+    /// Senders that wait for room, for any member. Zero is the fast path of asynchronous messages.
+    waiting: AtomicUsize,
     /// Told when `busy` falls to zero.
     idle: Notify,
     pub(super) sent: AtomicU64,
@@ -57,10 +59,10 @@ pub(super) struct Lane {
     /// Wakes the task: the queue became busy, or was closed.
     pub(super) wake: Notify,
     /// Senders that wait for room do so one at a time, in the order in which they came.
-    turn: Semaphore,
+    pub(super) turn: Semaphore,
     waiters: AtomicUsize,
     /// The member left; who waited for room need not wait on.
-    left: AtomicBool,
+    pub(super) left: AtomicBool,
     /// Used since the last heartbeat.
     used: AtomicBool,
 }
@@ -79,6 +81,21 @@ impl Lanes {
     /// Whether messages are queued now.
     pub(super) fn is_open(&self) -> bool {
         self.stage.load(Ordering::Acquire) == RUNNING
+    }
+
+    /// What is done with a message that finds no room.
+    pub(super) fn policy(&self, link: &Link) -> OverloadPolicy {
+        self.policy.unwrap_or_else(|| link.budget().config().policy)
+    }
+
+    /// Whether anybody waits for room for any of these members.
+    pub(super) fn anyone_waits(&self, to: &[Destination]) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0 && to.iter().any(|destination| self.waits(destination.member()))
+    }
+
+    /// Whether anybody waits for room for `member`.
+    pub(super) fn waits(&self, member: &Arc<Member>) -> bool {
+        self.table().get(member).is_some_and(|lane| lane.waiters.load(Ordering::Acquire) > 0)
     }
 
     /// Whether any member has messages queued or in hand-over.
@@ -107,7 +124,7 @@ impl Lanes {
         if rest.is_empty() {
             return;
         }
-        match self.policy.unwrap_or_else(|| link.budget().config().policy) {
+        match self.policy(link) {
             OverloadPolicy::Wait(limit) if may_wait => {
                 let deadline = link.env().now() + limit;
                 match (rest.pop(), rest.is_empty()) {
@@ -155,7 +172,7 @@ impl Lanes {
     async fn queue_by(self: &Arc<Self>, link: &Link, mut single: Outbound, bytes: usize, deadline: Time) {
         let Some(destination) = single.to.first_mut() else { return };
         let Some(lane) = self.lane(link, destination.member()) else { return single.fail(&FaultKind::Stopped) };
-        let _waiting = Waiting::new(&lane);
+        let _waiting = Waiting::new(self, &lane);
         let turn = link.env().until(deadline, lane.turn.acquire()).await;
         if let Some(Ok(_)) = &turn {
             let left = OverloadPolicy::Wait(deadline - link.env().now());
@@ -215,7 +232,7 @@ impl Lanes {
     }
 
     /// The lane of `member`, opened if need be; `None` once stopped.
-    fn lane(self: &Arc<Self>, link: &Link, member: &Arc<Member>) -> Option<Arc<Lane>> {
+    pub(super) fn lane(self: &Arc<Self>, link: &Link, member: &Arc<Member>) -> Option<Arc<Lane>> {
         let mut table = self.table();
         if let Some(lane) = table.get(member) {
             return Some(Arc::clone(lane));
@@ -371,23 +388,25 @@ fn room_by_displacing(link: &Link, lane: &Lane, bytes: usize) -> bool {
 }
 
 /// A sender that waits for room. Counts itself out when it is dropped, also when the send was given up.
-struct Waiting(Arc<Lane>);
+pub(super) struct Waiting<'a>(&'a Lanes, Arc<Lane>);
 
-impl Waiting {
-    fn new(lane: &Arc<Lane>) -> Self {
+impl<'a> Waiting<'a> {
+    pub(super) fn new(lanes: &'a Lanes, lane: &Arc<Lane>) -> Self {
+        lanes.waiting.fetch_add(1, Ordering::AcqRel);
         lane.waiters.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(lane))
+        Self(lanes, Arc::clone(lane))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::AcqRel);
+        self.1.waiters.fetch_sub(1, Ordering::AcqRel);
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// Runs all futures together until the last is done.
-async fn join_all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F>) {
+pub(super) async fn join_all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F>) {
     let mut open: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
     poll_fn(|cx| {
         open.retain_mut(|future| future.as_mut().poll(cx).is_pending());

@@ -1,8 +1,10 @@
 //! Asynchronous sending (Tribes: `MessageDispatchInterceptor`).
 //!
-//! A message with the option `async` is queued for each of its members, and the send returns; from there one task for
-//! each member hands its messages to the layer below, one after another. The layer below returns when it has *accepted* a
-//! message, so acknowledgements overlap.
+//! A message with the option `async` is queued for each of its members, and the send returns. Where no layer below may
+//! wait, the queue is that of the transport: the message gets its room here and goes straight down, without a change of
+//! task. Otherwise, and under the policy that drops the oldest, it is queued here, and one task for each member hands its
+//! messages to the layer below, one after another; that returns when it has *accepted* a message, so acknowledgements
+//! overlap.
 //!
 //! # Guarantees
 //! - **Order**: what one task sends to one member goes down in that order, whatever the options: a synchronous message to
@@ -19,8 +21,9 @@
 //!   rest fails with [`FaultKind::Stopped`](tribes_core::FaultKind::Stopped).
 //!
 //! # Cost
-//! A synchronous message costs one atomic read while nothing is queued. An asynchronous one costs two short locks and one
-//! small allocation for each of its members; its body is shared.
+//! A synchronous message costs one atomic read while nothing is queued. An asynchronous one costs the reservation of its
+//! room, two atomic operations for each member; queued here, two short locks and one small allocation besides. Its body is
+//! shared.
 //!
 //! # Differences to Tribes
 //! Tribes has one queue and ten threads: no order (T2), and a dead member slows all (T30). It gives a full queue's message
@@ -30,6 +33,7 @@ mod config;
 mod core;
 mod drain;
 mod lanes;
+mod passing;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -39,8 +43,8 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use tribes_core::{
-    BoxError, ChannelInterceptor, Gauge, Interest, Link, MemberEvent, Next, Outbound, Outcome, SendError, SendOptions,
-    Time,
+    BoxError, ChannelInterceptor, Cx, Gauge, Interest, Link, MemberEvent, Next, Outbound, Outcome, Readiness, SendError,
+    SendOptions, Time,
 };
 
 pub use self::config::MessageDispatchConfig;
@@ -74,7 +78,7 @@ impl ChannelInterceptor for MessageDispatch {
     }
 
     fn interest(&self) -> Interest {
-        Interest::SEND | Interest::MEMBERS | Interest::HEARTBEAT | Interest::OUTCOME | Interest::SEES_ALL
+        Interest::SEND | Interest::MEMBERS | Interest::HEARTBEAT | Interest::FAULTS | Interest::SEES_ALL
     }
 
     fn trigger(&self) -> SendOptions {
@@ -91,6 +95,18 @@ impl ChannelInterceptor for MessageDispatch {
         self.lanes.drain(deadline).await;
     }
 
+    fn send_now(&self, out: &mut Outbound, cx: &mut Cx<'_>) -> Readiness {
+        let lanes = &self.lanes;
+        let ready = if !lanes.is_open() || out.to.is_empty() {
+            true
+        } else if cx.matches() {
+            lanes.passes(cx.link(), cx.below_waits()) && lanes.admit_now(cx.link(), out)
+        } else {
+            !lanes.any_busy() || out.message.options.contains(SendOptions::UDP)
+        };
+        if ready { Readiness::Pass } else { Readiness::Wait }
+    }
+
     async fn send(&self, mut out: Outbound, next: Next<'_>) -> Result<(), SendError> {
         let lanes = &self.lanes;
         // A multicast has no members to queue for.
@@ -98,6 +114,9 @@ impl ChannelInterceptor for MessageDispatch {
             return next.send(out).await;
         }
         if next.matches() {
+            if let Some(link) = self.link.get().filter(|link| lanes.passes(link, next.below_waits())) {
+                return lanes.pass(link, out, next).await;
+            }
             lanes.queue(out).await;
             return Ok(());
         }

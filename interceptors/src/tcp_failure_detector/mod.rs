@@ -110,7 +110,7 @@ impl SyncInterceptor for TcpFailureDetector {
     }
 
     fn interest(&self) -> Interest {
-        Interest::RECEIVE | Interest::MEMBERS | Interest::HEARTBEAT | Interest::OUTCOME
+        Interest::RECEIVE | Interest::MEMBERS | Interest::HEARTBEAT | Interest::FAULTS
     }
 
     fn trigger(&self) -> SendOptions {

@@ -1,7 +1,8 @@
 //! What is queued for one member and what is in flight to it, without I/O.
 //!
-//! Entries keep the order in which they were accepted. The first `written` of them have gone into the present connection
-//! and wait for the peer; the rest are queued. Between our own nodes each entry has a number in the link session: the peer
+//! Entries keep the order in which they were accepted, and so do their bytes in the log. The first `written` of them are
+//! released to the present connection, of which the operating system has taken the first `flushed` whole; the rest are
+//! queued. Between our own nodes each entry has a number in the link session: the peer
 //! says how many it has taken, so a new connection continues exactly there. Towards Java, acknowledgements have no number
 //! and come in the order of the frames: while a synchronized one is outstanding nothing else that is acknowledged is
 //! written, and a broken connection costs one retry.
@@ -10,11 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tribes_core::budget::Reservation;
 use tribes_core::wire::HandledCode;
-use tribes_core::{AckMode, Completion, Delivery, FaultKind, Member, MemberId, Time};
+use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, FaultKind, Member, MemberId, Time};
 
-use super::frame::EncodedFrame;
+use super::frame_log::FrameLog;
 
 /// After so many resumes in vain the first message is given up.
 const MAX_FRUITLESS: u32 = 5;
@@ -22,39 +24,25 @@ const MAX_FRUITLESS: u32 = 5;
 /// A completion and its result; resolved by the shell when no lock is held.
 pub(super) type Resolved = (Completion, Result<Delivery, FaultKind>);
 
-/// A message for one member.
+/// A message for one member; its bytes are in the log.
 #[derive(Debug)]
-pub(super) struct Entry {
-    frame: EncodedFrame,
+struct Entry {
+    len: usize,
     ack: AckMode,
     /// `None` once its outcome is known, while the frame itself is still needed for a resume.
     completion: Option<Completion>,
-    reservation: Option<Reservation>,
+    /// Bytes of the channel's budget that it holds, in the link's reservation.
+    room: usize,
     /// When it was accepted, or written if it has been.
     since: Time,
     retried: bool,
+    /// Java only: its acknowledgement came.
+    answered: bool,
     /// Its outcome was a failure: it is not to be sent once the peer has said that it was not taken.
     failed: bool,
 }
 
 impl Entry {
-    pub(super) const fn new(
-        frame: EncodedFrame,
-        ack: AckMode,
-        completion: Completion,
-        reservation: Option<Reservation>,
-        now: Time,
-    ) -> Self {
-        Self { frame, ack, completion: Some(completion), reservation, since: now, retried: false, failed: false }
-    }
-
-    /// Fails an entry that was never queued.
-    pub(super) fn refuse(self, kind: FaultKind) {
-        if let Some(completion) = self.completion {
-            completion.fail(kind);
-        }
-    }
-
     fn resolve(&mut self, result: Result<Delivery, FaultKind>, out: &mut Vec<Resolved>) {
         self.failed |= result.is_err() && self.completion.is_some();
         out.extend(self.completion.take().map(|completion| (completion, result)));
@@ -65,7 +53,7 @@ impl Entry {
 #[derive(Debug)]
 struct Handling {
     completion: Completion,
-    _reservation: Option<Reservation>,
+    room: usize,
     since: Time,
 }
 
@@ -75,21 +63,29 @@ pub(super) struct LinkCore {
     ours: bool,
     timeout: Duration,
     entries: VecDeque<Entry>,
-    /// Entries that went into the present connection.
+    log: FrameLog,
+    /// The room of all entries, and what of it is to be given back.
+    room: Option<Reservation>,
+    /// Reservations that do not fit the one above; held until nothing is left here.
+    other_rooms: Vec<Reservation>,
+    spare: usize,
+    /// Entries released to the present connection, and their bytes.
     written: usize,
-    /// Of those, entries that the operating system has taken whole.
+    written_bytes: usize,
+    /// Of those, entries that the operating system has taken whole, and their bytes.
     flushed: usize,
+    flushed_bytes: usize,
     /// Java only: entries written that wait for an acknowledgement, and those of them that are synchronized.
     acks_open: usize,
     syncs_open: usize,
-    /// Bytes queued in `entries`.
-    bytes: usize,
     /// Names the sequence of entries; ours only.
     session: u64,
     /// Number of the first entry in the session.
     base: u64,
     /// Entries of the session that ever went into a connection; those the peer may have.
     ever_written: u64,
+    /// Entries that the peer said on this connection it has taken. It may tell before whoever writes has said so.
+    claimed: u64,
     /// By number.
     handling: BTreeMap<u64, Handling>,
     /// When the peer last took, acknowledged or handled something, or the operating system took bytes.
@@ -107,14 +103,20 @@ impl LinkCore {
             ours: member.id().is_ours(),
             timeout,
             entries: VecDeque::new(),
+            log: FrameLog::default(),
+            room: None,
+            other_rooms: Vec::new(),
+            spare: 0,
             written: 0,
+            written_bytes: 0,
             flushed: 0,
+            flushed_bytes: 0,
             acks_open: 0,
             syncs_open: 0,
-            bytes: 0,
             session,
             base: 0,
             ever_written: 0,
+            claimed: 0,
             handling: BTreeMap::new(),
             progress: Time::ZERO,
             sent_on_connection: 0,
@@ -160,17 +162,70 @@ impl LinkCore {
     }
 
     pub(super) const fn queued_bytes(&self) -> usize {
-        self.bytes
+        self.log.len()
+    }
+
+    /// Gives memory back that an idle link does not need.
+    pub(super) fn shrink(&mut self) {
+        self.log.shrink();
+    }
+
+    /// Whether the connection has taken all bytes that there are.
+    pub(super) const fn is_flushed(&self) -> bool {
+        self.log.cursor() == self.log.len()
     }
 
     pub(super) const fn sent_on_connection(&self) -> u64 {
         self.sent_on_connection
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
-        self.bytes += entry.frame.len();
-        self.next_check.get_or_insert_with(|| entry.since.max(self.progress) + self.timeout);
-        self.entries.push_back(entry);
+    /// Queues a message; `sender` is the encoded member of its sender, `len` the checked length of its frame. Whether
+    /// there is a deadline now and was none before.
+    pub(super) fn push(
+        &mut self,
+        message: &ChannelMessage,
+        sender: &[u8],
+        len: usize,
+        completion: Completion,
+        reservation: Option<Reservation>,
+        now: Time,
+    ) -> bool {
+        self.log.push(message, sender, len);
+        let room = reservation.map_or(0, |reservation| self.hold(reservation));
+        let ack = message.options.ack_mode();
+        let completion = Some(completion);
+        let (retried, answered, failed) = (false, false, false);
+        self.entries.push_back(Entry { len, ack, completion, room, since: now, retried, answered, failed });
+        let unwatched = self.next_check.is_none();
+        self.next_check.get_or_insert_with(|| now.max(self.progress) + self.timeout);
+        unwatched
+    }
+
+    /// Holds `reservation` with those of the other entries; the bytes to give back for it one day.
+    fn hold(&mut self, reservation: Reservation) -> usize {
+        let bytes = reservation.bytes();
+        let Some(room) = self.room.as_mut().filter(|room| room.bytes() > 0) else {
+            self.room = Some(reservation);
+            return bytes;
+        };
+        match room.absorb(reservation) {
+            Ok(()) => bytes,
+            Err(other) => {
+                self.other_rooms.push(other);
+                0
+            }
+        }
+    }
+
+    /// Gives back the room of what has left. One turn for many: the budget is shared with everybody who sends.
+    fn give_back(&mut self) {
+        let spare = std::mem::take(&mut self.spare);
+        if let Some(room) = self.room.as_mut().filter(|_| spare > 0) {
+            room.give_back(spare);
+        }
+        if self.is_idle() {
+            self.other_rooms.clear();
+        }
     }
 
     /// A connection is up. `taken` is what the peer said of the session: `None`, it is new to it. Java says nothing.
@@ -187,7 +242,12 @@ impl LinkCore {
     /// The peer has taken `count` entries and, since the connection before has ended there, certainly no more.
     fn resume(&mut self, count: u64, now: Time, out: &mut Vec<Resolved>) {
         let before = self.base;
-        self.taken(count, now, out);
+        if count > before {
+            self.progress = now;
+            self.fruitless = 0;
+        }
+        self.leave_until(count.min(self.ever_written), now, out);
+        self.claimed = self.base;
         let in_vain = self.base == before && self.ever_written > self.base;
         self.fruitless += u32::from(in_vain);
         self.ever_written = self.base;
@@ -198,18 +258,32 @@ impl LinkCore {
                 Err(FaultKind::Disconnected("the member closes the connection over this message".to_owned()))
             });
         }
-        let bytes = &mut self.bytes;
+        self.retain(|_, entry| !entry.failed);
+        self.give_back();
+    }
+
+    /// Keeps only some entries, with their bytes. `keep` gets the place of each.
+    fn retain(&mut self, mut keep: impl FnMut(usize, &Entry) -> bool) {
+        let stays: Vec<_> = self.entries.iter().enumerate().map(|(at, entry)| (entry.len, keep(at, entry))).collect();
+        if stays.iter().all(|(_, stays)| *stays) {
+            return;
+        }
+        self.log.retain(stays.iter().copied());
+        let mut stays = stays.into_iter();
+        let spare = &mut self.spare;
         self.entries.retain(|entry| {
-            if entry.failed {
-                *bytes = bytes.saturating_sub(entry.frame.len());
-            }
-            !entry.failed
+            let stays = stays.next().is_none_or(|(_, stays)| stays);
+            *spare += if stays { 0 } else { entry.room };
+            stays
         });
     }
 
     /// Nothing is in a connection any more.
-    const fn rewind(&mut self) {
+    fn rewind(&mut self) {
         (self.written, self.flushed, self.acks_open, self.syncs_open) = (0, 0, 0, 0);
+        (self.written_bytes, self.flushed_bytes) = (0, 0);
+        self.claimed = self.base;
+        self.log.rewind();
     }
 
     /// What may have arrived cannot be sent again without the peer's word: it fails, and a new sequence begins.
@@ -219,106 +293,151 @@ impl LinkCore {
             self.pop(out, |_| Err(FaultKind::Disconnected(why.to_owned())));
         }
         for (_, handling) in std::mem::take(&mut self.handling) {
+            self.spare += handling.room;
             out.push((handling.completion, Err(FaultKind::Disconnected(why.to_owned()))));
         }
         (self.base, self.ever_written) = (0, 0);
         self.rewind();
+        self.give_back();
     }
 
     /// The connection is gone. What was in flight is kept for the next one; towards Java only once, and messages without
     /// acknowledgement not at all once the operating system had taken them.
     pub(super) fn disconnected(&mut self, why: &str, out: &mut Vec<Resolved>) {
+        let written = self.written;
+        self.rewind();
         if !self.ours {
-            let flight: Vec<Entry> = self.entries.drain(..self.written).collect();
-            for mut entry in flight.into_iter().rev() {
+            for entry in self.entries.iter_mut().take(written) {
                 if entry.completion.is_some() && !entry.retried {
                     entry.retried = true;
-                    self.entries.push_front(entry);
                 } else {
-                    self.bytes = self.bytes.saturating_sub(entry.frame.len());
+                    // Whoever knew its outcome already hears nothing.
                     entry.resolve(Err(FaultKind::Disconnected(why.to_owned())), out);
+                    entry.failed = true;
                 }
             }
+            self.retain(|at, entry| at >= written || !entry.failed);
+            self.give_back();
         }
-        self.rewind();
     }
 
-    /// The next frame to write, if one may be written now. It counts as written.
-    pub(super) fn next_frame(&mut self, now: Time) -> Option<EncodedFrame> {
-        let next = self.entries.get_mut(self.written)?;
-        if !self.ours {
-            let blocked = match next.ack {
-                AckMode::None => false,
-                AckMode::Received => self.syncs_open > 0,
-                AckMode::Handled => self.acks_open > 0,
-            };
-            if blocked {
-                return None;
+    /// Releases what may be written now, until `most` bytes wait to be, and adds it to `into`; the number of bytes added.
+    pub(super) fn next_write(&mut self, most: usize, now: Time, into: &mut Vec<Bytes>) -> usize {
+        while self.written_bytes - self.log.cursor() < most {
+            let Some(next) = self.entries.get_mut(self.written) else { break };
+            if !self.ours {
+                let blocked = match next.ack {
+                    AckMode::None => false,
+                    AckMode::Received => self.syncs_open > 0,
+                    AckMode::Handled => self.acks_open > 0,
+                };
+                if blocked {
+                    break;
+                }
+                self.acks_open += usize::from(next.ack != AckMode::None);
+                self.syncs_open += usize::from(next.ack == AckMode::Handled);
             }
-            self.acks_open += usize::from(next.ack != AckMode::None);
-            self.syncs_open += usize::from(next.ack == AckMode::Handled);
+            next.since = now;
+            self.written += 1;
+            self.written_bytes += next.len;
+            self.sent_on_connection += 1;
         }
-        next.since = now;
-        let frame = next.frame.clone();
-        self.written += 1;
-        self.sent_on_connection += 1;
         self.ever_written = self.ever_written.max(self.base + self.written as u64);
-        Some(frame)
+        match self.written_bytes - self.log.cursor() {
+            0 => 0,
+            bytes => self.log.next(bytes, into),
+        }
     }
 
-    /// The operating system has taken all written frames but the last `unflushed`: that is the outcome of those that ask
-    /// no more.
-    pub(super) fn flushed(&mut self, unflushed: usize, now: Time, out: &mut Vec<Resolved>) {
+    /// The operating system has taken `bytes` more. That is the outcome of messages which ask no more.
+    pub(super) fn wrote(&mut self, bytes: usize, now: Time, out: &mut Vec<Resolved>) {
+        self.log.advance(bytes);
         self.progress = now;
-        let flushed = self.written.saturating_sub(unflushed);
-        let fresh = flushed.saturating_sub(self.flushed);
-        for entry in self.entries.iter_mut().skip(self.flushed).take(fresh).filter(|entry| entry.ack == AckMode::None) {
-            entry.resolve(Ok(Delivery::Sent), out);
+        while self.flushed < self.written
+            && let Some(entry) = self.entries.get_mut(self.flushed)
+            && self.flushed_bytes + entry.len <= self.log.cursor()
+        {
+            self.flushed_bytes += entry.len;
+            self.flushed += 1;
+            if entry.ack == AckMode::None {
+                entry.resolve(Ok(Delivery::Sent), out);
+            }
         }
-        self.flushed = self.flushed.max(flushed);
-        if !self.ours {
+        if self.ours {
+            self.leave_taken(now, out);
+        } else {
             self.shed_done();
         }
     }
 
     /// Java: drops finished entries at the front. (Ours leave when they are taken.)
     fn shed_done(&mut self) {
+        let mut gone = 0;
         while self.flushed > 0
-            && self.entries.front().is_some_and(|entry| entry.completion.is_none() && entry.ack == AckMode::None)
+            && self.entries.front().is_some_and(|entry| {
+                entry.completion.is_none() && (entry.ack == AckMode::None || entry.answered)
+            })
+            && let Some(entry) = self.leave()
         {
-            self.leave();
+            gone += entry.len;
         }
+        self.log.drop_front(gone);
+        self.give_back();
     }
 
-    /// The first entry, which was written, leaves.
+    /// The first entry leaves; its bytes are still in the log.
     fn leave(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(entry.frame.len());
+        self.spare += entry.room;
         self.base += 1;
-        self.written = self.written.saturating_sub(1);
-        self.flushed = self.flushed.saturating_sub(1);
+        if self.written > 0 {
+            self.written -= 1;
+            self.written_bytes -= entry.len;
+        }
+        if self.flushed > 0 {
+            self.flushed -= 1;
+            self.flushed_bytes -= entry.len;
+        }
         Some(entry)
     }
 
     /// Ours: the peer has taken `count` entries of the session.
     pub(super) fn taken(&mut self, count: u64, now: Time, out: &mut Vec<Resolved>) {
         let count = count.min(self.ever_written);
-        if count > self.base {
+        if count > self.claimed {
+            self.claimed = count;
             self.progress = now;
             self.fruitless = 0;
+            self.leave_taken(now, out);
         }
+    }
+
+    /// Ours: entries leave that the peer has taken and that are wholly in the connection.
+    fn leave_taken(&mut self, now: Time, out: &mut Vec<Resolved>) {
+        let flushed = self.base + self.flushed as u64;
+        self.leave_until(self.claimed.min(flushed), now, out);
+    }
+
+    fn leave_until(&mut self, count: u64, now: Time, out: &mut Vec<Resolved>) {
+        let mut gone = 0;
         while self.base < count {
             let seq = self.base;
             let Some(mut entry) = self.leave() else { break };
+            gone += entry.len;
             match (entry.ack, entry.completion.take()) {
                 (AckMode::Handled, Some(completion)) => {
-                    let handling = Handling { completion, _reservation: entry.reservation.take(), since: now };
-                    self.handling.insert(seq, handling);
+                    // Its room stays taken.
+                    self.spare -= entry.room;
+                    self.handling.insert(seq, Handling { completion, room: entry.room, since: now });
                 }
                 (AckMode::Received, Some(completion)) => out.push((completion, Ok(Delivery::Acknowledged))),
                 (_, Some(completion)) => out.push((completion, Ok(Delivery::Sent))),
                 (_, None) => {}
             }
+        }
+        if gone > 0 {
+            self.log.drop_front(gone);
+            self.give_back();
         }
     }
 
@@ -332,6 +451,8 @@ impl LinkCore {
         };
         self.progress = now;
         if let Some(handling) = self.handling.remove(&seq) {
+            self.spare += handling.room;
+            self.give_back();
             out.push((handling.completion, result));
             return;
         }
@@ -345,20 +466,17 @@ impl LinkCore {
     /// Java: an acknowledgement came. It belongs to the first entry that waits for one; without such it is ignored.
     pub(super) fn acknowledged(&mut self, positive: bool, now: Time, out: &mut Vec<Resolved>) {
         self.progress = now;
-        let waiting = self.entries.iter().take(self.written).position(|entry| entry.ack != AckMode::None);
-        let Some(at) = waiting else { return };
-        let Some(entry) = self.entries.remove(at) else { return };
-        self.written -= 1;
-        self.flushed -= usize::from(at < self.flushed);
+        let waits = |entry: &&mut Entry| entry.ack != AckMode::None && !entry.answered;
+        let Some(entry) = self.entries.iter_mut().take(self.written).find(waits) else { return };
+        entry.answered = true;
         self.acks_open = self.acks_open.saturating_sub(1);
         self.syncs_open = self.syncs_open.saturating_sub(usize::from(entry.ack == AckMode::Handled));
-        self.bytes = self.bytes.saturating_sub(entry.frame.len());
         let result = match (positive, entry.ack) {
             (false, _) => Err(FaultKind::RemoteFailure(None)),
             (true, AckMode::Handled) => Ok(Delivery::Handled),
             (true, _) => Ok(Delivery::Acknowledged),
         };
-        out.extend(entry.completion.map(|completion| (completion, result)));
+        out.extend(entry.completion.take().map(|completion| (completion, result)));
         self.shed_done();
     }
 
@@ -391,9 +509,12 @@ impl LinkCore {
             entry.resolve(Err(kind), out);
         }
         while let Some(first) = self.handling.first_entry().filter(|first| late(first.get().since)) {
-            out.push((first.remove().completion, Err(FaultKind::AckTimeout(timeout))));
+            let handling = first.remove();
+            self.spare += handling.room;
+            out.push((handling.completion, Err(FaultKind::AckTimeout(timeout))));
         }
         self.drop_unsent();
+        self.give_back();
         self.next_check = self.exact_deadline();
         misaligned
     }
@@ -406,16 +527,7 @@ impl LinkCore {
         } else {
             self.written
         };
-        let mut at = 0;
-        let bytes = &mut self.bytes;
-        self.entries.retain(|entry| {
-            let stays = at < keep || !entry.failed;
-            at += 1;
-            if !stays {
-                *bytes = bytes.saturating_sub(entry.frame.len());
-            }
-            stays
-        });
+        self.retain(|at, entry| at < keep || !entry.failed);
     }
 
     /// Fails everything, for instance because the member left; a new session begins.
@@ -430,6 +542,9 @@ impl LinkCore {
         (self.base, self.ever_written) = (0, 0);
         self.next_check = None;
         self.rewind();
+        self.log.clear();
+        (self.room, self.spare) = (None, 0);
+        self.other_rooms.clear();
     }
 
     /// Another process answers at the member's address.
@@ -439,7 +554,8 @@ impl LinkCore {
 
     fn pop(&mut self, out: &mut Vec<Resolved>, result: impl Fn(&Entry) -> Result<Delivery, FaultKind>) {
         if let Some(mut entry) = self.entries.pop_front() {
-            self.bytes = self.bytes.saturating_sub(entry.frame.len());
+            self.log.drop_front(entry.len);
+            self.spare += entry.room;
             let result = result(&entry);
             entry.resolve(result, out);
         }

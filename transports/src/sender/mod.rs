@@ -3,31 +3,31 @@
 //! | file | idea |
 //! |---|---|
 //! | `core` | what is queued for one member and what is in flight to it, without I/O |
-//! | `peer` | the task of one member's connection; `peer/connect` makes it |
-//! | `write_queue` | gathering small frames, passing large ones by reference |
+//! | `frame_log` | the bytes of one member's messages, in order, until the member has them |
+//! | `peer` | one member's connection: made, written, read, renewed |
 //! | `probe` | asking whether a member is alive, and saying good-bye |
-//! | `frame` | a frame encoded once for all its destinations |
 
 mod config;
 mod core;
 #[cfg(test)]
 mod core_tests;
 mod counters;
-mod frame;
+mod frame_log;
 mod peer;
 mod probe;
-mod write_queue;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tribes_core::error::Unsupported;
+use tribes_core::member::MemberTable;
 use tribes_core::wire::{self, WireError};
 use tribes_core::{
     BoxError, ChannelMessage, ChannelSender, Destination, Env, FaultKind, Gauge, Link, Member, MemberEvent, Outbound,
@@ -38,10 +38,7 @@ pub use config::{
     Connect, DEFAULT_COALESCE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_EAGER_LIMIT, DEFAULT_TIMEOUT, SenderConfig,
 };
 
-use self::core::Entry;
 use self::counters::Counters;
-use self::frame::EncodedFrame;
-pub(crate) use self::frame::EncodedFrame as Datagram;
 use self::peer::Peer;
 use crate::stream::{Connector, TcpConnector};
 use crate::udp::UdpSender;
@@ -68,16 +65,28 @@ const IDLE_OUTSIDER: Duration = Duration::from_secs(60);
 pub struct PooledParallelSender {
     config: SenderConfig,
     connector: Arc<dyn Connector>,
-    started: RwLock<Option<Started>>,
+    started: ArcSwapOption<Started>,
     counters: Arc<Counters>,
 }
 
 /// What lives from start to stop.
-#[derive(Clone)]
 struct Started {
     shared: Arc<Shared>,
-    peers: Arc<Mutex<Peers>>,
-    udp: Arc<UdpSender>,
+    peers: MemberTable<Arc<Peer>>,
+    /// The members of the group.
+    group: Mutex<BTreeSet<Arc<Member>>>,
+    /// The sender has been stopped: a message that waited for room until then makes no new peer.
+    closed: AtomicBool,
+    udp: UdpSender,
+}
+
+/// A message as it goes to the log of each of its members.
+struct Frame<'a> {
+    message: &'a ChannelMessage,
+    /// The encoded member of its sender.
+    sender: &'a [u8],
+    /// The checked length of the whole frame.
+    len: usize,
 }
 
 /// What all peers of a started sender share.
@@ -95,28 +104,29 @@ struct Local {
     encoded: OnceLock<Bytes>,
 }
 
-/// The members that are sent to.
-#[derive(Default)]
-struct Peers {
-    by_member: BTreeMap<Arc<Member>, Arc<Peer>>,
-    /// Those of them that are in the group.
-    group: BTreeMap<Arc<Member>, ()>,
-    /// The sender has been stopped: a message that waited for room until then makes no new peer.
-    closed: bool,
-}
-
 impl Shared {
     const fn env(&self) -> &Env {
         self.link.env()
     }
 
-    fn encode(&self, message: &ChannelMessage) -> Result<EncodedFrame, SendError> {
+    /// Calls `with` with the frame of `message`, if that may be sent.
+    fn frame<T>(&self, message: &ChannelMessage, with: impl FnOnce(&Frame<'_>) -> T) -> Result<T, SendError> {
         let len = wire::check_frame_len(message, &self.config.limits).map_err(|error| too_large(message, &error))?;
         let local = self.local.load();
         if Arc::ptr_eq(&local.member, &message.sender) {
-            return Ok(EncodedFrame::new(message, local.encoded.get_or_init(|| encoded(&local.member)), len));
+            let sender = local.encoded.get_or_init(|| encoded(&local.member));
+            return Ok(with(&Frame { message, sender, len }));
         }
-        Ok(EncodedFrame::new(message, &encoded(&message.sender), len))
+        Ok(with(&Frame { message, sender: &encoded(&message.sender), len }))
+    }
+
+    /// The whole frame of `message` as one piece, if that may be sent.
+    fn encode(&self, message: &ChannelMessage) -> Result<Bytes, SendError> {
+        self.frame(message, |frame| {
+            let mut bytes = BytesMut::with_capacity(frame.len);
+            wire::encode_frame(message, &mut bytes);
+            bytes.freeze()
+        })
     }
 }
 
@@ -145,11 +155,11 @@ impl PooledParallelSender {
     /// A sender over another kind of stream.
     #[must_use]
     pub fn with_connector(config: SenderConfig, connector: Arc<dyn Connector>) -> Self {
-        Self { config, connector, started: RwLock::default(), counters: Arc::default() }
+        Self { config, connector, started: ArcSwapOption::empty(), counters: Arc::default() }
     }
 
-    fn started(&self) -> Option<Started> {
-        self.started.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn started(&self) -> Option<Arc<Started>> {
+        self.started.load_full()
     }
 }
 
@@ -160,46 +170,65 @@ impl Default for PooledParallelSender {
 }
 
 impl Started {
-    fn peers(&self) -> MutexGuard<'_, Peers> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn group(&self) -> MutexGuard<'_, BTreeSet<Arc<Member>>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The peer of `member`, made if it is new; `None` after the stop.
     fn peer(&self, member: &Arc<Member>) -> Option<Arc<Peer>> {
-        let mut peers = self.peers();
-        if peers.closed {
+        let make = || Peer::new(Arc::clone(member), Arc::clone(&self.shared), false);
+        let peer = self.peers.get_or_insert_with(member, make);
+        if self.closed.load(Ordering::Acquire) {
+            // Made behind the back of the stop, perhaps.
+            self.peers.remove(member);
+            peer.close(&FaultKind::Stopped);
             return None;
         }
-        if let Some(peer) = peers.by_member.get(member) {
-            return Some(Arc::clone(peer));
-        }
-        let peer = Peer::new(Arc::clone(member), Arc::clone(&self.shared), false);
-        peers.by_member.insert(Arc::clone(member), Arc::clone(&peer));
         Some(peer)
     }
 
-    fn enqueue(&self, destination: Destination, frame: &EncodedFrame, message: &ChannelMessage) {
-        let Destination { completion, reservation, .. } = destination;
-        let member = Arc::clone(completion.member());
-        let now = self.shared.env().now();
-        let mut entry = Entry::new(frame.clone(), message.options.ack_mode(), completion, reservation, now);
-        // A peer that is closed just now has left the map before: the next look finds another or makes one.
-        while let Some(peer) = self.peer(&member) {
-            match peer.push(entry) {
-                Some(back) => entry = back,
+    /// Queues a message whose destination has room.
+    fn enqueue(&self, mut destination: Destination, frame: &Frame<'_>, now: Time) {
+        // A peer that is closed just now has left the table before: the next look finds another or makes one.
+        while let Some(peer) = self.peer(destination.member()) {
+            match peer.push(destination, frame, now) {
+                Some(back) => destination = back,
                 None => return self.shared.counters.accepted(),
             }
         }
         self.shared.counters.failed(&FaultKind::Stopped);
-        entry.refuse(FaultKind::Stopped);
+        destination.completion.fail(FaultKind::Stopped);
+    }
+
+    /// Queues a message for those of `to` that have room, or find some; the others come back.
+    fn enqueue_ready(&self, to: Vec<Destination>, frame: &Frame<'_>, now: Time) -> Vec<Destination> {
+        let peers = self.peers.load();
+        let mut rest = Vec::new();
+        for destination in to {
+            if destination.reservation.is_none() {
+                rest.push(destination);
+                continue;
+            }
+            let back = match peers.get(destination.member()) {
+                Some(peer) => peer.push(destination, frame, now),
+                None => Some(destination),
+            };
+            match back {
+                None => self.shared.counters.accepted(),
+                Some(destination) => self.enqueue(destination, frame, now),
+            }
+        }
+        rest
     }
 
     /// Room for a destination that has none yet, waiting as the channel's policy says, then into its queue.
-    async fn admit(&self, mut destination: Destination, frame: &EncodedFrame, message: &ChannelMessage) {
+    async fn admit(&self, mut destination: Destination, message: &ChannelMessage) {
         match self.shared.link.budget().admit(destination.member(), message.body.len() + OVERHEAD).await {
             Some(room) => {
                 destination.reservation = Some(room);
-                self.enqueue(destination, frame, message);
+                let now = self.shared.env().now();
+                // Its length was checked when it came.
+                let _ = self.shared.frame(message, |frame| self.enqueue(destination, frame, now));
             }
             None => destination.completion.fail(FaultKind::QueueFull),
         }
@@ -217,64 +246,63 @@ impl ChannelSender for PooledParallelSender {
             local: ArcSwap::from_pointee(Local { member: Arc::clone(&local), encoded: OnceLock::new() }),
             counters: Arc::clone(&self.counters),
         });
-        let udp = Arc::new(UdpSender::new(up, self.config.timeout));
-        let started = Started { shared, peers: Arc::default(), udp };
-        *self.started.write().unwrap_or_else(PoisonError::into_inner) = Some(started);
+        let udp = UdpSender::new(up, self.config.timeout);
+        let (peers, group, closed) = Default::default();
+        self.started.store(Some(Arc::new(Started { shared, peers, group, closed, udp })));
         Ok(())
     }
 
     async fn stop(&self, deadline: Time) {
-        let started = self.started.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(started) = started else { return };
-        let (peers, group) = {
-            let mut peers = started.peers();
-            peers.closed = true;
-            let group: Vec<_> = std::mem::take(&mut peers.group).into_keys().collect();
-            (std::mem::take(&mut peers.by_member), group)
-        };
+        let Some(started) = self.started.swap(None) else { return };
+        started.closed.store(true, Ordering::Release);
+        let group: Vec<_> = std::mem::take(&mut *started.group()).into_iter().collect();
+        let peers: Vec<_> = started.peers.take().into_iter().map(|(_, peer)| peer).collect();
         let env = started.shared.env();
-        for peer in peers.values() {
+        for peer in &peers {
             let _ = env.until(deadline, peer.drained()).await;
         }
         let _ = env.until(deadline, started.udp.drained()).await;
         probe::say_goodbye(&started.shared, &group).await;
-        for peer in peers.into_values() {
+        for peer in peers {
             peer.close(&FaultKind::Stopped);
         }
     }
 
-    async fn send(&self, out: Outbound) -> Result<(), SendError> {
-        let started = self.started().ok_or(SendError::Stopped)?;
-        let Outbound { message, to, may_wait, .. } = out;
-        let frame = started.shared.encode(&message)?;
-        if message.options.contains(SendOptions::UDP) {
-            return started.udp.send(&message, &frame, to, may_wait).await;
+    fn send_now(&self, mut out: Outbound) -> Result<Option<Outbound>, SendError> {
+        let started = self.started.load();
+        let Some(started) = &*started else { return Err(SendError::Stopped) };
+        if out.message.options.contains(SendOptions::UDP) {
+            return Ok(Some(out));
         }
-        let bytes = message.body.len() + OVERHEAD;
-        let mut without_room = Vec::new();
-        for mut destination in to {
-            if destination.reservation.is_none() {
-                destination.reservation = started.shared.link.budget().try_admit(destination.member(), bytes);
-            }
-            if destination.reservation.is_some() {
-                started.enqueue(destination, &frame, &message);
-            } else if may_wait {
-                without_room.push(destination);
-            } else {
-                destination.completion.fail(FaultKind::QueueFull);
-            }
+        started.shared.link.budget().try_admit_each(&mut out.to, out.message.body.len() + OVERHEAD);
+        let now = if out.at == Time::ZERO { started.shared.env().now() } else { out.at };
+        let to = std::mem::take(&mut out.to);
+        out.to = started.shared.frame(&out.message, |frame| started.enqueue_ready(to, frame, now))?;
+        Ok((!out.to.is_empty()).then_some(out))
+    }
+
+    async fn send(&self, mut out: Outbound) -> Result<(), SendError> {
+        let started = self.started().ok_or(SendError::Stopped)?;
+        if out.message.options.contains(SendOptions::UDP) {
+            let datagram = started.shared.encode(&out.message)?;
+            return started.udp.send(&out.message, &datagram, out.to, out.may_wait).await;
+        }
+        if !out.to.is_empty() && out.to.iter().all(|destination| destination.reservation.is_some()) {
+            // Whoever calls this first: what needs no waiting.
+            return self.send_now(out).map(drop);
+        }
+        let message = &out.message;
+        if !out.may_wait {
+            out.to.into_iter().for_each(|destination| destination.completion.fail(FaultKind::QueueFull));
+            return Ok(());
         }
         // Those with room are on their way; the others wait beside each other.
-        match without_room.len() {
-            0 => {}
-            1 => {
-                for destination in without_room {
-                    started.admit(destination, &frame, &message).await;
-                }
-            }
-            _ => {
-                join_all(without_room.into_iter().map(|destination| started.admit(destination, &frame, &message))).await
-            }
+        if out.to.len() == 1
+            && let Some(destination) = out.to.pop()
+        {
+            started.admit(destination, message).await;
+        } else {
+            join_all(out.to.into_iter().map(|destination| started.admit(destination, message))).await;
         }
         Ok(())
     }
@@ -287,7 +315,7 @@ impl ChannelSender for PooledParallelSender {
 
     fn is_connected(&self, member: &Member) -> bool {
         self.started()
-            .is_some_and(|started| started.peers().by_member.get(member).is_some_and(|peer| peer.is_connected()))
+            .is_some_and(|started| started.peers.load().find(member).is_some_and(|peer| peer.is_connected()))
     }
 
     fn member_event(&self, event: &MemberEvent) {
@@ -295,9 +323,9 @@ impl ChannelSender for PooledParallelSender {
         match event {
             MemberEvent::Added(member) => {
                 let eager = {
-                    let mut peers = started.peers();
-                    peers.group.insert(Arc::clone(member), ());
-                    matches!(self.config.connect, Connect::Eager(limit) if peers.group.len() <= limit)
+                    let mut group = started.group();
+                    group.insert(Arc::clone(member));
+                    matches!(self.config.connect, Connect::Eager(limit) if group.len() <= limit)
                         && self.config.keep_alive_count.is_none()
                         && self.config.keep_alive_time.is_none()
                 };
@@ -306,12 +334,8 @@ impl ChannelSender for PooledParallelSender {
                 }
             }
             MemberEvent::Removed(member, _) => {
-                let gone = {
-                    let mut peers = started.peers();
-                    peers.group.remove(member);
-                    peers.by_member.remove(member)
-                };
-                if let Some(peer) = gone {
+                started.group().remove(member);
+                if let Some(peer) = started.peers.remove(member) {
                     peer.close(&FaultKind::Left);
                 }
             }
@@ -331,30 +355,30 @@ impl ChannelSender for PooledParallelSender {
             now.as_nanos().saturating_sub(u64::try_from(IDLE_OUTSIDER.as_nanos()).unwrap_or(u64::MAX)),
         );
         let idle: Vec<_> = {
-            let mut peers = started.peers();
-            let Peers { by_member, group, .. } = &mut *peers;
-            let idle: Vec<_> = by_member
-                .iter()
-                .filter(|(member, peer)| !group.contains_key(*member) && peer.unused_since(since))
-                .map(|(member, _)| Arc::clone(member))
-                .collect();
-            idle.iter().filter_map(|member| by_member.remove(member)).collect()
+            let group = started.group();
+            let peers = started.peers.load();
+            let outsiders = peers.iter().filter(|(member, _)| !group.contains(*member));
+            outsiders.filter(|(_, peer)| peer.unused_since(since)).map(|(member, _)| Arc::clone(member)).collect()
         };
+        let idle: Vec<_> = idle.iter().filter_map(|member| started.peers.remove(member)).collect();
         for peer in idle {
             peer.close(&FaultKind::Left);
         }
-        if self.config.keep_alive_time.is_some() {
-            let all: Vec<_> = started.peers().by_member.values().cloned().collect();
-            all.iter().for_each(|peer| peer.wake());
+        for (_, peer) in started.peers.load().iter() {
+            peer.shrink();
+            if self.config.keep_alive_time.is_some() {
+                peer.wake();
+            }
         }
     }
 
     fn gauges(&self) -> Vec<Gauge> {
         let mut gauges = self.counters.gauges();
         if let Some(started) = self.started() {
-            let peers: Vec<_> = started.peers().by_member.values().cloned().collect();
-            gauges.push(Gauge::new("connections", peers.iter().filter(|peer| peer.is_connected()).count() as u64));
-            gauges.push(Gauge::new("queued_bytes", peers.iter().map(|peer| peer.queued_bytes() as u64).sum()));
+            let peers = started.peers.load();
+            let connected = peers.iter().filter(|(_, peer)| peer.is_connected()).count();
+            gauges.push(Gauge::new("connections", connected as u64));
+            gauges.push(Gauge::new("queued_bytes", peers.iter().map(|(_, peer)| peer.queued_bytes() as u64).sum()));
         }
         gauges
     }

@@ -88,10 +88,8 @@ async fn ask_ours_once(shared: &Shared, member: &Member, mut stream: Box<dyn Byt
 /// Any other member gets the frame; any byte of an answer will do (Tribes: `performReadTest`).
 async fn ask_other(shared: &Shared, frame: &ChannelMessage, mut stream: Box<dyn ByteStream>) -> ProbeResult {
     let Ok(frame_bytes) = shared.encode(frame) else { return ProbeResult::Connected };
-    for part in frame_bytes.parts() {
-        if let Err(error) = stream.write_all(part).await {
-            return refusal(&error);
-        }
+    if let Err(error) = stream.write_all(&frame_bytes).await {
+        return refusal(&error);
     }
     if frame.options.ack_mode() == AckMode::None {
         return ProbeResult::Connected;

@@ -5,13 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::OwnedSemaphorePermit;
 use tribes_core::error::Unsupported;
 use tribes_core::wire::{Frame, FrameDecoder, Limits};
 use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Link, SendError};
-
-use crate::sender::Datagram;
 
 /// Bytes of payload that fit a UDP datagram over IPv4.
 pub(crate) const MAX_DATAGRAM: usize = 65_507;
@@ -45,22 +44,21 @@ impl UdpSender {
     pub(crate) async fn send(
         &self,
         message: &ChannelMessage,
-        frame: &Datagram,
+        datagram: &Bytes,
         to: Vec<Destination>,
         may_wait: bool,
     ) -> Result<(), SendError> {
-        let size = frame.len();
+        let size = datagram.len();
         if size > MAX_DATAGRAM {
             return Err(SendError::Unsupported(Unsupported::DatagramSize { size, max: MAX_DATAGRAM }));
         }
-        let bytes = frame.to_bytes();
         for destination in to {
             let Some(addr) = destination.member().udp_addr() else {
                 destination.completion.fail(FaultKind::Unsupported(Unsupported::Udp));
                 continue;
             };
             if message.options.ack_mode() == AckMode::None {
-                let sent = send_now(addr, &bytes);
+                let sent = send_now(addr, datagram);
                 destination
                     .completion
                     .resolve(sent.map(|()| Delivery::Sent).map_err(|error| FaultKind::Connect(error.to_string())));
@@ -71,7 +69,7 @@ impl UdpSender {
                 continue;
             };
             let (env, timeout, ack, bytes) =
-                (self.link.env().clone(), self.timeout, message.options.ack_mode(), bytes.clone());
+                (self.link.env().clone(), self.timeout, message.options.ack_mode(), datagram.clone());
             self.link.spawn(async move {
                 let deadline = env.now() + timeout;
                 let result = env.until(deadline, exchange(addr, &bytes, ack)).await;

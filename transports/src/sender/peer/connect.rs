@@ -44,7 +44,7 @@ impl Peer {
         let mut decoder = FrameDecoder::new(self.shared.answer_limits());
         let mut resolved = Vec::new();
         if self.member.id().is_ours() {
-            let session = self.core().session();
+            let session = self.state().core.session();
             let limit = env.now() + self.shared.config.timeout;
             let hello = self.shared.hello(LinkKind::Data, &self.member, session);
             let answer =
@@ -70,9 +70,9 @@ impl Peer {
                     )));
                 }
             };
-            self.core().connected(taken, env.now(), &mut resolved);
+            self.state().core.connected(taken, env.now(), &mut resolved);
         } else {
-            self.core().connected(None, env.now(), &mut resolved);
+            self.state().core.connected(None, env.now(), &mut resolved);
         }
         self.settle(&mut resolved);
         self.connected.store(true, Ordering::Release);
@@ -85,7 +85,7 @@ impl Peer {
     async fn unless_closed<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(future);
         while !self.is_closing() {
-            let due = self.core().deadline().unwrap_or(Time::NEVER);
+            let due = self.look().core.deadline().unwrap_or(Time::NEVER);
             let step = async {
                 tokio::select! {
                     biased;
