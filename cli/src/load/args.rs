@@ -8,6 +8,7 @@ use serde::Serialize;
 use tribes::SendOptions;
 
 use super::payload::HEADER;
+use super::setup::NOOPS;
 use crate::node::HostPort;
 use crate::units::Malformed;
 
@@ -159,7 +160,10 @@ impl FromStr for Extra {
         Ok(match key {
             "workers" => Self::Workers(number()?),
             "bare" => Self::Bare(number()? != 0),
-            "noop" => Self::Noop(number()?),
+            "noop" => match number()? {
+                layers if layers <= NOOPS.len() => Self::Noop(layers),
+                _ => return Err(Malformed::new(value, "number of layers; there are 8 at most")),
+            },
             "coalesce" => Self::Coalesce(positive()?),
             "rcvbuf" => Self::ReceiveBuffer(positive()?),
             "budget" => Self::Budget(positive()?),
@@ -264,6 +268,7 @@ mod tests {
             "--extra workers",
             "--extra workers=all",
             "--extra coalesce=0",
+            "--extra noop=9",
             "--variant std",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -167,7 +167,9 @@ impl Tally {
     pub(super) fn merge(&mut self, other: Self) {
         self.messages += other.messages;
         self.errors += other.errors;
-        self.last_error = other.last_error.or(self.last_error.take());
+        if other.last_error.is_some() {
+            self.last_error = other.last_error;
+        }
         self.send.merge(&other.send);
         self.rtt.merge(&other.rtt);
     }
