@@ -1,12 +1,14 @@
-//! The `tribes` command: see groups work, chat in one, drive a member from a script.
+//! The `tribes` command: see groups work, chat in one, drive a member from a script, measure.
 
 mod chat;
 mod demo;
 mod input;
+#[cfg(unix)]
+mod load;
 mod node;
 mod units;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -26,24 +28,41 @@ enum Command {
     Demo,
     Chat(chat::ChatArgs),
     Node(Box<node::NodeArgs>),
+    #[cfg(unix)]
+    Load(Box<load::LoadArgs>),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Demo => {
             // The demo provokes failures; it tells of them itself.
             log("off");
-            demo::run().await
+            on_all_cores(demo::run())
         }
         Command::Chat(args) => {
             log("error");
-            chat::run(args).await
+            on_all_cores(chat::run(args))
         }
         Command::Node(args) => {
             log("warn");
-            node::run(*args).await
+            on_all_cores(node::run(*args))
+        }
+        #[cfg(unix)]
+        Command::Load(args) => {
+            log("warn");
+            load::run(&args)
+        }
+    }
+}
+
+/// Runs a command in tokio's usual runtime: a thread for each core.
+fn on_all_cores(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "tribes: the runtime cannot start: {error}");
+            ExitCode::FAILURE
         }
     }
 }
