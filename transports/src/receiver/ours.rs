@@ -109,6 +109,11 @@ impl OurLink {
         !matches!(self.sequence, Sequence::Nothing)
     }
 
+    /// Whether what it carries is urgent: no listener may hold it up.
+    pub(super) const fn is_urgent(&self) -> bool {
+        matches!(self.sequence, Sequence::Private(_))
+    }
+
     /// The next message of the sequence is taken.
     pub(super) fn take(&self, mode: AckMode) -> Receipt {
         match &self.sequence {

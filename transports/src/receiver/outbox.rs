@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tribes_core::Env;
 use tribes_core::wire::{Control, HandledCode};
+use tribes_core::{Env, Handled, ReceiptSink};
 
 use super::answers::AnswerQueue;
 
@@ -117,7 +117,7 @@ impl Outbox {
     }
 
     /// Ours: a result that was expected.
-    pub(super) fn handled(&self, seq: u64, result: HandledCode) {
+    pub(super) fn result(&self, seq: u64, result: HandledCode) {
         self.change(|state| {
             state.outstanding = state.outstanding.saturating_sub(1);
             Control::Handled { seq, result }.encode(&mut state.control);
@@ -187,6 +187,13 @@ impl Outbox {
             self.emptied.notify_one();
         }
         env.until(env.now() + timeout, stream.shutdown()).await.ok_or(io::ErrorKind::TimedOut)?
+    }
+}
+
+impl ReceiptSink for Outbox {
+    /// Java: the answer at a reserved place.
+    fn handled(&self, place: u64, handled: Handled) {
+        self.resolve(place, !matches!(handled, Handled::Failed(_)));
     }
 }
 

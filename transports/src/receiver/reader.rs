@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
 use tribes_core::wire::{self, Control, Frame, FrameDecoder, SenderCache};
-use tribes_core::{AckMode, Body, ChannelMessage, Handled, Inbound, Lease, Receipt, Route, Time};
+use tribes_core::{AckMode, Body, ChannelMessage, Inbound, Lease, Receipt, ReceiptSink, Route, Time};
 
 use super::census::Standing;
 use super::connection::{Connection, End};
@@ -23,9 +23,9 @@ use crate::stream::ByteStream;
 const TURN_FRAMES: usize = 64;
 /// Bytes after which it does.
 const TURN_BYTES: usize = 256 << 10;
-/// Bodies smaller than half of a read buffer are copied out of it: a few bytes must not keep 64 KiB, and a buffer that
-/// nobody holds is used again.
-const COPIED: usize = CHUNK / 2;
+/// Bodies smaller than half of a read buffer are copied out of it when they are kept: a few bytes must not keep 64 KiB, and
+/// a buffer that nobody holds is used again.
+const LENT: usize = CHUNK / 2;
 /// Bytes read and dropped behind the last answer, so that closing does not reset the connection before it has arrived.
 const LINGER_BYTES: usize = 256 << 10;
 
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
             Some(lease) => lease,
             None => self.take_room(contents.len()).await?,
         };
-        own_body(&mut message, contents);
+        lend_body(&mut message, contents);
         self.connection.until_told(self.outbox.room()).await?;
         running.shared.counters.frames_total.one();
         let mode = message.options.ack_mode();
@@ -199,7 +199,11 @@ impl<'a> Reader<'a> {
             Peer::Ours(link) => link.take(mode),
             _ => self.java_receipt(mode),
         };
-        if running.link.receive(Inbound::new(message, receipt, lease, Route::Stream)).await.is_err() {
+        let mut msg = Inbound::new(message, receipt, lease, Route::Stream);
+        if !matches!(&self.peer, Peer::Ours(link) if link.is_urgent()) {
+            msg = msg.inline();
+        }
+        if running.link.receive(msg).await.is_err() {
             // Whoever refused it has answered, too.
             running.shared.counters.refused_by_layers_total.one();
         }
@@ -215,8 +219,8 @@ impl<'a> Reader<'a> {
                 Receipt::none()
             }
             AckMode::Handled => {
-                let (outbox, place) = (Arc::clone(&self.outbox), self.outbox.reserve());
-                Receipt::new(move |handled: Handled| outbox.resolve(place, !matches!(handled, Handled::Failed(_))))
+                let place = self.outbox.reserve();
+                Receipt::numbered(Arc::clone(&self.outbox) as Arc<dyn ReceiptSink>, place)
             }
         }
     }
@@ -283,10 +287,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A body that is a small part of its buffer gets one of its own.
-fn own_body(message: &mut ChannelMessage, contents: Bytes) {
-    if message.body.len() < COPIED {
-        message.body = Body::new(Bytes::copy_from_slice(&message.body.to_bytes()));
+/// A body that is a small part of its buffer is copied if it is kept.
+fn lend_body(message: &mut ChannelMessage, contents: Bytes) {
+    if message.body.len() < LENT {
+        message.body = Body::lent(std::mem::take(&mut message.body).into_bytes());
     }
     drop(contents);
 }

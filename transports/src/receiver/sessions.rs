@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tribes_core::wire::{Control, HandledCode};
-use tribes_core::{Env, Handled, Receipt};
+use tribes_core::wire::Control;
+use tribes_core::{Env, Handled, Receipt, ReceiptSink};
 
 use super::outbox::Outbox;
 use super::session::{Claim, SessionCore, SessionKey, SessionTable, code_of};
@@ -54,21 +54,23 @@ impl Session {
         if !awaited {
             return Receipt::none();
         }
-        let session = Arc::clone(self);
-        Receipt::new(move |handled: Handled| session.handled(seq, code_of(handled)))
-    }
-
-    fn handled(&self, seq: u64, result: HandledCode) {
-        let mut state = self.state();
-        state.open = state.open.saturating_sub(1);
-        if let Some(outbox) = &state.current {
-            outbox.handled(seq, result.clone());
-        }
-        state.core.handled(seq, result);
+        Receipt::numbered(Arc::clone(self) as Arc<dyn ReceiptSink>, seq)
     }
 
     fn detach(&self) {
         self.state().current = None;
+    }
+}
+
+impl ReceiptSink for Session {
+    fn handled(&self, seq: u64, handled: Handled) {
+        let result = code_of(handled);
+        let mut state = self.state();
+        state.open = state.open.saturating_sub(1);
+        if let Some(outbox) = &state.current {
+            outbox.result(seq, result.clone());
+        }
+        state.core.handled(seq, result);
     }
 }
 
@@ -173,6 +175,7 @@ impl fmt::Debug for Ownership {
 
 #[cfg(test)]
 mod tests {
+    use tribes_core::wire::HandledCode;
     use tribes_core::{Member, MemberId};
 
     use super::*;
