@@ -19,14 +19,13 @@ impl Body {
         Self { first: bytes.into(), rest: Vec::new(), lent: false }
     }
 
-    /// A body of one segment that is a small part of a receiver's buffer: whoever keeps it is to [`detach`](Self::detach) it,
-    /// lest a few bytes keep all of that buffer.
-    #[must_use]
-    pub const fn lent(bytes: Bytes) -> Self {
-        Self { first: bytes, rest: Vec::new(), lent: true }
+    /// Declares the body a small part of a receiver's buffer: whoever keeps it is to [`detach`](Self::detach) it, lest a few
+    /// bytes keep all of that buffer.
+    pub const fn lend(&mut self) {
+        self.lent = true;
     }
 
-    /// Makes the body independent of the buffer that it is a part of: copies it if it was [`lent`](Self::lent).
+    /// Makes the body independent of the buffer that it is a part of: copies it if it was [lent](Self::lend).
     pub fn detach(&mut self) {
         if self.lent {
             let mut whole = BytesMut::with_capacity(self.len());
@@ -140,7 +139,8 @@ mod tests {
     #[test]
     fn a_lent_body_is_copied_once() {
         let buffer = Bytes::from(vec![7; 100]);
-        let mut body = Body::lent(buffer.slice(10..20));
+        let mut body = Body::new(buffer.slice(10..20));
+        body.lend();
         body.detach();
         assert_eq!(body.to_bytes(), [7; 10].as_slice());
         assert!(buffer.is_unique());

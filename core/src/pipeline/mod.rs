@@ -338,7 +338,7 @@ impl Stack {
         }
         let mut passed = 0;
         while let Some(msg) = batch.get_mut(passed) {
-            let Err((at, verdict)) = self.pass_up(place, msg) else {
+            let Some((at, verdict)) = self.pass_up(place, msg) else {
                 passed += 1;
                 continue;
             };
@@ -358,8 +358,8 @@ impl Stack {
         }
     }
 
-    /// Takes `msg` in place through synchronous layers, up to the first that does not just pass it on.
-    fn pass_up(&self, place: usize, msg: &mut Inbound) -> Result<(), (usize, SyncResult)> {
+    /// Takes `msg` in place through synchronous layers, up to the first that does not just pass it on; that is returned.
+    fn pass_up(&self, place: usize, msg: &mut Inbound) -> Option<(usize, SyncResult)> {
         for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
             let Some(matches) = slot.called(Interest::RECEIVE, msg.message.options) else { continue };
             if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
@@ -369,10 +369,10 @@ impl Stack {
             let Layer::Sync(layer) = &slot.layer else { continue };
             let verdict = self.call_up(slot, &**layer, msg, matches);
             if !matches!(verdict, Ok(Verdict::Pass)) {
-                return Err((at, verdict));
+                return Some((at, verdict));
             }
         }
-        Ok(())
+        None
     }
 
     /// Calls a synchronous layer with a message on its way up, counted and timed.
