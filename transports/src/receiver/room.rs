@@ -176,8 +176,10 @@ impl Room {
         Some(self.lease(bytes, charge))
     }
 
-    /// Room for a message of `bytes`, as soon as there is some. Cancel safe: nothing is held when it is dropped.
+    /// Room for a message of `bytes`, as soon as there is some. Waits until an eighth of the connection's own is free, lest
+    /// each message that is handled lets just one be read. Cancel safe: nothing is held when it is dropped.
     pub(super) async fn take(&self, bytes: usize, identified: bool) -> Lease {
+        drop(self.0.own.take(bytes.max(self.0.own.size / 8)).await);
         let own = self.0.own.take(bytes).await;
         let charge = match &self.0.total {
             None => Charge::Usual,
