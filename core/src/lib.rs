@@ -33,11 +33,12 @@ pub mod wire;
 pub use async_trait::async_trait;
 pub use budget::{Budget, BudgetConfig, OverloadPolicy};
 pub use channel::{
-    Channel, ChannelBuilder, ChannelListener, ListenerHandle, MemberEvents, MembershipListener, Messages, To,
+    Batch, Channel, ChannelBuilder, ChannelListener, ListenerHandle, MemberEvents, MembershipListener, Messages, To,
     WeakChannel,
 };
 pub use delivery::{
-    Completion, Delivery, Destination, Handled, Inbound, Lease, Outbound, Outcome, Pending, Receipt, Route,
+    Completion, Delivery, Destination, Handled, Inbound, Lease, LeasePool, Outbound, Outcome, Pending, Receipt,
+    ReceiptSink, Route,
 };
 pub use env::{BoxFuture, Env, EnvProvider, TaskHandle};
 pub use error::{BoxError, BuildError, Fault, FaultKind, ReceiveError, SendError, StartError};

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Channel, DRAIN, Inner, lifecycle};
 use crate::budget::{Budget, BudgetConfig};
 use crate::delivery::Inbound;
-use crate::error::{BuildError, BuildFault, ReceiveError};
+use crate::error::{BuildError, BuildFault};
 use crate::interceptor::{IntoLayer, Layer};
 use crate::member::{MemberEvent, MemberId, View};
 use crate::pipeline::{Stack, Top};
@@ -270,13 +270,24 @@ impl ChannelBuilder {
 struct WeakTop(std::sync::Weak<Inner>);
 
 impl Top for WeakTop {
-    fn deliver(&self, msg: Inbound) -> Result<(), ReceiveError> {
-        let channel = self.0.upgrade().ok_or(ReceiveError::Stopped)?;
-        if channel.stack.membership.intercept(&msg.message) {
-            msg.receipt.accept();
-            return Ok(());
+    fn deliver(&self, batch: &mut Vec<Inbound>, count: usize) -> usize {
+        let Some(channel) = self.0.upgrade() else {
+            batch.drain(..count);
+            return count;
+        };
+        let mut refused = 0;
+        let (mut left, mut passed) = (count, 0);
+        while let Some(msg) = batch.get(passed).filter(|_| passed < left) {
+            if channel.stack.membership.intercept(&msg.message) {
+                // What came before it goes first.
+                refused += channel.queues.deliver(&channel, batch, passed);
+                batch.drain(..1).for_each(|msg| msg.receipt.accept());
+                (left, passed) = (left - passed - 1, 0);
+            } else {
+                passed += 1;
+            }
         }
-        channel.queues.push(&channel, msg)
+        refused + channel.queues.deliver(&channel, batch, passed)
     }
 
     fn member_event(&self, event: MemberEvent) {

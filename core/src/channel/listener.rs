@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Inner;
+use crate::delivery::Handled;
 use crate::error::BoxError;
 use crate::member::{Departure, Suspicion};
 use crate::{Member, Message};
@@ -31,6 +32,78 @@ pub trait ChannelListener: Send + Sync + 'static {
     /// An error, like a panic, makes the answer to a synchronized acknowledgement negative; further listeners do not get
     /// the message. It is not delivered again.
     async fn message_received(&self, message: Message, from: &Arc<Member>) -> Result<(), BoxError>;
+
+    /// Whether [`batch_received`](Self::batch_received) is called instead of
+    /// [`message_received`](Self::message_received). Default: no.
+    fn takes_batches(&self) -> bool {
+        false
+    }
+
+    /// Handles messages of one sender that are there at the same time, oldest first: one future for all of them. What a
+    /// listener saves is the future; nobody waits for a batch to fill. Only called if
+    /// [`takes_batches`](Self::takes_batches) says so, with one to 64 messages that this listener
+    /// [`accepts`](Self::accepts).
+    ///
+    /// Each message has a result of its own: it is handled unless [`Batch::fail`] was called for it; after a panic those
+    /// without a result have failed. The senders are answered when the whole batch has been handled. With several
+    /// listeners of which one takes batches, all messages go to the first listener, then to the next.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tribes_core::{Batch, BoxError, ChannelListener, Member, Message, async_trait};
+    /// struct Log;
+    ///
+    /// #[async_trait]
+    /// impl ChannelListener for Log {
+    ///     async fn message_received(&self, message: Message, from: &Arc<Member>) -> Result<(), BoxError> {
+    ///         unreachable!("batches are taken")
+    ///     }
+    ///     fn takes_batches(&self) -> bool {
+    ///         true
+    ///     }
+    ///     async fn batch_received(&self, batch: &mut Batch<'_>, from: &Arc<Member>) {
+    ///         for (at, message) in batch.messages().iter().enumerate() {
+    ///             if message.bytes().is_empty() {
+    ///                 batch.fail(at, "an empty line");
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    async fn batch_received(&self, batch: &mut Batch<'_>, from: &Arc<Member>) {
+        for (at, message) in batch.messages().iter().enumerate() {
+            if let Err(error) = self.message_received(message.clone(), from).await {
+                batch.fail(at, error);
+            }
+        }
+    }
+}
+
+/// Messages of one sender that are handled together; see [`ChannelListener::batch_received`].
+#[derive(Debug)]
+pub struct Batch<'a> {
+    messages: &'a [Message],
+    handled: &'a mut [Handled],
+}
+
+impl<'a> Batch<'a> {
+    pub(super) const fn new(messages: &'a [Message], handled: &'a mut [Handled]) -> Self {
+        Self { messages, handled }
+    }
+
+    /// The messages, oldest first; at least one.
+    #[must_use]
+    pub const fn messages(&self) -> &'a [Message] {
+        self.messages
+    }
+
+    /// The message at `index` has failed: as if [`ChannelListener::message_received`] had returned this error. Does nothing
+    /// if there is no such message.
+    pub fn fail(&mut self, index: usize, error: impl Into<BoxError>) {
+        if let Some(handled) = self.handled.get_mut(index) {
+            *handled = Handled::Failed(error.into().to_string());
+        }
+    }
 }
 
 /// Told of members (Tribes: `MembershipListener`). Called one event after another, in order. A call should not block: it

@@ -28,7 +28,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 pub use builder::ChannelBuilder;
-pub use listener::{ChannelListener, ListenerHandle, MembershipListener};
+pub use listener::{Batch, ChannelListener, ListenerHandle, MembershipListener};
 pub use stream::{MemberEvents, Messages};
 pub use target::To;
 

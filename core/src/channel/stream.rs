@@ -56,7 +56,9 @@ impl ChannelListener for StreamListener {
         !self.0.is_closed()
     }
 
-    async fn message_received(&self, message: Message, from: &Arc<Member>) -> Result<(), BoxError> {
+    async fn message_received(&self, mut message: Message, from: &Arc<Member>) -> Result<(), BoxError> {
+        // It stays in the stream for as long as the reader likes.
+        message.detach();
         self.0.send((message, Arc::clone(from))).await.map_err(|_closed| "the message stream was dropped".into())
     }
 }

@@ -5,10 +5,14 @@
 //! themselves when they are dropped, so no message can end without an outcome.
 
 mod inbound;
+mod lease;
 mod outbound;
 mod outcome;
+mod receipt;
 
-pub use inbound::{Handled, Inbound, Lease, Receipt, ReceiptSink, Route};
+pub use inbound::{Handled, Inbound, Route};
+pub use lease::{Lease, LeasePool};
 pub use outbound::{Completion, Destination, Outbound};
 pub(crate) use outcome::{Observer, OutcomeObserver};
 pub use outcome::{Delivery, Outcome, Pending};
+pub use receipt::{Receipt, ReceiptSink};

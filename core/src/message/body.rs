@@ -8,13 +8,34 @@ pub struct Body {
     /// The first segment stands apart: nearly every body has just one, which then needs no list.
     first: Bytes,
     rest: Vec<Bytes>,
+    /// It is a small part of a receiver's buffer.
+    lent: bool,
 }
 
 impl Body {
     /// A body of one segment.
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>) -> Self {
-        Self { first: bytes.into(), rest: Vec::new() }
+        Self { first: bytes.into(), rest: Vec::new(), lent: false }
+    }
+
+    /// Declares the body a small part of a receiver's buffer: whoever keeps it is to [`detach`](Self::detach) it, lest a few
+    /// bytes keep all of that buffer.
+    pub const fn lend(&mut self) {
+        self.lent = true;
+    }
+
+    /// Makes the body independent of the buffer that it is a part of: copies it if it was [lent](Self::lend).
+    pub fn detach(&mut self) {
+        if self.lent {
+            let mut whole = BytesMut::with_capacity(self.len());
+            self.segments().for_each(|segment| whole.extend_from_slice(segment));
+            *self = Self::new(whole.freeze());
+        }
+    }
+
+    pub(super) const fn is_lent(&self) -> bool {
+        self.lent
     }
 
     /// Its length in bytes.
@@ -59,7 +80,7 @@ impl Body {
         }
         let mut whole = self.to_bytes();
         let trailer = whole.split_off(keep);
-        *self = Self::new(whole);
+        *self = Self { lent: self.lent, ..Self::new(whole) };
         Some(trailer)
     }
 
@@ -72,6 +93,12 @@ impl Body {
         let mut whole = BytesMut::with_capacity(self.len());
         self.segments().for_each(|segment| whole.extend_from_slice(segment));
         whole.freeze()
+    }
+
+    /// As [`to_bytes`](Self::to_bytes), of a body that is no longer needed.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() { self.first } else { self.to_bytes() }
     }
 }
 
@@ -107,6 +134,19 @@ mod tests {
         assert_eq!(body.split_trailer(3).unwrap(), "hel");
         assert!(body.is_empty());
         assert_eq!(body.split_trailer(0).unwrap(), "");
+    }
+
+    #[test]
+    fn a_lent_body_is_copied_once() {
+        let buffer = Bytes::from(vec![7; 100]);
+        let mut body = Body::new(buffer.slice(10..20));
+        body.lend();
+        body.detach();
+        assert_eq!(body.to_bytes(), [7; 10].as_slice());
+        assert!(buffer.is_unique());
+        let before = body.to_bytes().as_ptr();
+        body.detach();
+        assert_eq!(body.into_bytes().as_ptr(), before);
     }
 
     #[test]

@@ -35,23 +35,36 @@ pub struct ChannelMessage {
 /// A received message as the application sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Message {
-    inner: ChannelMessage,
+    options: SendOptions,
+    timestamp_ms: i64,
+    id: MessageId,
+    sender: Arc<Member>,
     bytes: Bytes,
+    /// The bytes are a small part of a receiver's buffer.
+    lent: bool,
 }
 
 impl Message {
-    /// The application's view of `inner`. Copies only a body of several segments.
+    /// The application's view of `message`. Copies only a body of several segments.
     #[must_use]
-    pub fn new(inner: ChannelMessage) -> Self {
-        let bytes = inner.body.to_bytes();
-        Self { inner, bytes }
+    pub fn new(message: ChannelMessage) -> Self {
+        let ChannelMessage { options, timestamp_ms, id, sender, body } = message;
+        Self { options, timestamp_ms, id, sender, lent: body.is_lent(), bytes: body.into_bytes() }
     }
 
-    /// The body. For a message that the local process keeps for long, note that it may be a slice of a larger receive
-    /// buffer: copy it out if it is small.
+    /// The body. It may be a slice of a larger receive buffer, which lives as long as the slice: call
+    /// [`detach`](Self::detach) before keeping it.
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
+    pub const fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Makes the message independent of the buffer into which it was received, by a copy if its body is a small part of
+    /// that. For messages that are kept after the listener has returned, if they are some among many.
+    pub fn detach(&mut self) {
+        if std::mem::take(&mut self.lent) {
+            self.bytes = Bytes::copy_from_slice(&self.bytes);
+        }
     }
 
     /// Reads the body as MessagePack, as written by [`Channel::send_message`](crate::Channel::send_message).
@@ -68,30 +81,30 @@ impl Message {
     /// Whether the body is a serialized Java object: opaque here, never deserialized.
     #[must_use]
     pub fn is_java_object(&self) -> bool {
-        !self.inner.options.contains(SendOptions::BYTE_MESSAGE)
+        !self.options.contains(SendOptions::BYTE_MESSAGE)
     }
 
     /// The options it was sent with.
     #[must_use]
-    pub fn options(&self) -> SendOptions {
-        self.inner.options
+    pub const fn options(&self) -> SendOptions {
+        self.options
     }
 
     /// The message's id.
     #[must_use]
-    pub fn id(&self) -> &MessageId {
-        &self.inner.id
+    pub const fn id(&self) -> &MessageId {
+        &self.id
     }
 
     /// When the sender made it, Unix milliseconds by the sender's clock.
     #[must_use]
-    pub fn timestamp_ms(&self) -> i64 {
-        self.inner.timestamp_ms
+    pub const fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
     }
 
     /// The sender as it describes itself in the message.
     #[must_use]
-    pub fn sender(&self) -> &Arc<Member> {
-        &self.inner.sender
+    pub const fn sender(&self) -> &Arc<Member> {
+        &self.sender
     }
 }

@@ -109,6 +109,18 @@ impl Link {
         }
     }
 
+    /// Delivers several messages to the layers above this place, in their order, and leaves `batch` empty: what a receiver
+    /// has read at once. How many were refused; their senders have been answered.
+    ///
+    /// # Cancel safety
+    /// As [`Next::receive`](super::Next::receive), for those that are still in `batch`.
+    pub async fn receive_batch(&self, batch: &mut Vec<Inbound>) -> usize {
+        match self.stack() {
+            Some(stack) => stack.receive_batch_from(self.place, batch).await,
+            None => batch.drain(..).len(),
+        }
+    }
+
     /// Queues an event for the layers above this place. All events of a channel go up one after another.
     pub fn member_event(&self, event: MemberEvent) {
         if let Some(stack) = self.stack() {

@@ -26,7 +26,7 @@ use crate::budget::Budget;
 use crate::delivery::{Inbound, Observer, Outbound, Outcome, OutcomeObserver};
 use crate::env::TaskHandle;
 use crate::error::{FaultKind, ReceiveError, SendError};
-use crate::interceptor::{Cx, EventVerdict, Interest, Layer, Readiness, Verdict, WireEffect};
+use crate::interceptor::{Cx, EventVerdict, Interest, Layer, Readiness, SyncInterceptor, Verdict, WireEffect};
 use crate::member::MemberEvent;
 use crate::stats::{FlowCounters, LayerStats};
 use crate::transport::{ChannelReceiver, ChannelSender, MembershipService, is_multicast};
@@ -34,8 +34,9 @@ use crate::{Env, Member, SendOptions, Time};
 
 /// What stands above layer 0.
 pub(crate) trait Top: Send + Sync {
-    /// A message came all the way up. Queues it; never waits.
-    fn deliver(&self, msg: Inbound) -> Result<(), ReceiveError>;
+    /// The first `count` messages of `batch` came all the way up: takes them out of it. Never waits. How many were refused;
+    /// they have answered.
+    fn deliver(&self, batch: &mut Vec<Inbound>, count: usize) -> usize;
     /// A membership event came all the way up.
     fn member_event(&self, event: MemberEvent);
 }
@@ -118,6 +119,9 @@ impl Slot {
         }
     }
 }
+
+/// What a synchronous layer made of a message on its way up; its text if it panicked.
+type SyncResult = Result<Verdict<Inbound>, String>;
 
 /// What a synchronous layer decided, without the message's type.
 enum Step<M> {
@@ -341,30 +345,14 @@ impl Stack {
                 slot.up.passed_by();
                 continue;
             }
-            let timed = self.telemetry && slot.up.enter(msg.message.body.len());
             match &slot.layer {
-                Layer::Sync(layer) => {
-                    let started = timed.then(|| self.env.now());
-                    let link = slot.link.get().ok_or(ReceiveError::Stopped)?;
-                    let verdict = catch_now(|| layer.receive(&mut msg, &mut Cx::new(matches, link, slot.below_waits)));
-                    if let Some(started) = started {
-                        slot.up.took(self.env.now() - started);
-                    }
-                    if matches!(verdict, Ok(Verdict::Pass)) {
-                        continue;
-                    }
-                    match self.up_step(slot, verdict, msg)? {
-                        None => return Ok(()),
-                        Some(Step::Go(next)) => msg = next,
-                        Some(Step::Many(parts)) => {
-                            for part in parts {
-                                Box::pin(self.receive_from(at, part)).await?;
-                            }
-                            return Ok(());
-                        }
-                    }
-                }
+                Layer::Sync(layer) => match self.call_up(slot, &**layer, &mut msg, matches) {
+                    // The usual case: the message is not even moved.
+                    Ok(Verdict::Pass) => {}
+                    verdict => return self.receive_from_step(at, verdict, msg).await,
+                },
                 Layer::Async(layer) => {
+                    let timed = self.telemetry && slot.up.enter(msg.message.body.len());
                     let beyond = AtomicU64::new(0);
                     let started = timed.then(|| self.env.now());
                     let next = Next::new(self, at, matches, timed.then_some(&beyond));
@@ -388,15 +376,90 @@ impl Stack {
                 }
             }
         }
-        self.top.get().ok_or(ReceiveError::Stopped)?.deliver(msg)
+        match self.deliver(&mut vec![msg], 1) {
+            0 => Ok(()),
+            _ => Err(ReceiveError::Stopped),
+        }
     }
 
-    fn up_step(
-        &self,
-        slot: &Slot,
-        verdict: Result<Verdict<Inbound>, String>,
-        msg: Inbound,
-    ) -> Result<Option<Step<Inbound>>, ReceiveError> {
+    /// Takes the messages of `batch` up, as [`receive_from`](Self::receive_from) does one after another. How many were
+    /// refused.
+    pub(crate) async fn receive_batch_from(&self, place: usize, batch: &mut Vec<Inbound>) -> usize {
+        let mut refused = 0;
+        let waits = |slot: &Slot| slot.interest.contains(Interest::RECEIVE) && matches!(slot.layer, Layer::Async(_));
+        if self.slots.iter().take(place).any(waits) {
+            for msg in batch.drain(..) {
+                refused += usize::from(self.receive_from(place, msg).await.is_err());
+            }
+            return refused;
+        }
+        let mut passed = 0;
+        while let Some(msg) = batch.get_mut(passed) {
+            let Some((at, verdict)) = self.pass_up(place, msg) else {
+                passed += 1;
+                continue;
+            };
+            // What came before it goes first.
+            refused += self.deliver(batch, passed);
+            passed = 0;
+            let Some(msg) = batch.drain(..1).next() else { break };
+            refused += usize::from(self.receive_from_step(at, verdict, msg).await.is_err());
+        }
+        refused + self.deliver(batch, passed)
+    }
+
+    fn deliver(&self, batch: &mut Vec<Inbound>, count: usize) -> usize {
+        match self.top.get() {
+            Some(top) => top.deliver(batch, count),
+            None => batch.drain(..count).len(),
+        }
+    }
+
+    /// Takes `msg` in place through synchronous layers, up to the first that does not just pass it on; that is returned.
+    fn pass_up(&self, place: usize, msg: &mut Inbound) -> Option<(usize, SyncResult)> {
+        for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
+            let Some(matches) = slot.called(Interest::RECEIVE, msg.message.options) else { continue };
+            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
+                slot.up.passed_by();
+                continue;
+            }
+            let Layer::Sync(layer) = &slot.layer else { continue };
+            let verdict = self.call_up(slot, &**layer, msg, matches);
+            if !matches!(verdict, Ok(Verdict::Pass)) {
+                return Some((at, verdict));
+            }
+        }
+        None
+    }
+
+    /// Calls a synchronous layer with a message on its way up, counted and timed.
+    fn call_up(&self, slot: &Slot, layer: &dyn SyncInterceptor, msg: &mut Inbound, matches: bool) -> SyncResult {
+        let timed = self.telemetry && slot.up.enter(msg.message.body.len());
+        let started = timed.then(|| self.env.now());
+        let Some(link) = slot.link.get() else { return Ok(Verdict::Refuse("the channel is gone".into())) };
+        let verdict = catch_now(|| layer.receive(msg, &mut Cx::new(matches, link, slot.below_waits)));
+        if let Some(started) = started {
+            slot.up.took(self.env.now() - started);
+        }
+        verdict
+    }
+
+    /// What follows when the layer at `at` did not just pass the message on.
+    async fn receive_from_step(&self, at: usize, verdict: SyncResult, msg: Inbound) -> Result<(), ReceiveError> {
+        let Some(slot) = self.slots.get(at) else { return Ok(()) };
+        match self.up_step(slot, verdict, msg)? {
+            None => Ok(()),
+            Some(Step::Go(next)) => Box::pin(self.receive_from(at, next)).await,
+            Some(Step::Many(parts)) => {
+                for part in parts {
+                    Box::pin(self.receive_from(at, part)).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn up_step(&self, slot: &Slot, verdict: SyncResult, msg: Inbound) -> Result<Option<Step<Inbound>>, ReceiveError> {
         match verdict {
             Ok(Verdict::Pass) => Ok(Some(Step::Go(msg))),
             Ok(Verdict::Replace(other)) => Ok(Some(Step::Go(other))),

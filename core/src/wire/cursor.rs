@@ -102,6 +102,9 @@ impl<'a> Cursor<'a> {
 
 /// Compares as many bytes of a marker as there are, so that the first wrong one is noticed when it comes.
 pub(super) fn check_marker(bytes: &[u8], expected: &[u8], marker: Marker, base: usize) -> Result<(), WireError> {
+    if bytes.starts_with(expected) {
+        return Ok(());
+    }
     match bytes.iter().zip(expected).position(|(found, expected)| found != expected) {
         None => Ok(()),
         Some(at) => {

@@ -10,6 +10,7 @@
 //!
 //! Strict where Java is not: the three lengths must add up to the frame's contents.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -133,7 +134,20 @@ impl SenderCache {
 /// # Errors
 /// If the lengths do not add up exactly to `contents`, one exceeds its limit, or the sender is missing or damaged.
 pub fn decode_message(contents: &Bytes, limits: &Limits, cache: &mut SenderCache) -> Result<ChannelMessage, WireError> {
-    let raw = Raw::read(contents, limits)?;
+    decode_message_at(contents, 0..contents.len(), limits, cache)
+}
+
+/// Reads the contents of a data frame that is at `at` in `bytes`. The body is a slice of `bytes`.
+///
+/// # Errors
+/// As [`decode_message`].
+pub fn decode_message_at(
+    bytes: &Bytes,
+    at: Range<usize>,
+    limits: &Limits,
+    cache: &mut SenderCache,
+) -> Result<ChannelMessage, WireError> {
+    let raw = Raw::read(bytes.get(at).unwrap_or_default(), limits)?;
     if raw.sender.is_empty() {
         return Err(WireError::MissingSender);
     }
@@ -142,7 +156,7 @@ pub fn decode_message(contents: &Bytes, limits: &Limits, cache: &mut SenderCache
         timestamp_ms: raw.timestamp_ms,
         id: raw.id,
         sender: cache.resolve(raw.sender, limits)?,
-        body: Body::new(contents.slice_ref(raw.body)),
+        body: Body::new(bytes.slice_ref(raw.body)),
     })
 }
 
@@ -221,7 +235,7 @@ struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    fn read(contents: &'a Bytes, limits: &Limits) -> Result<Self, WireError> {
+    fn read(contents: &'a [u8], limits: &Limits) -> Result<Self, WireError> {
         if contents.len() > limits.max_frame {
             return Err(WireError::BeyondLimit { field: Field::Frame, found: contents.len(), limit: limits.max_frame });
         }

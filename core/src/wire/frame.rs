@@ -10,6 +10,8 @@
 //! Frames follow each other with no gap. Control frames are ours and go to our own nodes only; they have a marker of
 //! their own so that a stream explains itself.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::cursor::{Cursor, check_marker};
@@ -46,6 +48,63 @@ pub enum Frame {
     FailAck,
     /// The contents of one of our control frames: see [`Control::decode`](super::Control::decode).
     Control(Bytes),
+}
+
+/// Whole frames that follow each other in a stream, as one piece; see [`FrameDecoder::split`].
+#[derive(Clone, Debug)]
+pub struct Frames {
+    bytes: Bytes,
+    at: usize,
+}
+
+/// One frame of [`Frames`]; its contents are at this place of [`Frames::bytes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrameAt {
+    /// As [`Frame::Data`].
+    Data(Range<usize>),
+    /// As [`Frame::Ack`].
+    Ack,
+    /// As [`Frame::FailAck`].
+    FailAck,
+    /// As [`Frame::Control`].
+    Control(Range<usize>),
+}
+
+impl Frames {
+    /// All of them, as they were in the stream.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether [`next`](Self::next) has returned the last one.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+}
+
+impl Iterator for Frames {
+    type Item = FrameAt;
+
+    fn next(&mut self) -> Option<FrameAt> {
+        // Checked by the decoder: the frame is there as its header says.
+        let header = self.bytes.get(self.at..)?.first_chunk::<HEADER>()?;
+        let [kind, .., a, b, c, d] = *header;
+        let start = self.at + HEADER;
+        let end = start.checked_add(usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?)?;
+        self.at = end.checked_add(FRAME_END.len())?;
+        let contents = self.bytes.get(start..end)?;
+        Some(if Some(&kind) == CONTROL_START.first() {
+            FrameAt::Control(start..end)
+        } else if contents == ACK {
+            FrameAt::Ack
+        } else if contents == FAIL_ACK {
+            FrameAt::FailAck
+        } else {
+            FrameAt::Data(start..end)
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,11 +178,28 @@ impl FrameDecoder {
         if let Some(error) = &self.poison {
             return Err(error.clone());
         }
-        self.cut().inspect_err(|error| {
-            self.buffer = BytesMut::new();
-            self.header = None;
-            self.poison = Some(error.clone());
-        })
+        self.cut().map_err(|error| self.poisoned(error))
+    }
+
+    /// All whole frames that are there, in one piece: cheaper than one after another. `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next). Frames before the first wrong byte are returned first.
+    pub fn split(&mut self) -> Result<Option<Frames>, WireError> {
+        if let Some(error) = &self.poison {
+            return Err(error.clone());
+        }
+        let mut end = 0;
+        loop {
+            match self.whole(end) {
+                Ok(Some(frame)) => end += frame.total(),
+                Ok(None) => break,
+                // Found again when it is at the front.
+                Err(_) if end > 0 => break,
+                Err(error) => return Err(self.poisoned(error)),
+            }
+        }
+        Ok((end > 0).then(|| Frames { bytes: self.buffer.split_to(end).freeze(), at: 0 }))
     }
 
     /// Bytes buffered of frames not yet returned.
@@ -146,31 +222,45 @@ impl FrameDecoder {
     }
 
     fn cut(&mut self) -> Result<Option<Frame>, WireError> {
-        let header = match self.header {
-            Some(header) => header,
-            None => match read_header(&self.buffer, &self.limits)? {
-                Some(header) => *self.header.insert(header),
-                None => return Ok(None),
-            },
-        };
-        let footer_at = HEADER.saturating_add(header.contents);
-        let (end, marker) = header.kind.end();
-        if let Some(footer) = self.buffer.get(footer_at..) {
-            check_marker(footer, end, marker, footer_at)?;
-        }
-        if self.buffer.len() < header.total() {
-            return Ok(None);
-        }
-        self.header = None;
+        let Some(header) = self.whole(0)? else { return Ok(None) };
         self.buffer.advance(HEADER);
         let contents = self.buffer.split_to(header.contents).freeze();
-        self.buffer.advance(end.len());
+        self.buffer.advance(FRAME_END.len());
         Ok(Some(match header.kind {
             Kind::Control => Frame::Control(contents),
             Kind::Data if contents == ACK => Frame::Ack,
             Kind::Data if contents == FAIL_ACK => Frame::FailAck,
             Kind::Data => Frame::Data(contents),
         }))
+    }
+
+    /// The header of the frame that begins at `at`, if the frame is whole; if not, what is known of it is remembered.
+    fn whole(&mut self, at: usize) -> Result<Option<Header>, WireError> {
+        let rest = self.buffer.get(at..).unwrap_or_default();
+        let header = match self.header.take() {
+            Some(header) => header,
+            None => match read_header(rest, &self.limits)? {
+                Some(header) => header,
+                None => return Ok(None),
+            },
+        };
+        let footer_at = HEADER.saturating_add(header.contents);
+        let (end, marker) = header.kind.end();
+        if let Some(footer) = rest.get(footer_at..) {
+            check_marker(footer, end, marker, footer_at)?;
+        }
+        if rest.len() < header.total() {
+            self.header = Some(header);
+            return Ok(None);
+        }
+        Ok(Some(header))
+    }
+
+    fn poisoned(&mut self, error: WireError) -> WireError {
+        self.buffer = BytesMut::new();
+        self.header = None;
+        self.poison = Some(error.clone());
+        error
     }
 }
 

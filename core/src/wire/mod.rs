@@ -26,11 +26,13 @@ mod member;
 pub use constants::{FAILURE_DETECTOR_PROBE, STATIC_MEMBER_START, STATIC_MEMBER_STOP, TCP_PING};
 pub use control::{Control, HandledCode, LinkKind, MAX_FAILURE_TEXT, RefuseReason};
 pub use envelope::{
-    Envelope, SenderCache, check_frame_len, decode_message, encode_frame, encode_frame_head, frame_len,
+    Envelope, SenderCache, check_frame_len, decode_message, decode_message_at, encode_frame, encode_frame_head,
+    frame_len,
 };
 pub use error::{Field, Marker, WireError};
 pub use frame::{
-    ACK_FRAME, CONTROL_END, CONTROL_START, FAIL_ACK_FRAME, FRAME_END, FRAME_OVERHEAD, FRAME_START, Frame, FrameDecoder,
+    ACK_FRAME, CONTROL_END, CONTROL_START, FAIL_ACK_FRAME, FRAME_END, FRAME_OVERHEAD, FRAME_START, Frame, FrameAt,
+    FrameDecoder, Frames,
 };
 pub use limits::Limits;
 pub use member::{

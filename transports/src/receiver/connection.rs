@@ -1,4 +1,4 @@
-//! One connection: its reader and its writer, in one task.
+//! One connection: how it is opened, and how it ends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tribes_core::Time;
 use tribes_core::wire::RefuseReason;
 
-use super::outbox::Outbox;
+use super::line::Line;
 use super::patience::Late;
 use super::reader::Reader;
 use super::running::Running;
@@ -25,6 +25,8 @@ pub(super) enum End {
     Eof,
     /// The connection broke.
     Broken(io::Error),
+    /// Its answers cannot be written.
+    Unwritable(io::Error),
     /// It was told to.
     Told(Order),
     /// Something took too long.
@@ -61,18 +63,6 @@ impl Drop for Connection {
 impl Connection {
     /// Handles the connection until it ends, or the receiver's stop is due.
     pub(super) async fn run(self, stream: TcpStream) {
-        let due = async {
-            self.running.stopped().await;
-            self.running.env().sleep_until(self.running.stop_deadline()).await;
-        };
-        tokio::select! {
-            biased;
-            () = self.handle(stream) => {}
-            () = due => {}
-        }
-    }
-
-    async fn handle(&self, stream: TcpStream) {
         let running = &self.running;
         let opened = running.env().now();
         let handshake =
@@ -86,42 +76,16 @@ impl Connection {
                 None => return self.log(&End::Late(Late::FirstFrame)),
             },
         };
-        let (read, write) = tokio::io::split(stream);
-        let outbox = Arc::new(Outbox::default());
-        let mut reader = Reader::new(self, Arc::clone(&outbox), read, opened);
-        let writing = outbox.write(write, running.env(), running.shared.config.write_timeout);
-        tokio::pin!(writing);
-        let end = {
-            let reading = reader.run();
-            tokio::pin!(reading);
-            tokio::select! {
-                biased;
-                // The writer ends by itself only when it cannot go on.
-                failed = &mut writing => {
-                    self.signal.give(Order::WriteFailed);
-                    // What the reader is handing up is handed up.
-                    reading.await;
-                    tracing::debug!(peer = %self.peer, ?failed, "answers cannot be written");
-                    return self.log(&End::Told(Order::WriteFailed));
-                }
-                end = &mut reading => end,
-            }
-        };
+        let mut reader = Reader::new(Line::new(&self, stream), opened);
+        let end = reader.run().await;
         self.log(&end);
         let Some((limit, all)) = self.last_words(&end, reader.is_ours()) else { return };
         if !all {
             reader.release();
         }
-        outbox.finish(all);
-        let evicted = self.signal.at_least(Order::Evicted);
-        tokio::select! {
-            biased;
-            written = running.env().until(limit, writing) => {
-                if matches!(written, Some(Ok(()))) {
-                    let _ = running.env().until(self.linger_limit(&end), reader.linger()).await;
-                }
-            }
-            _ = evicted => {}
+        reader.line.outbox.finish(all);
+        if reader.line.finish(limit).await {
+            reader.line.linger(self.linger_limit(&end)).await;
         }
     }
 
@@ -134,7 +98,7 @@ impl Connection {
             End::Eof => Some((now + self.running.shared.config.write_timeout, !ours)),
             End::Told(Order::Stop) => Some((self.running.stop_deadline(), true)),
             End::Violation(_) | End::Refused(_) | End::Late(_) => Some((now + LAST_WORDS, false)),
-            End::Told(_) | End::Broken(_) | End::NoRoom => None,
+            End::Told(_) | End::Broken(_) | End::Unwritable(_) | End::NoRoom => None,
         }
     }
 
@@ -148,23 +112,17 @@ impl Connection {
         }
     }
 
-    /// Waits for `future` unless this connection is told to end.
-    pub(super) async fn until_told<T>(&self, future: impl Future<Output = T>) -> Result<T, End> {
-        tokio::select! {
-            biased;
-            order = self.signal.at_least(Order::Stop) => Err(End::Told(order)),
-            done = future => Ok(done),
-        }
-    }
-
     fn log(&self, end: &End) {
         let counters = &self.running.shared.counters;
         match end {
             End::Broken(error) => tracing::debug!(peer = %self.peer, %error, "a connection broke"),
+            End::Unwritable(error) => {
+                counters.write_failed_total.one();
+                tracing::debug!(peer = %self.peer, %error, "answers cannot be written");
+            }
             End::Eof | End::Told(Order::Run | Order::Stop) | End::Late(Late::Probe) => {}
             End::Told(Order::Superseded) => counters.superseded_total.one(),
             End::Told(Order::Evicted) => counters.evicted_total.one(),
-            End::Told(Order::WriteFailed) => counters.write_failed_total.one(),
             End::Late(Late::FirstFrame) => counters.late_first_frame_total.one(),
             End::Late(Late::HalfFrame) => counters.late_half_frame_total.one(),
             End::Late(Late::Idle) => counters.late_idle_total.one(),

@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | `bind` | which port, which address | sockets |
 //! | `accept` | takes connections, never ends | sockets |
-//! | `connection` | one connection: reader and writer in one task, and how it ends | stream |
+//! | `connection` | one connection: how it is opened, and how it ends | - |
+//! | `line` | its stream, both directions, and everything its task waits for | stream |
 //! | `reader` | bytes to frames, frames to messages, messages upwards | stream |
 //! | `ours` | the conversation with a node of ours after its hello | stream |
-//! | `outbox` | what a connection has to write | stream |
+//! | `outbox` | what a connection has to write | - |
 //! | `sessions` | results find the connection that continues their session | - |
 //! | `session` | sequences of frames and who owns them | - |
 //! | `answers` | answers to Java, in the order of its frames | - |
@@ -18,8 +19,9 @@
 //! | `violation`, `counters` | what is counted and logged | - |
 //! | `signal`, `running` | how the parts hear of each other | - |
 //!
-//! A message goes: `reader` (frame) → `wire::decode_message` → `room` (lease) → `sessions` or `answers` (receipt) →
-//! `Link::receive`. Its answer comes back: receipt → `sessions` → `outbox` → writer.
+//! A message goes: `reader` (frames) → `wire::decode_message_at` → `room` (lease) → `sessions` or `answers` (receipt) →
+//! with all others that were read at once `Link::receive_batch`. Its answer comes back: receipt → `sessions` → `outbox` →
+//! `line`.
 
 mod accept;
 mod answers;
@@ -28,6 +30,7 @@ mod census;
 mod config;
 mod connection;
 mod counters;
+mod line;
 mod ours;
 mod outbox;
 mod patience;

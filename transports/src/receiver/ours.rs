@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tribes_core::member::REVISION;
 use tribes_core::wire::{Control, LinkKind, RefuseReason};
-use tribes_core::{AckMode, Member, MemberId, Receipt};
+use tribes_core::{AckMode, Member, MemberId, Receipt, ReceiptSink};
 
 use super::census::Standing;
 use super::connection::{Connection, End};
+use super::line::Line;
 use super::outbox::Outbox;
 use super::reader::Reader;
 use super::room::Room;
@@ -38,6 +39,11 @@ pub(super) struct Hello {
 pub(super) struct OurLink {
     member: Arc<Member>,
     sequence: Sequence,
+    /// Frames of the sequence taken so far.
+    taken: u64,
+    /// Those of them of which the session was not told yet, and how many of these have a result to come.
+    untold: u64,
+    awaited: usize,
 }
 
 /// The sequence of data frames that the connection carries.
@@ -51,18 +57,29 @@ enum Sequence {
     Nothing,
 }
 
+impl Sequence {
+    const fn session(&self) -> Option<&Arc<Session>> {
+        match self {
+            Self::Owned(ownership) => Some(ownership.session()),
+            Self::Private(session) => Some(session),
+            Self::Nothing => None,
+        }
+    }
+}
+
 impl OurLink {
     /// Answers the hello. An error ends the connection, with the refusal written.
     pub(super) async fn open(reader: &mut Reader<'_>, hello: Hello) -> Result<Self, End> {
         let opened = Self::answer(reader, hello).await;
         if let Err(End::Refused(reason)) = &opened {
-            reader.outbox.push(&Control::Refused { reason: *reason });
+            reader.line.outbox.push(&Control::Refused { reason: *reason });
         }
         opened
     }
 
     async fn answer(reader: &mut Reader<'_>, hello: Hello) -> Result<Self, End> {
-        let Connection { running, signal, no, .. } = reader.connection;
+        let connection = reader.line.connection;
+        let Connection { running, signal, no, .. } = connection;
         let own = running.local().map_or(MemberId::ZERO, |local| local.id());
         if hello.expected != own {
             return Err(End::Refused(RefuseReason::WrongMember { own }));
@@ -78,9 +95,9 @@ impl OurLink {
         let welcome = |taken| Control::Welcome { revision: REVISION, capabilities: 0, own, session, taken };
         if hello.kind == LinkKind::Probe {
             counters.probes_total.one();
-            reader.outbox.push(&welcome(None));
+            reader.line.outbox.push(&welcome(None));
             reader.patience.limit(running.env().now() + PROBE);
-            return Ok(Self { member: hello.own, sequence: Sequence::Nothing });
+            return Ok(Self::new(hello.own, Sequence::Nothing));
         }
         if running.shared.name(*no, signal, &hello.own, true) == Standing::NoRoom {
             return Err(End::Refused(RefuseReason::Busy));
@@ -88,13 +105,13 @@ impl OurLink {
         counters.hellos_total.one();
         tracing::debug!(member = %hello.own, kind = ?hello.kind, session, "a member of ours connected");
         let sequence = if hello.kind == LinkKind::Data {
-            let (ownership, known) = claim(reader.connection, &hello).await?;
-            ownership.session().attach(&reader.outbox, |taken| welcome(known.then_some(taken)));
+            let (ownership, known) = claim(&mut reader.line, &hello).await?;
+            ownership.session().attach(&reader.line.outbox, |taken| welcome(known.then_some(taken)));
             Sequence::Owned(ownership)
         } else {
             reader.room = Room::new(CONTROL_ROOM, None);
             let session = Arc::new(Session::default());
-            session.attach(&reader.outbox, |_| welcome(None));
+            session.attach(&reader.line.outbox, |_| welcome(None));
             Sequence::Private(session)
         };
         if hello.kind == LinkKind::Data {
@@ -102,19 +119,43 @@ impl OurLink {
             // good-bye; nor is a probe: two members that verify each other would never end.
             running.link.heard_of(&hello.own);
         }
-        Ok(Self { member: hello.own, sequence })
+        Ok(Self::new(hello.own, sequence))
+    }
+
+    fn new(member: Arc<Member>, sequence: Sequence) -> Self {
+        let taken = sequence.session().map_or(0, |session| session.taken());
+        Self { member, sequence, taken, untold: 0, awaited: 0 }
     }
 
     pub(super) const fn takes_messages(&self) -> bool {
         !matches!(self.sequence, Sequence::Nothing)
     }
 
-    /// The next message of the sequence is taken.
-    pub(super) fn take(&self, mode: AckMode) -> Receipt {
-        match &self.sequence {
-            Sequence::Owned(ownership) => ownership.session().take(mode == AckMode::Handled),
-            Sequence::Private(session) => session.take(mode == AckMode::Handled),
-            Sequence::Nothing => Receipt::none(),
+    /// Whether what it carries is urgent: no listener may hold it up.
+    pub(super) const fn is_urgent(&self) -> bool {
+        matches!(self.sequence, Sequence::Private(_))
+    }
+
+    /// The next message of the sequence is taken; [`tell`](Self::tell) must follow before it goes up.
+    pub(super) fn take(&mut self, mode: AckMode) -> Receipt {
+        let seq = self.taken;
+        self.taken += 1;
+        self.untold += 1;
+        match self.sequence.session() {
+            Some(session) if mode == AckMode::Handled => {
+                self.awaited += 1;
+                Receipt::numbered(Arc::clone(session) as Arc<dyn ReceiptSink>, seq)
+            }
+            _ => Receipt::none(),
+        }
+    }
+
+    /// Tells the session, and through it the peer, what was taken.
+    pub(super) fn tell(&mut self) {
+        if std::mem::take(&mut self.untold) > 0
+            && let Some(session) = self.sequence.session()
+        {
+            session.advance(self.taken, std::mem::take(&mut self.awaited));
         }
     }
 
@@ -142,8 +183,8 @@ impl OurLink {
 
 /// The session of a data connection, and whether it was known. Waits until an older connection of the session has ended:
 /// only then is what was taken final.
-async fn claim(connection: &Connection, hello: &Hello) -> Result<(Ownership, bool), End> {
-    let Connection { running, no, .. } = connection;
+async fn claim(line: &mut Line<'_>, hello: &Hello) -> Result<(Ownership, bool), End> {
+    let Connection { running, no, .. } = line.connection;
     let key = SessionKey { member: Arc::clone(&hello.own), session: hello.session };
     let (waiter, granted) = oneshot::channel();
     let owner = match running.shared.sessions.claim(key, *no, waiter, running.env()) {
@@ -160,7 +201,7 @@ async fn claim(connection: &Connection, hello: &Hello) -> Result<(Ownership, boo
     }
     let env = running.env();
     let granted = env.until(env.now() + running.shared.config.half_frame, granted);
-    match connection.until_told(granted).await {
+    match line.until_told(granted).await {
         Ok(Some(Ok(ownership))) => {
             running.shared.counters.resumed_total.one();
             Ok((ownership, true))

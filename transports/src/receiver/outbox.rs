@@ -1,19 +1,16 @@
-//! What a connection has to write, and the writer that does.
+//! What a connection has to write.
 //!
-//! Answers gather here while a write is under way and leave together with the next one. The reader stops when too much has
-//! gathered, so a peer that reads no answers is not read from either; and a write that makes no progress ends the connection.
+//! Answers gather here while messages are handled, or a write is under way, and leave together. The reader stops when too
+//! much has gathered, so a peer that reads no answers is not read from either.
 
-use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::Notify;
-use tribes_core::Env;
 use tribes_core::wire::{Control, HandledCode};
+use tribes_core::{Handled, ReceiptSink};
 
 use super::answers::AnswerQueue;
+use super::signal::Bell;
 
 /// Bytes of control frames beyond which the reader waits.
 const FULL_BYTES: usize = 64 << 10;
@@ -24,10 +21,17 @@ const FULL_ANSWERS: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     state: Mutex<State>,
-    /// For the writer: there is something to write, or to end.
-    filled: Notify,
-    /// For the reader: there is room again.
-    emptied: Notify,
+    /// Rung when there is something to write, or to end.
+    bell: Arc<Bell>,
+}
+
+/// What [`Outbox::drain`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drained {
+    Some,
+    Nothing,
+    /// Nothing, and there never will be.
+    Over,
 }
 
 #[derive(Debug, Default)]
@@ -45,9 +49,9 @@ struct State {
 enum End {
     #[default]
     Open,
-    /// The writer ends when what is known has been written.
+    /// It is over when what is known has been written.
     Known,
-    /// The writer ends when all answers have come and been written.
+    /// It is over when all answers have come and been written.
     All,
 }
 
@@ -74,9 +78,20 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An outbox for the connection that `bell` wakes.
+    pub(super) fn new(bell: &Arc<Bell>) -> Self {
+        Self { state: Mutex::default(), bell: Arc::clone(bell) }
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.filled.notify_one();
+        let rings = {
+            let mut state = self.state();
+            change(&mut state);
+            state.is_ready() || state.is_over()
+        };
+        if rings {
+            self.bell.ring();
+        }
     }
 
     /// Java: the next answer, positive.
@@ -99,16 +114,12 @@ impl Outbox {
         self.change(|state| control.encode(&mut state.control));
     }
 
-    /// So many frames have been taken. Told with whatever is written next, or after [`flush`](Self::flush).
-    pub(super) fn taken(&self, count: u64) {
-        self.state().taken = Some(count);
-    }
-
-    /// Has the writer look.
-    pub(super) fn flush(&self) {
-        if self.state().is_ready() {
-            self.filled.notify_one();
-        }
+    /// Ours: so many frames have been taken in all, and so many results more are to come.
+    pub(super) fn taken(&self, count: u64, results: usize) {
+        self.change(|state| {
+            state.taken = Some(count);
+            state.outstanding += results;
+        });
     }
 
     /// Ours: so many results are still to come.
@@ -117,84 +128,48 @@ impl Outbox {
     }
 
     /// Ours: a result that was expected.
-    pub(super) fn handled(&self, seq: u64, result: HandledCode) {
+    pub(super) fn result(&self, seq: u64, result: HandledCode) {
         self.change(|state| {
             state.outstanding = state.outstanding.saturating_sub(1);
             Control::Handled { seq, result }.encode(&mut state.control);
         });
     }
 
-    /// Nothing more will be asked: the writer ends after what is known, or with `all` after what is still to come.
+    /// Nothing more will be asked: it is over after what is known, or with `all` after what is still to come.
     pub(super) fn finish(&self, all: bool) {
         self.change(|state| state.end = if all { End::All } else { End::Known });
     }
 
-    /// Waits until the peer has taken enough answers. Cancel safe.
-    pub(super) async fn room(&self) {
-        while !self.state().has_room() {
-            self.emptied.notified().await;
-        }
+    /// Whether the peer has taken enough answers for more questions.
+    pub(super) fn has_room(&self) -> bool {
+        self.state().has_room()
     }
 
-    /// Moves what is to be written into `batch`; false when there is nothing and never will be. Cancel safe.
-    async fn next_batch(&self, batch: &mut BytesMut) -> bool {
-        loop {
-            {
-                let mut state = self.state();
-                if state.is_ready() {
-                    // What a member is told first may be of use for what comes next: results go before the count.
-                    std::mem::swap(batch, &mut state.control);
-                    state.answers.drain(batch);
-                    if let Some(count) = state.taken.take() {
-                        Control::Taken { count }.encode(batch);
-                    }
-                    return true;
-                }
-                if state.is_over() {
-                    return false;
-                }
-            }
-            self.filled.notified().await;
+    /// Moves what is to be written into `batch`, which is empty.
+    pub(super) fn drain(&self, batch: &mut BytesMut) -> Drained {
+        let mut state = self.state();
+        if !state.is_ready() {
+            return if state.is_over() { Drained::Over } else { Drained::Nothing };
         }
+        // What a member is told first may be of use for what comes next: results go before the count.
+        std::mem::swap(batch, &mut state.control);
+        state.answers.drain(batch);
+        if let Some(count) = state.taken.take() {
+            Control::Taken { count }.encode(batch);
+        }
+        Drained::Some
     }
+}
 
-    /// Writes until [`finish`](Self::finish), then ends the sending direction.
-    ///
-    /// # Errors
-    /// If the connection breaks, or takes nothing for `timeout`.
-    pub(super) async fn write(
-        &self,
-        mut stream: impl AsyncWrite + Unpin,
-        env: &Env,
-        timeout: Duration,
-    ) -> io::Result<()> {
-        let mut batch = BytesMut::new();
-        while self.next_batch(&mut batch).await {
-            let mut rest = batch.as_ref();
-            while !rest.is_empty() {
-                let wrote = env.until(env.now() + timeout, stream.write(rest)).await;
-                let count = wrote.ok_or(io::ErrorKind::TimedOut)??;
-                if count == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                rest = rest.get(count..).unwrap_or_default();
-            }
-            env.until(env.now() + timeout, stream.flush()).await.ok_or(io::ErrorKind::TimedOut)??;
-            if batch.capacity() > FULL_BYTES {
-                batch = BytesMut::new();
-            }
-            batch.clear();
-            self.emptied.notify_one();
-        }
-        env.until(env.now() + timeout, stream.shutdown()).await.ok_or(io::ErrorKind::TimedOut)?
+impl ReceiptSink for Outbox {
+    /// Java: the answer at a reserved place.
+    fn handled(&self, place: u64, handled: Handled) {
+        self.resolve(place, !matches!(handled, Handled::Failed(_)));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::io::AsyncReadExt;
     use tribes_core::wire::{ACK_FRAME, FAIL_ACK_FRAME, Frame, FrameDecoder, Limits};
 
     use super::*;
@@ -210,61 +185,81 @@ mod tests {
             .collect()
     }
 
-    async fn written(outbox: &Outbox) -> Vec<u8> {
-        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        outbox.write(ours, &Env::real(), Duration::from_secs(1)).await.unwrap();
-        let mut bytes = Vec::new();
-        theirs.read_to_end(&mut bytes).await.unwrap();
-        bytes
+    fn drained(outbox: &Outbox) -> BytesMut {
+        let mut batch = BytesMut::new();
+        assert_eq!(outbox.drain(&mut batch), Drained::Some);
+        batch
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn many_counts_leave_as_one() {
+    fn end(outbox: &Outbox) -> Drained {
+        outbox.drain(&mut BytesMut::new())
+    }
+
+    #[test]
+    fn many_counts_leave_as_one() {
         let outbox = Outbox::default();
         outbox.push(&Control::Pong { nonce: 1 });
-        (1..=500).for_each(|count| outbox.taken(count));
+        (1..=500).for_each(|count| outbox.taken(count, 0));
+        assert_eq!(controls(&drained(&outbox)), [Control::Pong { nonce: 1 }, Control::Taken { count: 500 }]);
+        assert_eq!(end(&outbox), Drained::Nothing);
         outbox.finish(false);
-        assert_eq!(controls(&written(&outbox).await), [Control::Pong { nonce: 1 }, Control::Taken { count: 500 }]);
+        assert_eq!(end(&outbox), Drained::Over);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_end_waits_for_answers_to_come() {
-        let outbox = Arc::new(Outbox::default());
+    #[test]
+    fn the_end_waits_for_answers_to_come() {
+        let outbox = Outbox::default();
         let place = outbox.reserve();
         outbox.accept();
         outbox.finish(true);
-        let writer = crate::testing::spawn({
-            let outbox = Arc::clone(&outbox);
-            async move { written(&outbox).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!writer.is_finished());
+        assert_eq!(end(&outbox), Drained::Nothing);
         outbox.resolve(place, false);
-        assert_eq!(writer.await.unwrap(), [FAIL_ACK_FRAME.as_slice(), ACK_FRAME].concat());
+        assert_eq!(drained(&outbox), [FAIL_ACK_FRAME.as_slice(), ACK_FRAME].concat());
+        assert_eq!(end(&outbox), Drained::Over);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_reads_no_answers_stops_the_reader_and_ends_the_connection() {
+    #[test]
+    fn it_is_full_until_it_is_written() {
         let outbox = Outbox::default();
-        let (ours, _theirs) = tokio::io::duplex(100);
         for _ in 0..FULL_ANSWERS {
+            assert!(outbox.has_room());
             outbox.accept();
         }
-        let full = tokio::time::timeout(Duration::from_secs(1), outbox.room()).await;
-        assert!(full.is_err());
-        let error = outbox.write(ours, &Env::real(), Duration::from_secs(1)).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(!outbox.has_room());
+        drained(&outbox);
+        assert!(outbox.has_room());
+        while outbox.has_room() {
+            outbox.push(&Control::Pong { nonce: 1 });
+        }
+        assert!(drained(&outbox).len() < 2 * FULL_BYTES);
+        assert!(outbox.has_room());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn room_comes_back() {
-        let outbox = Outbox::default();
-        for nonce in 0..4000 {
-            outbox.push(&Control::Pong { nonce });
+    #[test]
+    fn it_rings_when_there_is_something_to_do() {
+        use std::task::Wake;
+
+        #[derive(Default)]
+        struct Counter(std::sync::atomic::AtomicUsize);
+        impl Wake for Counter {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
         }
-        outbox.finish(false);
-        let (room, bytes) = tokio::join!(outbox.room(), written(&outbox));
-        let () = room;
-        assert_eq!(controls(&bytes).len(), 4000);
+        let (bell, counter) = (Arc::new(Bell::default()), Arc::new(Counter::default()));
+        let outbox = Outbox::new(&bell);
+        let rung = || counter.0.swap(0, std::sync::atomic::Ordering::Relaxed);
+        bell.arm(&Arc::clone(&counter).into());
+        let place = outbox.reserve();
+        assert_eq!(rung(), 0);
+        outbox.resolve(place, true);
+        assert_eq!(rung(), 1);
+        // Once for each time it is armed.
+        outbox.accept();
+        assert_eq!(rung(), 0);
+        bell.arm(&Arc::clone(&counter).into());
+        bell.disarm();
+        outbox.accept();
+        assert_eq!(rung(), 0);
     }
 }

@@ -25,24 +25,28 @@ impl Default for ReadSize {
 }
 
 impl ReadSize {
-    /// How many bytes to read next, with `pending` bytes of a frame of `needed` bytes there.
+    /// How many bytes to read next, with `pending` bytes of a frame of `needed` bytes there. `trusted`: room for the frame is
+    /// taken, and its sender is known.
     ///
-    /// Of a large frame no more than its rest is read, so that its buffer holds nothing else, and at first no more than
-    /// there is already: a peer has to send half of what it makes us allocate.
-    pub(super) fn next(&self, pending: usize, needed: Option<usize>) -> usize {
+    /// Of a large frame no more than its rest is read, so that its buffer holds nothing else; and from a stranger at first
+    /// no more than there is already: it has to send half of what it makes us allocate.
+    pub(super) fn next(&self, pending: usize, needed: Option<usize>, trusted: bool) -> usize {
         match needed {
-            Some(needed) if needed > CHUNK => needed.saturating_sub(pending).clamp(1, pending.max(CHUNK)),
-            Some(needed) => self.now.max(needed.saturating_sub(pending)),
-            None => self.now,
+            Some(needed) if needed > CHUNK => {
+                let most = if trusted { needed } else { pending.max(CHUNK) };
+                needed.saturating_sub(pending).clamp(1, most)
+            }
+            // What is there already is in the same buffer.
+            Some(needed) => self.now.max(needed).saturating_sub(pending),
+            None => self.now.saturating_sub(pending).max(1),
         }
     }
 
     /// Makes room for `most` bytes in `buffer`.
     #[allow(clippy::unused_self, reason = "the counterpart of `next`")]
     pub(super) fn reserve(&self, buffer: &mut BytesMut, most: usize) {
-        if buffer.capacity() - buffer.len() < most {
-            buffer.reserve(most);
-        }
+        // In place, if nobody holds a slice of it.
+        buffer.reserve(most);
     }
 
     /// A read of at most `most` bytes gave `count`.
@@ -76,14 +80,14 @@ mod tests {
     fn it_grows_with_traffic_and_shrinks_without() {
         let mut size = ReadSize::default();
         for _ in 0..3 {
-            let most = size.next(0, None);
+            let most = size.next(0, None, true);
             size.filled(most, most);
         }
-        assert_eq!(size.next(0, None), CHUNK);
+        assert_eq!(size.next(0, None, true), CHUNK);
         for _ in 0..100 {
             size.filled(100, CHUNK);
         }
-        assert_eq!(size.next(0, None), LEAST);
+        assert_eq!(size.next(0, None, true), LEAST);
         assert!(size.take_shrunk());
         assert!(!size.take_shrunk());
     }
@@ -94,12 +98,13 @@ mod tests {
         let needed = 1 << 20;
         let (mut pending, mut reads) = (100, 0);
         while pending < needed {
-            let next = size.next(pending, Some(needed));
+            let next = size.next(pending, Some(needed), false);
             assert!(next <= pending.max(CHUNK));
             pending += next;
             reads += 1;
         }
         assert_eq!(pending, needed);
         assert!(reads < 10, "{reads}");
+        assert_eq!(size.next(100, Some(needed), true), needed - 100);
     }
 }

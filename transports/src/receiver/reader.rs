@@ -1,39 +1,33 @@
 //! The receiving direction of one connection: bytes to frames, frames to messages, messages upwards.
 
-use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
-use tribes_core::wire::{self, Control, Frame, FrameDecoder, SenderCache};
-use tribes_core::{AckMode, Body, ChannelMessage, Handled, Inbound, Lease, Receipt, Route, Time};
+use bytes::{Bytes, BytesMut};
+use tribes_core::wire::{self, Control, FrameAt, FrameDecoder, Frames, SenderCache};
+use tribes_core::{AckMode, ChannelMessage, Inbound, Lease, Receipt, ReceiptSink, Route, Time};
 
 use super::census::Standing;
 use super::connection::{Connection, End};
+use super::line::Line;
 use super::ours::{Hello, OurLink};
-use super::outbox::Outbox;
 use super::patience::Patience;
 use super::read_size::{CHUNK, ReadSize};
 use super::room::{OVERHEAD, Room};
 use super::signal::Order;
 use super::violation::Violation;
-use crate::stream::ByteStream;
 
-/// Frames after which the reader lets the writer, and other connections, have a turn.
-const TURN_FRAMES: usize = 64;
-/// Bytes after which it does.
+/// Messages that go up together at most.
+const BATCH: usize = 64;
+/// Bytes after which other connections have a turn.
 const TURN_BYTES: usize = 256 << 10;
-/// Bodies smaller than half of a read buffer are copied out of it: a few bytes must not keep 64 KiB, and a buffer that
-/// nobody holds is used again.
-const COPIED: usize = CHUNK / 2;
-/// Bytes read and dropped behind the last answer, so that closing does not reset the connection before it has arrived.
-const LINGER_BYTES: usize = 256 << 10;
+/// Bodies smaller than half of a read buffer are copied out of it when they are kept: a few bytes must not keep 64 KiB, and
+/// a buffer that nobody holds is used again.
+const LENT: usize = CHUNK / 2;
 
 /// The receiving direction.
 pub(super) struct Reader<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) outbox: Arc<Outbox>,
-    stream: ReadHalf<Box<dyn ByteStream>>,
+    pub(super) line: Line<'a>,
     decoder: FrameDecoder,
     senders: SenderCache,
     pub(super) patience: Patience,
@@ -42,6 +36,11 @@ pub(super) struct Reader<'a> {
     /// Room taken ahead for the large frame that is being received.
     held: Option<Lease>,
     peer: Peer,
+    batch: Vec<Inbound>,
+    /// Whether a message of the batch is acknowledged on receipt.
+    owed: bool,
+    /// Bytes read since others had a turn.
+    turn: usize,
 }
 
 /// Who is at the other end.
@@ -55,18 +54,10 @@ enum Peer {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(
-        connection: &'a Connection,
-        outbox: Arc<Outbox>,
-        stream: ReadHalf<Box<dyn ByteStream>>,
-        opened: Time,
-    ) -> Self {
-        let running = &connection.running;
+    pub(super) fn new(line: Line<'a>, opened: Time) -> Self {
+        let running = &line.connection.running;
         let config = &running.shared.config;
         Self {
-            connection,
-            outbox,
-            stream,
             decoder: FrameDecoder::new(config.limits),
             senders: SenderCache::new(),
             patience: Patience::new(config, opened),
@@ -74,6 +65,10 @@ impl<'a> Reader<'a> {
             room: Room::new(config.per_connection_bytes, Some(Arc::clone(&running.total))),
             held: None,
             peer: Peer::Unknown,
+            batch: Vec::new(),
+            owed: false,
+            turn: 0,
+            line,
         }
     }
 
@@ -93,7 +88,7 @@ impl<'a> Reader<'a> {
             if let Err(end) = self.frames().await {
                 return end;
             }
-            self.outbox.flush();
+            self.line.flush().await;
             if let Err(end) = self.read().await {
                 return end;
             }
@@ -102,69 +97,97 @@ impl<'a> Reader<'a> {
 
     /// Handles all frames that are there, one after another.
     async fn frames(&mut self) -> Result<(), End> {
-        let (mut frames, mut bytes, mut any, mut large) = (0, 0, false, false);
-        loop {
-            let before = self.decoder.pending();
-            let Some(frame) = self.decoder.next()? else { break };
+        let mut large = false;
+        let mut any = false;
+        while let Some(mut frames) = self.decoder.split()? {
             any = true;
-            frames += 1;
-            bytes += before - self.decoder.pending();
-            large |= before - self.decoder.pending() > CHUNK;
-            match frame {
-                Frame::Data(contents) => self.message(contents).await?,
-                Frame::Control(contents) => self.control(&contents).await?,
-                Frame::Ack | Frame::FailAck => {
-                    return Err(Violation::Unexpected("an acknowledgement of nothing").into());
-                }
-            }
-            match self.connection.signal.order() {
+            large |= frames.bytes().len() > CHUNK;
+            let handled = self.handle(&mut frames).await;
+            // What is whole before a violation goes up.
+            let delivered = self.deliver(true).await;
+            handled.and(delivered)?;
+            match self.line.connection.signal.order() {
                 Order::Run => {}
                 order => return Err(End::Told(order)),
             }
-            if frames >= TURN_FRAMES || bytes >= TURN_BYTES {
-                (frames, bytes) = (0, 0);
-                self.outbox.flush();
-                tokio::task::yield_now().await;
-            }
         }
         if any {
-            self.patience.frame_done(self.connection.running.env().now());
+            self.patience.frame_done(self.line.connection.running.env().now());
         }
         if self.decoder.pending() == 0 && (large || self.size.take_shrunk()) {
             // The memory of a large frame, or of a busy time, is not kept (T46).
             *self.decoder.buffer_mut() = BytesMut::new();
+        }
+        if self.turn >= TURN_BYTES {
+            self.turn = 0;
+            self.line.flush().await;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, frames: &mut Frames) -> Result<(), End> {
+        while let Some(frame) = frames.next() {
+            match frame {
+                FrameAt::Data(at) => self.message(frames.bytes(), at).await?,
+                FrameAt::Control(at) => {
+                    // It has its place among the messages.
+                    self.deliver(false).await?;
+                    self.control(frames.bytes().get(at).unwrap_or_default()).await?;
+                }
+                FrameAt::Ack | FrameAt::FailAck => {
+                    return Err(Violation::Unexpected("an acknowledgement of nothing").into());
+                }
+            }
+            if self.batch.len() >= BATCH {
+                self.deliver(frames.is_done()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the messages that have gathered up. `last`: nothing else of this connection is at hand.
+    async fn deliver(&mut self, last: bool) -> Result<(), End> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        if let Peer::Ours(link) = &mut self.peer {
+            link.tell();
+        }
+        if last && std::mem::take(&mut self.owed) {
+            // Before a listener is called, for that may take its time.
+            self.line.flush().await;
+        }
+        let running = &self.line.connection.running;
+        running.shared.counters.frames_total.add(self.batch.len());
+        let refused = self.line.regardless(running.link.receive_batch(&mut self.batch)).await?;
+        if refused > 0 {
+            // Whoever refused them has answered, too.
+            running.shared.counters.refused_by_layers_total.add(refused);
         }
         Ok(())
     }
 
     /// Waits for more bytes of the stream.
     async fn read(&mut self) -> Result<(), End> {
+        let Connection { running, signal, .. } = self.line.connection;
         let (pending, needed) = (self.decoder.pending(), self.decoder.needed());
-        self.patience.reading(pending, needed, self.connection.running.env().now());
+        self.patience.reading(pending, needed, running.env().now());
         if let Some(needed) = needed.filter(|needed| *needed > CHUNK && self.held.is_none()) {
             // A large frame is not even read before there is room for it.
             self.held = Some(self.take_room(needed).await?);
         }
-        let most = self.size.next(pending, needed);
-        let count = loop {
-            let identified = self.connection.signal.is_identified();
-            let deadline = self.patience.deadline(identified);
-            let limit = deadline.map_or(Time::NEVER, |(limit, _)| limit);
-            let buffer = self.decoder.buffer_mut();
-            self.size.reserve(buffer, most);
-            let env = self.connection.running.env();
-            tokio::select! {
-                biased;
-                order = self.connection.signal.at_least(Order::Stop) => return Err(End::Told(order)),
-                read = env.until(limit, read_some(&mut self.stream, buffer, most)) => match (read, deadline) {
-                    (Some(read), _) => break read.map_err(End::Broken)?,
-                    (None, Some((_, late))) => return Err(End::Late(late)),
-                    (None, None) => {}
-                },
-                () = self.connection.signal.standing_changed(identified) => {}
-            }
+        let most = self.size.next(pending, needed, signal.is_identified());
+        let buffer = self.decoder.buffer_mut();
+        self.size.reserve(buffer, most);
+        let (patience, room) = (&self.patience, &self.room);
+        let limit = || {
+            room.rest();
+            patience.deadline(signal.is_identified())
         };
-        let counters = &self.connection.running.shared.counters;
+        let count = self.line.read(buffer, most, limit).await?;
+        self.room.resume();
+        let counters = &running.shared.counters;
         if count == 0 {
             if pending > 0 {
                 counters.closed_in_frame_total.one();
@@ -172,37 +195,42 @@ impl<'a> Reader<'a> {
             return Err(End::Eof);
         }
         counters.bytes_total.add(count);
+        self.turn += count;
         self.size.filled(count, most);
         Ok(())
     }
 
     /// A data frame: one message.
-    async fn message(&mut self, contents: Bytes) -> Result<(), End> {
-        let running = &self.connection.running;
+    async fn message(&mut self, frames: &Bytes, at: Range<usize>) -> Result<(), End> {
+        let running = &self.line.connection.running;
         if let Peer::Unknown = self.peer {
             self.peer = Peer::Java;
         }
         if matches!(&self.peer, Peer::Ours(link) if !link.takes_messages()) {
             return Err(Violation::Unexpected("a message on a connection for a probe").into());
         }
-        let mut message = wire::decode_message(&contents, &running.shared.config.limits, &mut self.senders)?;
+        let len = at.len();
+        let mut message = wire::decode_message_at(frames, at, &running.shared.config.limits, &mut self.senders)?;
         self.identify(&message)?;
+        if message.body.len() < LENT {
+            message.body.lend();
+        }
         let lease = match self.held.take() {
             Some(lease) => lease,
-            None => self.take_room(contents.len()).await?,
+            None => self.take_room(len).await?,
         };
-        own_body(&mut message, contents);
-        self.connection.until_told(self.outbox.room()).await?;
-        running.shared.counters.frames_total.one();
         let mode = message.options.ack_mode();
-        let receipt = match &self.peer {
-            Peer::Ours(link) => link.take(mode),
-            _ => self.java_receipt(mode),
-        };
-        if running.link.receive(Inbound::new(message, receipt, lease, Route::Stream)).await.is_err() {
-            // Whoever refused it has answered, too.
-            running.shared.counters.refused_by_layers_total.one();
+        self.owed |= mode == AckMode::Received;
+        if !self.line.outbox.has_room() {
+            self.deliver(false).await?;
+            self.line.room_for_answers().await?;
         }
+        let (receipt, urgent) = match &mut self.peer {
+            Peer::Ours(link) => (link.take(mode), link.is_urgent()),
+            _ => (self.java_receipt(mode), false),
+        };
+        let msg = Inbound::new(message, receipt, lease, Route::Stream);
+        self.batch.push(if urgent { msg } else { msg.inline() });
         Ok(())
     }
 
@@ -211,18 +239,18 @@ impl<'a> Reader<'a> {
         match mode {
             AckMode::None => Receipt::none(),
             AckMode::Received => {
-                self.outbox.accept();
+                self.line.outbox.accept();
                 Receipt::none()
             }
             AckMode::Handled => {
-                let (outbox, place) = (Arc::clone(&self.outbox), self.outbox.reserve());
-                Receipt::new(move |handled: Handled| outbox.resolve(place, !matches!(handled, Handled::Failed(_))))
+                let place = self.line.outbox.reserve();
+                Receipt::numbered(Arc::clone(&self.line.outbox) as Arc<dyn ReceiptSink>, place)
             }
         }
     }
 
     fn identify(&self, message: &ChannelMessage) -> Result<(), End> {
-        let Connection { signal, running, no, .. } = self.connection;
+        let Connection { signal, running, no, .. } = self.line.connection;
         if signal.is_identified() {
             return Ok(());
         }
@@ -234,7 +262,7 @@ impl<'a> Reader<'a> {
 
     /// A control frame, in the place that a hello gives it.
     async fn control(&mut self, contents: &[u8]) -> Result<(), End> {
-        let control = Control::decode(contents, &self.connection.running.shared.config.limits)?;
+        let control = Control::decode(contents, &self.line.connection.running.shared.config.limits)?;
         match (&mut self.peer, control) {
             (Peer::Unknown, Control::Hello { revision, kind, own, expected, session, .. }) => {
                 let hello = Hello { revision, kind, own: Arc::new(*own), expected, session };
@@ -244,8 +272,8 @@ impl<'a> Reader<'a> {
             }
             (Peer::Ours(link), control) => {
                 // Answers gather only as long as the peer reads them.
-                self.connection.until_told(self.outbox.room()).await?;
-                link.control(self.connection, &self.outbox, control).map_err(End::from)
+                self.line.room_for_answers().await?;
+                link.control(self.line.connection, &self.line.outbox, control).map_err(End::from)
             }
             (Peer::Unknown | Peer::Java, _) => {
                 Err(Violation::Unexpected("a control frame without a hello before it").into())
@@ -255,43 +283,20 @@ impl<'a> Reader<'a> {
 
     /// Room for a message of `bytes`. As long as there is none the peer is not read from, and its time stands still.
     async fn take_room(&mut self, bytes: usize) -> Result<Lease, End> {
-        let identified = self.connection.signal.is_identified();
+        let identified = self.line.connection.signal.is_identified();
         let cost = bytes.saturating_add(OVERHEAD);
         if let Some(lease) = self.room.try_take(cost, identified) {
             return Ok(lease);
         }
-        // What was taken so far is told before waiting.
-        self.outbox.flush();
-        let env = self.connection.running.env();
+        // Those that have room go first, and give it back. What was taken so far is told before waiting.
+        self.deliver(true).await?;
+        self.line.flush().await;
+        self.room.rest();
+        let env = self.line.connection.running.env();
         let since = env.now();
-        let lease = self.connection.until_told(self.room.take(cost, identified)).await?;
+        let lease = self.line.until_told(self.room.take(cost, identified)).await?;
+        self.room.resume();
         self.patience.held_up(env.now() - since);
         Ok(lease)
     }
-
-    /// Reads on for a moment after the last answer was written.
-    pub(super) async fn linger(&mut self) {
-        let mut dropped = 0;
-        let mut buffer = BytesMut::with_capacity(4096);
-        while dropped < LINGER_BYTES {
-            match self.stream.read_buf(&mut buffer).await {
-                Ok(count) if count > 0 => dropped += count,
-                _ => return,
-            }
-            buffer.clear();
-        }
-    }
-}
-
-/// A body that is a small part of its buffer gets one of its own.
-fn own_body(message: &mut ChannelMessage, contents: Bytes) {
-    if message.body.len() < COPIED {
-        message.body = Body::new(Bytes::copy_from_slice(&message.body.to_bytes()));
-    }
-    drop(contents);
-}
-
-/// Reads once, at most `most` bytes.
-async fn read_some(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
-    stream.read_buf(&mut buffer.limit(most)).await
 }

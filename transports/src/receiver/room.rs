@@ -8,26 +8,29 @@
 //! connections that are not identified share a quarter of the total, so that strangers never do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tribes_core::Lease;
+use tokio::sync::Semaphore;
+use tribes_core::{Lease, LeasePool};
 
 /// Bytes that a message costs beside its contents.
 pub(super) const OVERHEAD: usize = 256;
 /// Bytes that an identified connection may hold beyond the total.
 const RESERVE: usize = 64 << 10;
+/// Bytes that a connection which is reading keeps at hand.
+const AT_HAND: usize = 256 << 10;
 
 /// A number of bytes that may be held at a time.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Pool {
-    free: Arc<Semaphore>,
+    free: Semaphore,
     size: usize,
 }
 
 impl Pool {
     fn new(size: usize) -> Self {
         let size = size.min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(size)), size }
+        Self { free: Semaphore::new(size), size }
     }
 
     /// What is larger than the pool takes all of it: it is admitted alone.
@@ -35,17 +38,42 @@ impl Pool {
         u32::try_from(bytes.min(self.size)).unwrap_or(u32::MAX)
     }
 
-    fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).try_acquire_many_owned(self.share(bytes)).ok()
+    fn try_take(&self, bytes: usize) -> bool {
+        self.free.try_acquire_many(self.share(bytes)).map(tokio::sync::SemaphorePermit::forget).is_ok()
     }
 
-    /// The pool is never closed.
-    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).acquire_many_owned(self.share(bytes)).await.ok()
+    /// Takes room as soon as there is some. Cancel safe; what is taken is given back when the result is dropped.
+    async fn take(&self, bytes: usize) -> Taken<'_> {
+        // The pool is never closed.
+        if let Ok(permit) = self.free.acquire_many(self.share(bytes)).await {
+            permit.forget();
+        }
+        Taken(Some((self, bytes)))
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.free.add_permits(usize::try_from(self.share(bytes)).unwrap_or_default());
     }
 
     fn used(&self) -> usize {
         self.size - self.free.available_permits()
+    }
+}
+
+/// Room that is given back unless it is kept.
+struct Taken<'a>(Option<(&'a Pool, usize)>);
+
+impl Taken<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some((pool, bytes)) = self.0 {
+            pool.give_back(bytes);
+        }
     }
 }
 
@@ -69,55 +97,181 @@ impl TotalRoom {
 
 /// The room of one connection.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Room(Arc<Pools>);
+
+/// The pools that a connection takes room from.
+#[derive(Debug)]
+struct Pools {
     own: Pool,
     reserve: Pool,
     /// `None` for a connection that has a small room of its own and takes nothing from the total.
     total: Option<Arc<TotalRoom>>,
+    /// Room in `own` and the total that was given back and is used again: while a connection reads and its messages are
+    /// handled at once, the pools need not be asked for each.
+    at_hand: AtomicUsize,
+    /// Whether the connection is reading. If not, nothing is kept at hand.
+    reading: AtomicBool,
+}
+
+/// What a lease takes beside room of the connection's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charge {
+    /// Of the total, if there is one.
+    Usual,
+    Reserve,
+    /// Of the total, and of what strangers share.
+    Stranger,
 }
 
 impl Room {
     pub(super) fn new(bytes: usize, total: Option<Arc<TotalRoom>>) -> Self {
-        Self { own: Pool::new(bytes), reserve: Pool::new(RESERVE), total }
+        Self(Arc::new(Pools {
+            own: Pool::new(bytes),
+            reserve: Pool::new(RESERVE),
+            total,
+            at_hand: AtomicUsize::new(0),
+            reading: AtomicBool::new(true),
+        }))
+    }
+
+    /// The connection does not read for now: what is at hand is for others.
+    pub(super) fn rest(&self) {
+        self.0.reading.store(false, Ordering::SeqCst);
+        self.0.settle();
+    }
+
+    /// The connection reads again.
+    pub(super) fn resume(&self) {
+        self.0.reading.store(true, Ordering::SeqCst);
     }
 
     /// Room for a message of `bytes`, if there is any now.
     pub(super) fn try_take(&self, bytes: usize, identified: bool) -> Option<Lease> {
-        let own = self.own.try_take(bytes)?;
-        let Some(total) = &self.total else { return Some(Lease::new(vec![own])) };
-        if identified {
-            let all = total.all.try_take(bytes).or_else(|| self.take_reserve(bytes))?;
-            return Some(Lease::new(vec![own, all]));
+        let charge = if identified || self.0.total.is_none() { Charge::Usual } else { Charge::Stranger };
+        if charge == Charge::Usual && self.0.take_at_hand(bytes) {
+            return Some(self.lease(bytes, charge));
         }
-        let strangers = total.strangers.try_take(bytes)?;
-        Some(Lease::new(vec![own, strangers, total.all.try_take(bytes)?]))
+        if !self.0.own.try_take(bytes) {
+            return None;
+        }
+        let own = Taken(Some((&self.0.own, bytes)));
+        let charge = match &self.0.total {
+            None => charge,
+            Some(total) if charge == Charge::Stranger => {
+                if !total.strangers.try_take(bytes) {
+                    return None;
+                }
+                let strangers = Taken(Some((&total.strangers, bytes)));
+                if !total.all.try_take(bytes) {
+                    return None;
+                }
+                strangers.keep();
+                charge
+            }
+            Some(total) if total.all.try_take(bytes) => charge,
+            Some(_) if bytes <= RESERVE && self.0.reserve.try_take(bytes) => Charge::Reserve,
+            Some(_) => return None,
+        };
+        own.keep();
+        Some(self.lease(bytes, charge))
     }
 
-    /// Room for a message of `bytes`, as soon as there is some. Cancel safe: nothing is held when it is dropped.
+    /// Room for a message of `bytes`, as soon as there is some. Waits until an eighth of the connection's own is free, lest
+    /// each message that is handled lets just one be read. Cancel safe: nothing is held when it is dropped.
     pub(super) async fn take(&self, bytes: usize, identified: bool) -> Lease {
-        let mut held = Vec::with_capacity(3);
-        held.extend(self.own.take(bytes).await);
-        match &self.total {
-            None => {}
+        drop(self.0.own.take(bytes.max(self.0.own.size / 8)).await);
+        let own = self.0.own.take(bytes).await;
+        let charge = match &self.0.total {
+            None => Charge::Usual,
             Some(total) if identified && bytes <= RESERVE => {
-                held.extend(tokio::select! {
+                tokio::select! {
                     biased;
-                    all = total.all.take(bytes) => all,
-                    reserve = self.reserve.take(bytes) => reserve,
-                });
+                    all = total.all.take(bytes) => {
+                        all.keep();
+                        Charge::Usual
+                    }
+                    reserve = self.0.reserve.take(bytes) => {
+                        reserve.keep();
+                        Charge::Reserve
+                    }
+                }
+            }
+            Some(total) if identified => {
+                total.all.take(bytes).await.keep();
+                Charge::Usual
             }
             Some(total) => {
-                if !identified {
-                    held.extend(total.strangers.take(bytes).await);
-                }
-                held.extend(total.all.take(bytes).await);
+                let strangers = total.strangers.take(bytes).await;
+                total.all.take(bytes).await.keep();
+                strangers.keep();
+                Charge::Stranger
             }
-        }
-        Lease::new(held)
+        };
+        own.keep();
+        self.lease(bytes, charge)
     }
 
-    fn take_reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        (bytes <= RESERVE).then(|| self.reserve.try_take(bytes)).flatten()
+    fn lease(&self, bytes: usize, charge: Charge) -> Lease {
+        let amount = (bytes as u64) << 2 | charge as u64;
+        Lease::of(Arc::clone(&self.0) as Arc<dyn LeasePool>, amount)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}
+
+impl Pools {
+    fn take_at_hand(&self, bytes: usize) -> bool {
+        self.at_hand.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |at_hand| at_hand.checked_sub(bytes)).is_ok()
+    }
+
+    /// Gives to the pools what is at hand.
+    fn settle(&self) {
+        let bytes = self.at_hand.swap(0, Ordering::SeqCst);
+        if bytes > 0 {
+            self.give(bytes);
+        }
+    }
+
+    fn give(&self, bytes: usize) {
+        self.own.give_back(bytes);
+        if let Some(total) = &self.total {
+            total.all.give_back(bytes);
+        }
+    }
+
+    /// Whether room for so many bytes is taken as such, not as all that a pool has.
+    fn is_exact(&self, bytes: usize) -> bool {
+        bytes <= self.own.size && self.total.as_ref().is_none_or(|total| bytes <= total.all.size)
+    }
+}
+
+impl LeasePool for Pools {
+    fn give_back(&self, amount: u64) {
+        let bytes = usize::try_from(amount >> 2).unwrap_or(usize::MAX);
+        match amount & 3 {
+            0 if self.is_exact(bytes) => {
+                // First there, then looked whether it may stay: a connection that comes to rest in between gives it on.
+                let at_hand = self.at_hand.fetch_add(bytes, Ordering::SeqCst) + bytes;
+                if at_hand > AT_HAND || !self.reading.load(Ordering::SeqCst) {
+                    self.settle();
+                }
+            }
+            0 => self.give(bytes),
+            1 => {
+                self.own.give_back(bytes);
+                self.reserve.give_back(bytes);
+            }
+            _ => {
+                self.give(bytes);
+                if let Some(total) = &self.total {
+                    total.strangers.give_back(bytes);
+                }
+            }
+        }
     }
 }
 
@@ -133,6 +287,7 @@ mod tests {
     async fn a_message_larger_than_its_bounds_is_admitted_alone() {
         let total = total(1000);
         let room = Room::new(100, Some(Arc::clone(&total)));
+        room.rest();
         let large = room.try_take(5000, true).unwrap();
         assert!(room.try_take(1, true).is_none());
         assert_eq!(total.used(), 1000);
@@ -169,6 +324,7 @@ mod tests {
     async fn room_that_is_given_back_wakes_the_one_that_waits() {
         let room = Arc::new(Room::new(100, Some(total(1000))));
         let held = room.try_take(60, true).unwrap();
+        room.rest();
         let waiter = crate::testing::spawn({
             let room = Arc::clone(&room);
             async move { drop(room.take(60, true).await) }
@@ -177,5 +333,20 @@ mod tests {
         assert!(!waiter.is_finished());
         drop(held);
         waiter.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn room_at_hand_is_used_again_and_not_kept_at_rest() {
+        let total = total(1000);
+        let room = Room::new(100, Some(Arc::clone(&total)));
+        drop(room.try_take(60, true).unwrap());
+        assert_eq!(total.used(), 60);
+        let again = room.try_take(60, true).unwrap();
+        assert_eq!(total.used(), 60);
+        drop(again);
+        room.rest();
+        assert_eq!(total.used(), 0);
+        drop(room.try_take(100, true).unwrap());
+        assert_eq!(total.used(), 0);
     }
 }

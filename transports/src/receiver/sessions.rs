@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tribes_core::wire::{Control, HandledCode};
-use tribes_core::{Env, Handled, Receipt};
+use tribes_core::wire::Control;
+use tribes_core::{Env, Handled, ReceiptSink};
 
 use super::outbox::Outbox;
 use super::session::{Claim, SessionCore, SessionKey, SessionTable, code_of};
@@ -41,34 +41,36 @@ impl Session {
         state.current = Some(Arc::clone(outbox));
     }
 
-    /// Takes the next data frame; the receipt is to be resolved if its sender waits for the result.
-    pub(super) fn take(self: &Arc<Self>, awaited: bool) -> Receipt {
-        let mut state = self.state();
-        let seq = state.core.take();
-        state.open += usize::from(awaited);
-        if let Some(outbox) = &state.current {
-            outbox.taken(state.core.taken());
-            outbox.expect(usize::from(awaited));
-        }
-        drop(state);
-        if !awaited {
-            return Receipt::none();
-        }
-        let session = Arc::clone(self);
-        Receipt::new(move |handled: Handled| session.handled(seq, code_of(handled)))
+    /// How many frames have been taken so far; the connection that owns the session counts on from here.
+    pub(super) fn taken(&self) -> u64 {
+        self.state().core.taken()
     }
 
-    fn handled(&self, seq: u64, result: HandledCode) {
+    /// So many frames have been taken now, and of the last ones so many have a result to come. Told before any of them goes
+    /// up.
+    pub(super) fn advance(&self, taken: u64, results: usize) {
         let mut state = self.state();
-        state.open = state.open.saturating_sub(1);
+        state.core.set_taken(taken);
+        state.open += results;
         if let Some(outbox) = &state.current {
-            outbox.handled(seq, result.clone());
+            outbox.taken(taken, results);
         }
-        state.core.handled(seq, result);
     }
 
     fn detach(&self) {
         self.state().current = None;
+    }
+}
+
+impl ReceiptSink for Session {
+    fn handled(&self, seq: u64, handled: Handled) {
+        let result = code_of(handled);
+        let mut state = self.state();
+        state.open = state.open.saturating_sub(1);
+        if let Some(outbox) = &state.current {
+            outbox.result(seq, result.clone());
+        }
+        state.core.handled(seq, result);
     }
 }
 
@@ -173,9 +175,11 @@ impl fmt::Debug for Ownership {
 
 #[cfg(test)]
 mod tests {
+    use tribes_core::wire::HandledCode;
     use tribes_core::{Member, MemberId};
 
     use super::*;
+    use crate::receiver::outbox::Drained;
 
     fn key() -> SessionKey {
         SessionKey { member: Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], 1).into())), session: 1 }
@@ -202,25 +206,27 @@ mod tests {
         let (Claimed::Granted { known: true, .. }, _) = claim(6) else { panic!() };
     }
 
-    #[tokio::test]
-    async fn a_result_goes_to_the_connection_that_continues() {
+    #[test]
+    fn a_result_goes_to_the_connection_that_continues() {
         let session = Arc::new(Session::default());
         let welcome = |taken| Control::Pong { nonce: taken };
         let first = Arc::new(Outbox::default());
         session.attach(&first, welcome);
-        let early = session.take(true);
-        let late = session.take(true);
-        drop(session.take(false));
-        early.accept();
+        session.advance(3, 2);
+        session.handled(0, Handled::Accepted);
         session.detach();
         let second = Arc::new(Outbox::default());
         session.attach(&second, welcome);
-        late.resolve(Handled::NoTaker);
         second.finish(true);
-        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
-        second.write(ours, &Env::real(), Duration::from_secs(1)).await.unwrap();
-        let mut bytes = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut bytes).await.unwrap();
+        let mut bytes = bytes::BytesMut::new();
+        assert_eq!(second.drain(&mut bytes), Drained::Some);
+        let mut late = bytes::BytesMut::new();
+        // The other one is still to come.
+        assert_eq!(second.drain(&mut late), Drained::Nothing);
+        session.handled(1, Handled::NoTaker);
+        assert_eq!(second.drain(&mut late), Drained::Some);
+        assert_eq!(second.drain(&mut bytes::BytesMut::new()), Drained::Over);
+        bytes.extend_from_slice(&late);
         let mut expected = bytes::BytesMut::new();
         Control::Pong { nonce: 3 }.encode(&mut expected);
         Control::Handled { seq: 0, result: HandledCode::Ok }.encode(&mut expected);

@@ -1,6 +1,8 @@
 //! Orders from outside to a running connection.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use tokio::sync::Notify;
 
@@ -15,12 +17,38 @@ pub(super) enum Order {
     Superseded,
     /// End: it has to make room.
     Evicted,
-    /// End: its answers cannot be written.
-    WriteFailed,
 }
 
 impl Order {
-    const ALL: [Self; 5] = [Self::Run, Self::Stop, Self::Superseded, Self::Evicted, Self::WriteFailed];
+    const ALL: [Self; 4] = [Self::Run, Self::Stop, Self::Superseded, Self::Evicted];
+}
+
+/// Wakes the task of one connection, whatever has happened.
+#[derive(Debug, Default)]
+pub(super) struct Bell(Mutex<Option<Waker>>);
+
+impl Bell {
+    /// From now on [`ring`](Self::ring) wakes this task, once. To be called before looking whether there is anything to do.
+    pub(super) fn arm(&self, waker: &Waker) {
+        let mut armed = self.waker();
+        if !armed.as_ref().is_some_and(|armed| armed.will_wake(waker)) {
+            *armed = Some(waker.clone());
+        }
+    }
+
+    /// The task is awake: what it does itself need not wake it.
+    pub(super) fn disarm(&self) {
+        *self.waker() = None;
+    }
+
+    pub(super) fn ring(&self) {
+        let armed = self.waker().take();
+        armed.inspect(Waker::wake_by_ref);
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The handle to a running connection.
@@ -28,17 +56,25 @@ impl Order {
 pub(super) struct Signal {
     order: AtomicU8,
     identified: AtomicBool,
+    /// For the connection's own task.
+    bell: Arc<Bell>,
+    /// For all others.
     changed: Notify,
 }
 
 impl Signal {
+    pub(super) const fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
     pub(super) fn give(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.bell.ring();
         self.changed.notify_waiters();
     }
 
     pub(super) fn order(&self) -> Order {
-        Order::ALL.get(usize::from(self.order.load(Ordering::Acquire))).copied().unwrap_or(Order::WriteFailed)
+        Order::ALL.get(usize::from(self.order.load(Ordering::Acquire))).copied().unwrap_or(Order::Evicted)
     }
 
     /// Waits for an order of at least `least`. Cancel safe.
@@ -61,28 +97,13 @@ impl Signal {
 
     pub(super) fn set_identified(&self, identified: bool) {
         if self.identified.swap(identified, Ordering::AcqRel) != identified {
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// Waits until [`is_identified`](Self::is_identified) differs from `now`. Cancel safe.
-    pub(super) async fn standing_changed(&self, now: bool) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.is_identified() != now {
-                return;
-            }
-            changed.await;
+            self.bell.ring();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[tokio::test]
