@@ -108,7 +108,7 @@ fn frames(criterion: &mut Criterion) {
         let mut reader = Reader::new();
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new("decode", size.1), |bencher| {
-            bencher.iter_batched(|| BytesMut::from(&bytes[..]), |read| reader.decode(read), batch(bytes.len()));
+            bencher.iter_batched(|| BytesMut::from(&bytes[..]), |read| reader.decode(read, 1), batch(bytes.len()));
         });
     }
     // What a sender really does for a large message: the body is written from where it is.
@@ -141,7 +141,7 @@ fn streams(criterion: &mut Criterion) {
         let mut reader = Reader::new();
         group.bench_function(BenchmarkId::new("decode", size.1), |bencher| {
             let input = || BytesMut::from(&bytes[..]);
-            bencher.iter_batched(input, |read| assert_eq!(reader.decode(read), FRAMES), batch(bytes.len()));
+            bencher.iter_batched(input, |read| reader.decode(read, FRAMES), batch(bytes.len()));
         });
     }
     group.finish();
@@ -160,15 +160,15 @@ impl Reader {
         Self { decoder: FrameDecoder::new(limits), limits, senders: SenderCache::new() }
     }
 
-    /// How many messages there were in `read`.
-    fn decode(&mut self, read: BytesMut) -> usize {
+    /// The last of so many messages in `read`. It keeps the memory of `read`, so that giving that back is not measured.
+    fn decode(&mut self, read: BytesMut, messages: usize) -> Option<ChannelMessage> {
         *self.decoder.buffer_mut() = read;
-        let mut messages = 0;
-        while let Some(Frame::Data(contents)) = self.decoder.next().unwrap() {
-            black_box(wire::decode_message(&contents, &self.limits, &mut self.senders).unwrap());
-            messages += 1;
+        let mut last = None;
+        for _ in 0..messages {
+            let Some(Frame::Data(contents)) = self.decoder.next().unwrap() else { panic!("a frame is missing") };
+            last = Some(wire::decode_message(&contents, &self.limits, &mut self.senders).unwrap());
         }
-        messages
+        last
     }
 }
 

@@ -30,10 +30,26 @@ async fn form() -> Duration {
     took
 }
 
+/// Connections by which members probe each other, both ends of each in this process, and as many again in reserve.
+const FILES: u64 = 8192;
+
+/// Too few would make members suspect each other for a reason that has nothing to do with them.
+fn check_open_files() {
+    // Elsewhere than on Linux there is no such file, and one has to see for oneself.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    let allowed = soft.and_then(|soft| soft.parse::<u64>().ok()).unwrap_or(u64::MAX);
+    assert!(
+        allowed >= FILES,
+        "{MEMBERS} members open up to {FILES} files, and {allowed} are allowed: `ulimit -n {FILES}` first"
+    );
+}
+
 fn join(criterion: &mut Criterion) {
+    check_open_files();
     let runtime = common::two_threads();
     let mut group = criterion.benchmark_group("join");
-    group.sample_size(10).throughput(Throughput::Elements(MEMBERS as u64));
+    group.sample_size(10).measurement_time(Duration::from_secs(15)).throughput(Throughput::Elements(MEMBERS as u64));
     group.bench_function(BenchmarkId::from_parameter(MEMBERS), |bencher| {
         bencher.iter_custom(|count| {
             runtime.block_on(async {

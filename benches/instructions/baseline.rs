@@ -77,8 +77,8 @@ impl Cost {
     }
 }
 
-/// Never minus zero, which looks odd in a file.
-fn round(figure: f64, steps: f64) -> f64 {
+/// To so many steps of one. Never minus zero, which looks odd.
+pub(crate) fn round(figure: f64, steps: f64) -> f64 {
     (figure * steps).round() / steps + 0.0
 }
 

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cases::ONE_ALLOCATION;
+
 /// What operations cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cost {
@@ -35,13 +37,21 @@ const ALLOCATIONS: [&str; 6] = ["malloc", "calloc", "realloc", "posix_memalign",
 /// Has the C library copy and compare memory in the way that every x86-64 processor knows, so that all machines count alike.
 const PLAIN_MEMORY: &str = "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX2_Usable,-AVX512F,-ERMS,-FSRM,-AVX_Fast_Unaligned_Load";
 
-/// Whether there is a callgrind to run.
+/// Whether there is a callgrind to run, and it sees what it is to count.
 pub(crate) fn check() -> Result<(), String> {
     let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_ok_and(|status| status.success()) {
-        return Ok(());
+    if !found.is_ok_and(|status| status.success()) {
+        return Err("valgrind does not run; install it (Debian, Ubuntu: apt-get install valgrind) and call this again"
+            .to_owned());
     }
-    Err("valgrind does not run; install it (Debian, Ubuntu: apt-get install valgrind) and call this again".to_owned())
+    // Otherwise a C library whose functions have other names would pass for a program that allocates nothing.
+    let seen = measure(ONE_ALLOCATION.name, 100)?.allocations;
+    if seen != 1.0 {
+        return Err(format!(
+            "callgrind counts {seen} allocations where there is one: it does not see the C library's malloc"
+        ));
+    }
+    Ok(())
 }
 
 /// The cost of one operation of the case called `name`.

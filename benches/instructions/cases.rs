@@ -85,9 +85,18 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("hop: + a layer passed by", |count| send(LAYERS, layers::skipped, true, count)).of(LAYERS).beyond(BARE),
 ];
 
+/// One allocation, to see whether allocations are seen.
+pub(crate) const ONE_ALLOCATION: &Case = &Case::new("check: one allocation", |count| {
+    (0..count).for_each(|number| drop(black_box(Box::new(number))));
+});
+
 /// The case of that name.
 pub(crate) fn find(name: &str) -> &'static Case {
-    CASES.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("there is no case {name:?}"))
+    CASES
+        .iter()
+        .chain([ONE_ALLOCATION])
+        .find(|case| case.name == name)
+        .unwrap_or_else(|| panic!("there is no case {name:?}"))
 }
 
 fn member() -> Member {
