@@ -1,8 +1,8 @@
 //! The wire codec: a member (a heartbeat, and the sender of each message), envelopes and frames of all sizes, both ways, and
 //! a stream of many frames as one read returns them.
 //!
-//! Encoding copies the body, so its rate is in bytes. Decoding does not: what is read is handed on in place, so its rate is
-//! in frames, and must not depend on their size.
+//! Encoding copies the body, so its rate is in bytes. Decoding does not: what is read is handed on in place, so its rate is in
+//! frames, and depends on their size only by how cold the memory is.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench says what is wrong by failing")]
