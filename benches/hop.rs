@@ -1,88 +1,23 @@
 //! What a layer costs: a message through 0 to 10 layers that do nothing, in both forms, and of layers that the message
 //! passes by; with and without telemetry. At the end, measured in turns: what one layer adds, and what telemetry costs a send of
-//! 100 bytes over loopback TCP.
+//! 100 bytes over loopback TCP. `-- turns` runs this end only.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench says what is wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by failing")]
 
-#[path = "common/group.rs"]
-mod group;
-#[path = "common/null.rs"]
-mod null;
+mod common;
 
 use std::fmt::Display;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, criterion_group};
-use null::{NullMembership, NullReceiver, NullSender};
-use tokio::runtime::{Builder, Runtime};
-use tribes::{
-    Channel, ChannelInterceptor, Cx, Interest, IntoLayer, Layer, Member, MemberId, Next, Outbound, SendError,
-    SendOptions, SyncInterceptor, To, Verdict,
-};
-
-const NAMES: [&str; 10] = ["l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7", "l8", "l9"];
-
-#[derive(Debug)]
-struct SyncNothing(&'static str);
-
-impl SyncInterceptor for SyncNothing {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-    fn interest(&self) -> Interest {
-        Interest::SEND
-    }
-    fn send(&self, _: &mut Outbound, _: &mut Cx<'_>) -> Verdict<Outbound> {
-        Verdict::Pass
-    }
-}
-
-#[derive(Debug)]
-struct AsyncNothing(&'static str);
-
-#[async_trait]
-impl ChannelInterceptor for AsyncNothing {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-    fn interest(&self) -> Interest {
-        Interest::SEND
-    }
-    async fn send(&self, out: Outbound, next: Next<'_>) -> Result<(), SendError> {
-        next.send(out).await
-    }
-}
-
-/// Wants what comes up only.
-#[derive(Debug)]
-struct Skipped(&'static str);
-
-impl SyncInterceptor for Skipped {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-    fn interest(&self) -> Interest {
-        Interest::RECEIVE
-    }
-}
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-fn channel(runtime: &Runtime, layers: impl Iterator<Item = Layer>, telemetry: bool) -> Channel {
-    let builder = Channel::builder().sender(NullSender).receiver(NullReceiver).membership(NullMembership);
-    let channel =
-        layers.fold(builder.telemetry(telemetry), |builder, layer| builder.interceptor(layer)).build().unwrap();
-    runtime.block_on(channel.start()).unwrap();
-    channel
-}
+use common::layers::{FORMS, Make, NAMES, stack};
+use common::payload::{SMALL, body};
+use common::{group, null};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use tribes::{Channel, SendOptions, To};
 
 async fn send_many(channel: &Channel, to: &To, body: &Bytes, count: u64) -> Duration {
     let start = Instant::now();
@@ -92,34 +27,26 @@ async fn send_many(channel: &Channel, to: &To, body: &Bytes, count: u64) -> Dura
     start.elapsed()
 }
 
-/// A layer of some form.
-type Make = fn(&'static str) -> Layer;
-
-const FORMS: [(&str, Make); 3] = [
-    ("sync", |name| SyncNothing(name).into_layer()),
-    ("async", |name| AsyncNothing(name).into_layer()),
-    ("skipped", |name| Skipped(name).into_layer()),
-];
-
-fn target() -> To {
-    To::from(Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], 4000).into())))
-}
-
 fn hops(criterion: &mut Criterion) {
-    let runtime = runtime();
-    let to = target();
-    let body = Bytes::from(vec![7; 100]);
     for (telemetry, title) in [(true, "hop"), (false, "hop without telemetry")] {
         let mut group = criterion.benchmark_group(title);
+        group.throughput(Throughput::Elements(1));
+        let mut through = |count: usize, make: Make, id: BenchmarkId| {
+            let runtime = common::one_thread();
+            let channel = null::channel(&runtime, stack(count, make), telemetry);
+            let (to, body) = (null::target(), body(SMALL));
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|iterations| runtime.block_on(send_many(&channel, &to, &body, iterations)));
+            });
+            runtime.block_on(channel.stop());
+        };
         for (form, make) in FORMS {
-            for count in [0, 1, 3, 5, 10] {
-                let channel = channel(&runtime, NAMES.into_iter().take(count).map(make), telemetry);
-                group.bench_function(BenchmarkId::new(form, count), |bencher| {
-                    bencher.iter_custom(|iterations| runtime.block_on(send_many(&channel, &to, &body, iterations)));
-                });
-                runtime.block_on(channel.stop());
+            for count in [1, 3, 5, 10] {
+                through(count, make, BenchmarkId::new(form, count));
             }
         }
+        let [(_, any), ..] = FORMS;
+        through(0, any, BenchmarkId::from_parameter("no layer"));
         group.finish();
     }
 }
@@ -155,12 +82,11 @@ fn in_turns(mut left: impl FnMut() -> Duration, mut right: impl FnMut() -> Durat
 
 /// What one layer of ten adds to a message.
 fn one_hop() {
-    let runtime = runtime();
-    let (to, body) = (target(), Bytes::from(vec![7; 100]));
+    let runtime = common::one_thread();
+    let (to, body) = (null::target(), body(SMALL));
     for (form, make) in FORMS {
         for (telemetry, with) in [(true, "with"), (false, "without")] {
-            let [none, ten] =
-                [0, 10].map(|count| channel(&runtime, NAMES.into_iter().take(count).map(make), telemetry));
+            let [none, ten] = [0, NAMES.len()].map(|count| null::channel(&runtime, stack(count, make), telemetry));
             let run = |channel: &Channel| runtime.block_on(send_many(channel, &to, &body, MESSAGES));
             let all = in_turns(|| run(&ten), || run(&none));
             let layers = all.left * (1.0 - 1.0 / (1.0 + all.difference / 100.0));
@@ -175,10 +101,10 @@ fn tell(line: impl Display) {
 
 /// What telemetry costs a send of 100 bytes over loopback TCP between two channels with the default layers.
 fn telemetry_on_loopback() {
-    let runtime = runtime();
+    let runtime = common::one_thread();
     let pair = |telemetry| {
         let group = group::free();
-        let make = || tribes::channel().bind("127.0.0.1:0").multicast(&group).telemetry(telemetry).build().unwrap();
+        let make = || group::member(&group).telemetry(telemetry).build().unwrap();
         let (a, b) = (make(), make());
         b.on_message(|_, _| async { Ok(()) }).forever();
         runtime.block_on(async {
@@ -189,7 +115,7 @@ fn telemetry_on_loopback() {
         (a, b)
     };
     let (counted, plain) = (pair(true), pair(false));
-    let body = Bytes::from(vec![7; 100]);
+    let body = body(SMALL);
     let run = |channel: &Channel| runtime.block_on(acked(channel, &body));
     let all = in_turns(|| run(&counted.0), || run(&plain.0));
     tell(format_args!(
@@ -214,7 +140,7 @@ async fn acked(channel: &Channel, body: &Bytes) -> Duration {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    config = common::quick();
     targets = hops
 }
 
@@ -222,7 +148,8 @@ fn main() {
     benches();
     Criterion::default().configure_from_args().final_summary();
     // Not when the program is only to be tried out (`cargo test --benches`), or filtered by something else than `turns`.
-    if std::env::args().skip(1).all(|arg| arg == "--bench" || arg == "turns") {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--bench") && args.iter().all(|arg| arg == "--bench" || arg == "turns") {
         one_hop();
         telemetry_on_loopback();
     }
