@@ -8,9 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tribes_core::wire::java::JavaMessage;
 use tribes_core::wire::{
-    ACK_FRAME, Control, Envelope, FAIL_ACK_FRAME, Frame, FrameDecoder, HandledCode, Limits, LinkKind, RefuseReason,
-    SenderCache, WireError, check_frame_len, decode_member, decode_member_shared, decode_message, encode_frame,
-    encode_frame_head, encode_member, frame_len, member_len,
+    ACK_FRAME, Control, Envelope, FAIL_ACK_FRAME, Frame, FrameAt, FrameDecoder, HandledCode, Limits, LinkKind,
+    RefuseReason, SenderCache, WireError, check_frame_len, decode_member, decode_member_shared, decode_message,
+    encode_frame, encode_frame_head, encode_member, frame_len, member_len,
 };
 use tribes_core::{Body, ChannelMessage, Member, MemberId, MessageId, SendOptions};
 
@@ -113,6 +113,21 @@ fn drain(decoder: &mut FrameDecoder, into: &mut Vec<Frame>) -> Result<(), WireEr
     Ok(())
 }
 
+/// The same by whole pieces.
+fn drain_split(decoder: &mut FrameDecoder, into: &mut Vec<Frame>) -> Result<(), WireError> {
+    while let Some(mut frames) = decoder.split()? {
+        let bytes = frames.bytes().clone();
+        into.extend(frames.by_ref().map(|frame| match frame {
+            FrameAt::Data(at) => Frame::Data(bytes.slice(at)),
+            FrameAt::Control(at) => Frame::Control(bytes.slice(at)),
+            FrameAt::Ack => Frame::Ack,
+            FrameAt::FailAck => Frame::FailAck,
+        }));
+        assert!(frames.is_done());
+    }
+    Ok(())
+}
+
 fn assert_same_member(found: &Member, expected: &Member) {
     assert!(found.same_content(expected));
     assert_eq!(found.alive_ms(), expected.alive_ms());
@@ -199,6 +214,32 @@ proptest! {
         prop_assert_eq!(found, expected);
         prop_assert_eq!(decoder.pending(), 0);
         prop_assert_eq!(decoder.needed(), None);
+    }
+
+    #[test]
+    fn whole_pieces_make_no_difference(
+        frames in vec(frame(), 1..6),
+        cuts in vec(1_usize..400, 0..20),
+        damage in proptest::option::of((any::<usize>(), 1_u8..)),
+    ) {
+        let mut stream: Vec<u8> = frames.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+        if let Some((at, flip)) = damage {
+            let at = at % stream.len();
+            stream[at] ^= flip;
+        }
+        let (mut one, mut other) = (FrameDecoder::new(Limits::default()), FrameDecoder::new(Limits::default()));
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        let mut rest = &stream[..];
+        for cut in cuts.into_iter().chain([usize::MAX]) {
+            let (chunk, tail) = rest.split_at(cut.min(rest.len()));
+            rest = tail;
+            one.extend(chunk);
+            other.extend(chunk);
+            let (first, second) = (drain(&mut one, &mut expected), drain_split(&mut other, &mut found));
+            prop_assert_eq!(first, second);
+            prop_assert_eq!(&found, &expected);
+            prop_assert_eq!((other.pending(), other.needed()), (one.pending(), one.needed()));
+        }
     }
 
     #[test]

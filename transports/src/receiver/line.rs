@@ -8,6 +8,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -24,12 +25,18 @@ const KEPT: usize = 64 << 10;
 /// Bytes read and dropped behind the last answer, so that closing does not reset the connection before it has arrived.
 const LINGER_BYTES: usize = 256 << 10;
 
+/// A count of messages taken for which nobody waits is told within this time: a write for each read would cost as much as
+/// the messages. The peer only frees memory by it.
+const TELL_WITHIN: Duration = Duration::from_millis(1);
+
 /// The stream of one connection.
 pub(super) struct Line<'a> {
     pub(super) connection: &'a Connection,
     pub(super) outbox: Arc<Outbox>,
     stream: Box<dyn ByteStream>,
     writing: Writing,
+    /// When a count that is kept back is to be told.
+    tell_at: Option<Time>,
     timer: Option<(Time, BoxFuture)>,
 }
 
@@ -54,6 +61,7 @@ impl<'a> Line<'a> {
             outbox: Arc::new(Outbox::new(connection.signal.bell())),
             stream,
             writing: Writing::default(),
+            tell_at: None,
             timer: None,
         }
     }
@@ -98,6 +106,7 @@ impl<'a> Line<'a> {
                 return Poll::Ready(Ok(done));
             }
             self.connection.signal.bell().arm(cx.waker());
+            self.poll_telling(cx);
             // If it fails, that is told when the future is done.
             let _ = self.poll_writing(cx);
             self.poll_time(cx, self.due()).map(|()| Err(End::Told(Order::Stop)))
@@ -185,6 +194,7 @@ impl<'a> Line<'a> {
         if order >= Order::Stop {
             return Poll::Ready(End::Told(order));
         }
+        self.poll_telling(cx);
         let stalled = self.poll_writing(cx);
         if let Some(error) = self.writing.failed.take() {
             return Poll::Ready(End::Unwritable(error));
@@ -195,6 +205,20 @@ impl<'a> Line<'a> {
         match limit {
             Some((at, late)) => self.poll_time(cx, at).map(|()| End::Late(late)),
             None => Poll::Pending,
+        }
+    }
+
+    /// Has a count that was kept back told when it is time for that.
+    fn poll_telling(&mut self, cx: &mut Context<'_>) {
+        if !self.outbox.keeps_count() {
+            self.tell_at = None;
+            return;
+        }
+        let running = &self.connection.running;
+        let at = *self.tell_at.get_or_insert_with(|| running.env().now() + TELL_WITHIN);
+        if self.poll_time(cx, at).is_ready() {
+            self.tell_at = None;
+            self.outbox.tell();
         }
     }
 

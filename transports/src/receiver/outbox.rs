@@ -38,8 +38,9 @@ pub(super) enum Drained {
 struct State {
     answers: AnswerQueue,
     control: BytesMut,
-    /// Frames taken, to be told with the next write.
+    /// Frames taken, to be told with the next write, and whether that is due.
     taken: Option<u64>,
+    tell: bool,
     /// Results of our own link that are still to come.
     outstanding: usize,
     end: End,
@@ -61,7 +62,7 @@ impl State {
     }
 
     fn is_ready(&self) -> bool {
-        self.taken.is_some() || !self.control.is_empty() || self.answers.is_ready()
+        self.tell || !self.control.is_empty() || self.answers.is_ready()
     }
 
     fn is_over(&self) -> bool {
@@ -114,12 +115,25 @@ impl Outbox {
         self.change(|state| control.encode(&mut state.control));
     }
 
-    /// Ours: so many frames have been taken in all, and so many results more are to come.
+    /// Ours: so many frames have been taken in all, and so many results more are to come. The count leaves with what is
+    /// written next, or after [`tell`](Self::tell).
     pub(super) fn taken(&self, count: u64, results: usize) {
-        self.change(|state| {
-            state.taken = Some(count);
-            state.outstanding += results;
-        });
+        let mut state = self.state();
+        state.taken = Some(count);
+        state.outstanding += results;
+    }
+
+    /// Ours: the count of frames taken is to be told. Whether there is one.
+    pub(super) fn tell(&self) -> bool {
+        let mut state = self.state();
+        state.tell = state.taken.is_some();
+        state.tell
+    }
+
+    /// Ours: whether there is a count that has not been told and is not due.
+    pub(super) fn keeps_count(&self) -> bool {
+        let state = self.state();
+        state.taken.is_some() && !state.tell
     }
 
     /// Ours: so many results are still to come.
@@ -137,7 +151,10 @@ impl Outbox {
 
     /// Nothing more will be asked: it is over after what is known, or with `all` after what is still to come.
     pub(super) fn finish(&self, all: bool) {
-        self.change(|state| state.end = if all { End::All } else { End::Known });
+        self.change(|state| {
+            state.tell = state.taken.is_some();
+            state.end = if all { End::All } else { End::Known };
+        });
     }
 
     /// Whether the peer has taken enough answers for more questions.
@@ -157,6 +174,7 @@ impl Outbox {
         if let Some(count) = state.taken.take() {
             Control::Taken { count }.encode(batch);
         }
+        state.tell = false;
         Drained::Some
     }
 }
@@ -202,7 +220,13 @@ mod tests {
         (1..=500).for_each(|count| outbox.taken(count, 0));
         assert_eq!(controls(&drained(&outbox)), [Control::Pong { nonce: 1 }, Control::Taken { count: 500 }]);
         assert_eq!(end(&outbox), Drained::Nothing);
+        outbox.taken(501, 0);
+        assert_eq!((end(&outbox), outbox.keeps_count()), (Drained::Nothing, true));
+        assert!(outbox.tell());
+        assert_eq!(controls(&drained(&outbox)), [Control::Taken { count: 501 }]);
+        outbox.taken(502, 0);
         outbox.finish(false);
+        assert_eq!(controls(&drained(&outbox)), [Control::Taken { count: 502 }]);
         assert_eq!(end(&outbox), Drained::Over);
     }
 

@@ -120,6 +120,7 @@ impl<'a> Reader<'a> {
         }
         if self.turn >= TURN_BYTES {
             self.turn = 0;
+            self.line.outbox.tell();
             self.line.flush().await;
             tokio::task::yield_now().await;
         }
@@ -148,15 +149,16 @@ impl<'a> Reader<'a> {
 
     /// Hands the messages that have gathered up. `last`: nothing else of this connection is at hand.
     async fn deliver(&mut self, last: bool) -> Result<(), End> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
         if let Peer::Ours(link) = &mut self.peer {
             link.tell();
         }
         if last && std::mem::take(&mut self.owed) {
             // Before a listener is called, for that may take its time.
+            self.line.outbox.tell();
             self.line.flush().await;
+        }
+        if self.batch.is_empty() {
+            return Ok(());
         }
         let running = &self.line.connection.running;
         running.shared.counters.frames_total.add(self.batch.len());
@@ -290,6 +292,7 @@ impl<'a> Reader<'a> {
         }
         // Those that have room go first, and give it back. What was taken so far is told before waiting.
         self.deliver(true).await?;
+        self.line.outbox.tell();
         self.line.flush().await;
         self.room.rest();
         let env = self.line.connection.running.env();

@@ -387,7 +387,9 @@ impl Turn {
     fn look(&mut self, now: Time) -> Duration {
         let took = now - self.looked;
         self.looked = now;
-        self.look_at = self.handled.saturating_add(self.handled.min(CHECK_EVERY)).saturating_sub(1);
+        // What took long is looked at again after the next message.
+        let step = if took >= LONG { 1 } else { self.handled.min(CHECK_EVERY) };
+        self.look_at = self.handled.saturating_add(step).saturating_sub(1);
         took
     }
 }
