@@ -32,6 +32,12 @@ pub trait ChannelSender: Debug + Send + Sync + 'static {
     /// Sends what is queued, or fails it, by `deadline`; tells peers that can hear it that this member leaves; closes.
     async fn stop(&self, deadline: Time);
 
+    /// Whether [`send_now`](Self::send_now) accepts every message whose room is reserved. Layers that queue then leave the
+    /// queueing to this sender. Asked once, when the channel is built.
+    fn is_prompt(&self) -> bool {
+        false
+    }
+
     /// As far as [`send`](Self::send) needs no waiting: accepts the message for each destination that holds a
     /// [reservation](crate::Destination::reservation) or gets one at once, and gives back those that have to wait for room;
     /// they are then given to `send`. Must not block. The default accepts none.

@@ -144,8 +144,8 @@ impl<'a> Cx<'a> {
         self.matches
     }
 
-    /// Whether a layer further down may wait with a message. If none does, a message whose room is
-    /// [reserved](crate::Destination::reservation) is accepted by all of them, and by the transport, here and now.
+    /// Whether a layer further down, or the transport, may wait with a message. If none does, a message whose room is
+    /// [reserved](crate::Destination::reservation) is accepted by all of them here and now.
     #[must_use]
     pub const fn below_waits(&self) -> bool {
         self.below_waits

@@ -157,7 +157,7 @@ impl Stack {
         telemetry: bool,
     ) -> Arc<Self> {
         let mut slots: Box<[Slot]> = layers.into_iter().map(Slot::new).collect();
-        let mut below_waits = false;
+        let mut below_waits = !sender.is_prompt();
         for slot in slots.iter_mut().rev() {
             slot.below_waits = below_waits;
             below_waits |= matches!(slot.layer, Layer::Async(_)) && slot.interest.contains(Interest::SEND);

@@ -31,7 +31,7 @@ impl<'a> Next<'a> {
         self.matches
     }
 
-    /// Whether a layer further down may wait with a message; see [`Cx::below_waits`](crate::Cx::below_waits).
+    /// Whether a layer further down, or the transport, may wait with a message; see [`Cx::below_waits`](crate::Cx::below_waits).
     #[must_use]
     pub fn below_waits(&self) -> bool {
         self.stack.slots.get(self.place).is_some_and(|slot| slot.below_waits)

@@ -1,6 +1,6 @@
 //! Asynchronous sending (Tribes: `MessageDispatchInterceptor`).
 //!
-//! A message with the option `async` is queued for each of its members, and the send returns. Where no layer below may
+//! A message with the option `async` is queued for each of its members, and the send returns. Where nothing below may
 //! wait, the queue is that of the transport: the message gets its room here and goes straight down, without a change of
 //! task. Otherwise, and under the policy that drops the oldest, it is queued here, and one task for each member hands its
 //! messages to the layer below, one after another; that returns when it has *accepted* a message, so acknowledgements

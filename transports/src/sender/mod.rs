@@ -268,6 +268,10 @@ impl ChannelSender for PooledParallelSender {
         }
     }
 
+    fn is_prompt(&self) -> bool {
+        true
+    }
+
     fn send_now(&self, mut out: Outbound) -> Result<Option<Outbound>, SendError> {
         let started = self.started.load();
         let Some(started) = &*started else { return Err(SendError::Stopped) };
