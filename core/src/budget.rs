@@ -191,6 +191,13 @@ impl Budget {
         all
     }
 
+    /// A reservation of nothing for `member`, to be [grown](Reservation::try_grow): for a queue that holds the room of its
+    /// messages in one piece.
+    #[must_use]
+    pub fn reserve_none(&self, member: &Arc<Member>) -> Reservation {
+        Reservation { account: self.account(member), bytes: 0 }
+    }
+
     /// Whether [`try_admit`](Self::try_admit) would find room now. Takes none, not even for a moment: another's message
     /// would be refused for it.
     pub(crate) fn has_room(&self, member: &Arc<Member>, bytes: usize) -> bool {
@@ -253,7 +260,7 @@ impl Budget {
 
     /// Forgets a member that left, once nothing is reserved for it any more.
     pub fn forget(&self, member: &Member) {
-        let idle = self.0.accounts.load().find(member).is_some_and(|account| account.is_idle());
+        let idle = self.0.accounts.load().find(member).is_some_and(Account::is_idle);
         if idle {
             self.0.accounts.remove(member);
         }
@@ -265,7 +272,7 @@ impl Budget {
         }
         // Members outside the group can be sent to as well: do not let their accounts pile up.
         if self.0.accounts.load().len() > MAX_ACCOUNTS {
-            self.0.accounts.retain(|_, account| !account.is_idle());
+            self.0.accounts.retain(|_, account| !Account::is_idle(account));
         }
         self.0.accounts.get_or_insert_with(member, || {
             Arc::new(Account {
@@ -288,17 +295,25 @@ impl BudgetConfig {
 }
 
 impl Account {
-    fn is_idle(&self) -> bool {
-        self.used.load(Ordering::Acquire) == 0 && self.waiters.load(Ordering::Acquire) == 0
+    /// Whether nobody but the table and whoever reads it holds the account.
+    fn is_idle(account: &Arc<Self>) -> bool {
+        // Two tables while one is being changed.
+        Arc::strong_count(account) <= 2 && account.used.load(Ordering::Acquire) == 0
     }
 
     fn admit(account: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        let Totals { config, used, peak, .. } = &*account.totals;
+        let bytes = account.take(bytes)?;
+        Some(Reservation { account: Arc::clone(account), bytes })
+    }
+
+    /// Takes `bytes`, at least one, if there is room; how many were taken.
+    fn take(&self, bytes: usize) -> Option<usize> {
+        let Totals { config, used, peak, .. } = &*self.totals;
         let bytes = bytes.max(1);
         let fits = |held: usize, bound: usize| held.checked_add(bytes).filter(|sum| *sum <= bound);
         // A member with nothing queued has a small reserve beyond the total: others that stalled cannot starve it. What is
         // larger than a bound is admitted alone.
-        let before = account
+        let before = self
             .used
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| {
                 if held == 0 { Some(bytes) } else { fits(held, config.per_member) }
@@ -309,14 +324,14 @@ impl Account {
             fits(held, config.total).or_else(|| beyond.then(|| held.saturating_add(bytes)))
         });
         let Ok(held) = admitted else {
-            account.used.fetch_sub(bytes, Ordering::AcqRel);
+            self.used.fetch_sub(bytes, Ordering::AcqRel);
             return None;
         };
         // Only tested, mostly: a store would have every sender fight for the line.
         if peak.load(Ordering::Relaxed) < held + bytes {
             peak.fetch_max(held + bytes, Ordering::Relaxed);
         }
-        Some(Reservation { account: Arc::clone(account), bytes })
+        Some(bytes)
     }
 
     fn release(&self, bytes: usize) {
@@ -357,6 +372,13 @@ impl Reservation {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Takes `bytes` more, at least one, if there is room; how many it took.
+    pub fn try_grow(&mut self, bytes: usize) -> Option<usize> {
+        let taken = self.account.take(bytes)?;
+        self.bytes += taken;
+        Some(taken)
     }
 
     /// Holds the room of `other`, too.

@@ -222,7 +222,8 @@ impl Member {
 
 impl PartialEq for Member {
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        // What differs most comes first.
+        self.id == other.id && self.port == other.port && self.host == other.host
     }
 }
 

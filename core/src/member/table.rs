@@ -7,8 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Member;
 
-/// Up to so many entries are searched by comparing pointers alone first: nearly always it is the very `Arc` that was
-/// stored.
+/// Up to so many entries are searched one after another, by pointer first: often it is the very `Arc` that was stored.
 const SCANNED: usize = 16;
 
 type Entries<T> = Vec<(Arc<Member>, T)>;
@@ -81,10 +80,9 @@ impl<T> Snapshot<T> {
     #[must_use]
     pub fn get(&self, member: &Arc<Member>) -> Option<&T> {
         let entries = &**self.0;
-        if entries.len() <= SCANNED
-            && let Some((_, value)) = entries.iter().find(|(known, _)| Arc::ptr_eq(known, member))
-        {
-            return Some(value);
+        if entries.len() <= SCANNED {
+            let found = entries.iter().find(|(known, _)| Arc::ptr_eq(known, member) || known == member);
+            return found.map(|(_, value)| value);
         }
         place(entries, member).ok().and_then(|at| entries.get(at)).map(|(_, value)| value)
     }

@@ -30,7 +30,7 @@ const PUSHES: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     pub(super) link: OnceLock<Link>,
-    policy: Option<OverloadPolicy>,
+    pub(super) policy: Option<OverloadPolicy>,
     stage: AtomicU8,
     table: Mutex<BTreeMap<Arc<Member>, Arc<Lane>>>,
     /// Lanes that are busy. Zero is the fast path of synchronous messages.

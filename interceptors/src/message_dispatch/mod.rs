@@ -1,8 +1,7 @@
 //! Asynchronous sending (Tribes: `MessageDispatchInterceptor`).
 //!
 //! A message with the option `async` is queued for each of its members, and the send returns. Where nothing below may
-//! wait, the queue is that of the transport: the message gets its room here and goes straight down, without a change of
-//! task. Otherwise, and under the policy that drops the oldest, it is queued here, and one task for each member hands its
+//! wait, the queue is that of the transport: the message goes straight down, without a change of task. Otherwise, and under the policy that drops the oldest, it is queued here, and one task for each member hands its
 //! messages to the layer below, one after another; that returns when it has *accepted* a message, so acknowledgements
 //! overlap.
 //!
@@ -100,7 +99,8 @@ impl ChannelInterceptor for MessageDispatch {
         let ready = if !lanes.is_open() || out.to.is_empty() {
             true
         } else if cx.matches() {
-            lanes.passes(cx.link(), cx.below_waits()) && lanes.admit_now(cx.link(), out)
+            lanes.passes(cx.link(), cx.below_waits())
+                && (lanes.leaves_room_to_transport() || lanes.admit_now(cx.link(), out))
         } else {
             !lanes.any_busy() || out.message.options.contains(SendOptions::UDP)
         };

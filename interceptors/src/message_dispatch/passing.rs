@@ -15,6 +15,12 @@ impl Lanes {
         !below_waits && self.policy(link) != OverloadPolicy::DropOldest
     }
 
+    /// Whether the transport does with a message that finds no room what is to be done with it: then it need not be asked for
+    /// here.
+    pub(super) const fn leaves_room_to_transport(&self) -> bool {
+        self.policy.is_none()
+    }
+
     /// Reserves room for all destinations of `out`, so that it may go on at once; those for whom nobody would wait, and who
     /// have none, fail. `false`: there is one to wait for.
     pub(super) fn admit_now(&self, link: &Link, out: &mut Outbound) -> bool {

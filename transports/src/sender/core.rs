@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tribes_core::budget::Reservation;
 use tribes_core::wire::HandledCode;
-use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, FaultKind, Member, MemberId, Time};
+use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Member, MemberId, Time};
 
 use super::frame_log::FrameLog;
 
@@ -65,7 +65,7 @@ pub(super) struct LinkCore {
     entries: VecDeque<Entry>,
     log: FrameLog,
     /// The room of all entries, and what of it is to be given back.
-    room: Option<Reservation>,
+    room: Reservation,
     /// Reservations that do not fit the one above; held until nothing is left here.
     other_rooms: Vec<Reservation>,
     spare: usize,
@@ -98,13 +98,14 @@ pub(super) struct LinkCore {
 }
 
 impl LinkCore {
-    pub(super) fn new(member: &Arc<Member>, timeout: Duration, session: u64) -> Self {
+    /// `room` is an empty reservation of the member.
+    pub(super) fn new(member: &Arc<Member>, room: Reservation, timeout: Duration, session: u64) -> Self {
         Self {
             ours: member.id().is_ours(),
             timeout,
             entries: VecDeque::new(),
             log: FrameLog::default(),
-            room: None,
+            room,
             other_rooms: Vec::new(),
             spare: 0,
             written: 0,
@@ -180,35 +181,40 @@ impl LinkCore {
     }
 
     /// Queues a message; `sender` is the encoded member of its sender, `len` the checked length of its frame. Whether
-    /// there is a deadline now and was none before.
+    /// there is a deadline now and was none before. A destination without a reservation takes `cost` bytes of room here; it
+    /// comes back if there are none.
     pub(super) fn push(
         &mut self,
         message: &ChannelMessage,
         sender: &[u8],
         len: usize,
-        completion: Completion,
-        reservation: Option<Reservation>,
+        destination: Destination,
+        cost: usize,
         now: Time,
-    ) -> bool {
+    ) -> Result<bool, Destination> {
+        let room = match destination.reservation {
+            Some(_) => 0,
+            None => match self.room.try_grow(cost) {
+                Some(room) => room,
+                None => return Err(destination),
+            },
+        };
+        let Destination { completion, reservation, .. } = destination;
+        let room = room + reservation.map_or(0, |reservation| self.hold(reservation));
         self.log.push(message, sender, len);
-        let room = reservation.map_or(0, |reservation| self.hold(reservation));
         let ack = message.options.ack_mode();
         let completion = Some(completion);
         let (retried, answered, failed) = (false, false, false);
         self.entries.push_back(Entry { len, ack, completion, room, since: now, retried, answered, failed });
         let unwatched = self.next_check.is_none();
         self.next_check.get_or_insert_with(|| now.max(self.progress) + self.timeout);
-        unwatched
+        Ok(unwatched)
     }
 
     /// Holds `reservation` with those of the other entries; the bytes to give back for it one day.
     fn hold(&mut self, reservation: Reservation) -> usize {
         let bytes = reservation.bytes();
-        let Some(room) = self.room.as_mut().filter(|room| room.bytes() > 0) else {
-            self.room = Some(reservation);
-            return bytes;
-        };
-        match room.absorb(reservation) {
+        match self.room.absorb(reservation) {
             Ok(()) => bytes,
             Err(other) => {
                 self.other_rooms.push(other);
@@ -220,8 +226,8 @@ impl LinkCore {
     /// Gives back the room of what has left. One turn for many: the budget is shared with everybody who sends.
     fn give_back(&mut self) {
         let spare = std::mem::take(&mut self.spare);
-        if let Some(room) = self.room.as_mut().filter(|_| spare > 0) {
-            room.give_back(spare);
+        if spare > 0 {
+            self.room.give_back(spare);
         }
         if self.is_idle() {
             self.other_rooms.clear();
@@ -543,7 +549,8 @@ impl LinkCore {
         self.next_check = None;
         self.rewind();
         self.log.clear();
-        (self.room, self.spare) = (None, 0);
+        self.room.give_back(self.room.bytes());
+        self.spare = 0;
         self.other_rooms.clear();
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tribes_core::budget::{Budget, BudgetConfig};
 use tribes_core::message::Body;
 use tribes_core::wire::{self, Frame, FrameDecoder, HandledCode, Limits};
 use tribes_core::{
@@ -32,7 +33,8 @@ fn ours() -> MemberId {
 impl Bench {
     fn new(id: MemberId) -> Self {
         let member = Arc::new(Member::new(id, ([127, 0, 0, 1], 4000).into()));
-        let mut link = LinkCore::new(&member, TIMEOUT, 7);
+        let room = Budget::new(BudgetConfig::default(), Env::real()).reserve_none(&member);
+        let mut link = LinkCore::new(&member, room, TIMEOUT, 7);
         link.connected(None, Time::ZERO, &mut Vec::new());
         Self { link, member, pending: Vec::new(), resolved: Vec::new(), written: Vec::new(), in_hand: 0, now: Time::ZERO }
     }
@@ -50,7 +52,7 @@ impl Bench {
         self.pending.push(pending);
         let len = wire::frame_len(&out.message);
         for destination in out.to {
-            self.link.push(&out.message, &sender, len, destination.completion, None, self.now);
+            self.link.push(&out.message, &sender, len, destination, 300, self.now).unwrap();
         }
     }
 

@@ -39,7 +39,7 @@ pub use config::{
 };
 
 use self::counters::Counters;
-use self::peer::Peer;
+use self::peer::{NotQueued, Peer};
 use crate::stream::{Connector, TcpConnector};
 use crate::udp::UdpSender;
 
@@ -87,6 +87,8 @@ struct Frame<'a> {
     sender: &'a [u8],
     /// The checked length of the whole frame.
     len: usize,
+    /// What it takes of the channel's budget for each member.
+    cost: usize,
 }
 
 /// What all peers of a started sender share.
@@ -112,12 +114,13 @@ impl Shared {
     /// Calls `with` with the frame of `message`, if that may be sent.
     fn frame<T>(&self, message: &ChannelMessage, with: impl FnOnce(&Frame<'_>) -> T) -> Result<T, SendError> {
         let len = wire::check_frame_len(message, &self.config.limits).map_err(|error| too_large(message, &error))?;
+        let cost = message.body.len() + OVERHEAD;
         let local = self.local.load();
         if Arc::ptr_eq(&local.member, &message.sender) {
             let sender = local.encoded.get_or_init(|| encoded(&local.member));
-            return Ok(with(&Frame { message, sender, len }));
+            return Ok(with(&Frame { message, sender, len, cost }));
         }
-        Ok(with(&Frame { message, sender: &encoded(&message.sender), len }))
+        Ok(with(&Frame { message, sender: &encoded(&message.sender), len, cost }))
     }
 
     /// The whole frame of `message` as one piece, if that may be sent.
@@ -187,38 +190,40 @@ impl Started {
         Some(peer)
     }
 
-    /// Queues a message whose destination has room.
-    fn enqueue(&self, mut destination: Destination, frame: &Frame<'_>, now: Time) {
+    /// Queues a message for a destination; it comes back if there is no room.
+    fn enqueue(&self, mut destination: Destination, frame: &Frame<'_>, now: Time) -> Option<Destination> {
         // A peer that is closed just now has left the table before: the next look finds another or makes one.
         while let Some(peer) = self.peer(destination.member()) {
             match peer.push(destination, frame, now) {
-                Some(back) => destination = back,
-                None => return self.shared.counters.accepted(),
+                Ok(()) => {
+                    self.shared.counters.accepted();
+                    return None;
+                }
+                Err(NotQueued::NoRoom(back)) => return Some(back),
+                Err(NotQueued::Closed(back)) => destination = back,
             }
         }
         self.shared.counters.failed(&FaultKind::Stopped);
         destination.completion.fail(FaultKind::Stopped);
+        None
     }
 
     /// Queues a message for those of `to` that have room, or find some; the others come back.
-    fn enqueue_ready(&self, to: Vec<Destination>, frame: &Frame<'_>, now: Time) -> Vec<Destination> {
+    fn enqueue_all(&self, to: Vec<Destination>, frame: &Frame<'_>, now: Time) -> Vec<Destination> {
         let peers = self.peers.load();
-        let mut rest = Vec::new();
+        let mut without_room = Vec::new();
         for destination in to {
-            if destination.reservation.is_none() {
-                rest.push(destination);
-                continue;
-            }
-            let back = match peers.get(destination.member()) {
+            let queued = match peers.get(destination.member()) {
                 Some(peer) => peer.push(destination, frame, now),
-                None => Some(destination),
+                None => Err(NotQueued::Closed(destination)),
             };
-            match back {
-                None => self.shared.counters.accepted(),
-                Some(destination) => self.enqueue(destination, frame, now),
+            match queued {
+                Ok(()) => self.shared.counters.accepted(),
+                Err(NotQueued::NoRoom(back)) => without_room.push(back),
+                Err(NotQueued::Closed(back)) => without_room.extend(self.enqueue(back, frame, now)),
             }
         }
-        rest
+        without_room
     }
 
     /// Room for a destination that has none yet, waiting as the channel's policy says, then into its queue.
@@ -227,7 +232,7 @@ impl Started {
             Some(room) => {
                 destination.reservation = Some(room);
                 let now = self.shared.env().now();
-                // Its length was checked when it came.
+                // Its length was checked when it came; it has its room.
                 let _ = self.shared.frame(message, |frame| self.enqueue(destination, frame, now));
             }
             None => destination.completion.fail(FaultKind::QueueFull),
@@ -278,10 +283,9 @@ impl ChannelSender for PooledParallelSender {
         if out.message.options.contains(SendOptions::UDP) {
             return Ok(Some(out));
         }
-        started.shared.link.budget().try_admit_each(&mut out.to, out.message.body.len() + OVERHEAD);
         let now = if out.at == Time::ZERO { started.shared.env().now() } else { out.at };
         let to = std::mem::take(&mut out.to);
-        out.to = started.shared.frame(&out.message, |frame| started.enqueue_ready(to, frame, now))?;
+        out.to = started.shared.frame(&out.message, |frame| started.enqueue_all(to, frame, now))?;
         Ok((!out.to.is_empty()).then_some(out))
     }
 

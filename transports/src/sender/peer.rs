@@ -52,6 +52,12 @@ pub(super) struct Peer {
     closing: AtomicBool,
 }
 
+/// Why a message was not queued.
+pub(super) enum NotQueued {
+    NoRoom(Destination),
+    Closed(Destination),
+}
+
 /// What is queued, and who writes it.
 struct State {
     core: LinkCore,
@@ -74,7 +80,8 @@ enum End {
 
 impl Peer {
     pub(super) fn new(member: Arc<Member>, shared: Arc<Shared>, eager: bool) -> Arc<Self> {
-        let core = LinkCore::new(&member, shared.config.timeout, shared.env().random());
+        let room = shared.link.budget().reserve_none(&member);
+        let core = LinkCore::new(&member, room, shared.config.timeout, shared.env().random());
         let peer = Arc::new(Self {
             member,
             state: Mutex::new(State { core, writing: Writing::default(), last_used: shared.env().now() }),
@@ -103,19 +110,21 @@ impl Peer {
         state
     }
 
-    /// Queues a message for this member; written here and now if nobody else is at it. Once the peer is closed the
-    /// destination comes back: it is for the one that followed.
-    #[must_use]
-    pub(super) fn push(&self, destination: Destination, frame: &Frame<'_>, now: Time) -> Option<Destination> {
+    /// Queues a message for this member; written here and now if nobody else is at it.
+    ///
+    /// # Errors
+    /// The destination comes back if there is no room, or if the peer is closed: then it is for the one that followed.
+    pub(super) fn push(&self, destination: Destination, frame: &Frame<'_>, now: Time) -> Result<(), NotQueued> {
         let (batch, wake) = {
             let mut state = self.state();
             if self.is_closing() {
-                return Some(destination);
+                return Err(NotQueued::Closed(destination));
             }
-            let Destination { completion, reservation, .. } = destination;
             let State { core, writing, .. } = &mut *state;
             let was_flushed = core.is_flushed();
-            let unwatched = core.push(frame.message, frame.sender, frame.len, completion, reservation, now);
+            let unwatched = core
+                .push(frame.message, frame.sender, frame.len, destination, frame.cost, now)
+                .map_err(NotQueued::NoRoom)?;
             let batch = (writing.may_write_here(frame.message.options) && was_flushed)
                 .then(|| writing.begin(core, self.shared.config.coalesce, now))
                 .flatten();
@@ -129,7 +138,7 @@ impl Peer {
         if let Some(batch) = batch {
             self.write_here(batch);
         }
-        None
+        Ok(())
     }
 
     pub(super) fn is_connected(&self) -> bool {
