@@ -8,6 +8,10 @@
 //! | 17 | index of the sender |
 //! | 18-23 | zero |
 
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
 use super::clock;
 
 /// Bytes of the header, the shortest payload.
@@ -73,25 +77,60 @@ impl Header {
     }
 }
 
-/// Makes the payloads of one sender.
+/// Makes the payloads of one caller.
 #[derive(Debug)]
 pub(super) struct Maker {
     index: u8,
     pattern: Vec<u8>,
+    /// Of large payloads: those that were sent longest ago first.
+    used: VecDeque<BytesMut>,
 }
+
+/// From this length on a payload gets the memory of one that was sent: the system's allocator gives so much back to the
+/// operating system each time, which costs more than the message.
+const LARGE: usize = 32 << 10;
+/// So many of them are kept.
+const KEPT: usize = 16;
 
 impl Maker {
     /// Payloads of `len` bytes, at least those of the header.
     pub(super) fn new(index: u8, len: usize) -> Self {
-        Self { index, pattern: (0..=u8::MAX).cycle().take(len.max(HEADER)).collect() }
+        Self { index, pattern: (0..=u8::MAX).cycle().take(len.max(HEADER)).collect(), used: VecDeque::new() }
     }
 
     /// A payload of its own, stamped with the time of now, and that time. The stamp is the last thing that is done.
-    pub(super) fn make(&self, kind: Kind, number: u64) -> (Vec<u8>, u64) {
-        let mut payload = self.pattern.clone();
-        let sent_ns = clock::monotonic_ns();
-        Header { number, sent_ns, kind, index: self.index }.write(&mut payload);
+    pub(super) fn make(&mut self, kind: Kind, number: u64) -> (Bytes, u64) {
+        if self.pattern.len() < LARGE {
+            let mut payload = self.pattern.clone();
+            let sent_ns = self.stamp(&mut payload, kind, number);
+            return (payload.into(), sent_ns);
+        }
+        let mut memory = self.memory();
+        memory.extend_from_slice(&self.pattern);
+        let sent_ns = self.stamp(&mut memory, kind, number);
+        let payload = memory.split().freeze();
+        if self.used.len() < KEPT {
+            self.used.push_back(memory);
+        }
         (payload, sent_ns)
+    }
+
+    fn stamp(&self, payload: &mut [u8], kind: Kind, number: u64) -> u64 {
+        let sent_ns = clock::monotonic_ns();
+        Header { number, sent_ns, kind, index: self.index }.write(payload);
+        sent_ns
+    }
+
+    /// Room for a payload.
+    fn memory(&mut self) -> BytesMut {
+        let len = self.pattern.len();
+        let Some(mut oldest) = self.used.pop_front() else { return BytesMut::with_capacity(len) };
+        if oldest.try_reclaim(len) {
+            return oldest;
+        }
+        // Still on its way.
+        self.used.push_back(oldest);
+        BytesMut::with_capacity(len)
     }
 }
 
@@ -105,6 +144,19 @@ pub(super) fn pong(payload: &[u8], header: Header) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_payloads_use_memory_again_when_it_is_free() {
+        let mut maker = Maker::new(1, LARGE);
+        let (first, _) = maker.make(Kind::Data, 1);
+        let place = first.as_ptr();
+        let (second, _) = maker.make(Kind::Data, 2);
+        assert_ne!(second.as_ptr(), place);
+        assert_eq!((Header::of(&first).unwrap().number, Header::of(&second).unwrap().number), (1, 2));
+        drop(first);
+        let places: Vec<_> = (3..6).map(|number| maker.make(Kind::Data, number).0.as_ptr()).collect();
+        assert!(places.contains(&place));
+    }
 
     #[test]
     fn headers_come_back() {
@@ -124,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_has_no_header_is_told() {
-        let (mut payload, _) = Maker::new(7, HEADER).make(Kind::Data, 1);
+        let mut payload = Maker::new(7, HEADER).make(Kind::Data, 1).0.to_vec();
         assert_eq!(Header::of(&payload[..HEADER - 1]), None);
         payload[16] = 5;
         assert_eq!(Header::of(&payload), None);

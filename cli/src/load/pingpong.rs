@@ -31,10 +31,10 @@ pub(super) async fn call(
     control: Control,
 ) -> Tally {
     let pongs = listener.pongs();
-    let mut tally = Tally::default();
+    let (mut tally, mut maker) = (Tally::default(), source.maker());
     let mut now = clock::monotonic_ns();
     while !control.has_advanced() && numbers.take(now).is_some() {
-        let sent = source.send(Kind::Ping, pongs.expect(peers)).await;
+        let sent = source.send(&mut maker, Kind::Ping, pongs.expect(peers)).await;
         tally.messages += 1;
         tally.send.add(sent.ended_ns.saturating_sub(sent.begun_ns));
         now = sent.ended_ns;

@@ -51,7 +51,7 @@ impl Sender {
 
         // In ping-pong nothing is counted at the other end.
         let announced = if args.mode == Mode::Flood { tally.messages } else { 0 };
-        if let Err(error) = self.source.send(Kind::End, announced).await.result {
+        if let Err(error) = self.source.send(&mut self.source.maker(), Kind::End, announced).await.result {
             tracing::warn!(error = with_causes(&error), "the end could not be announced: receivers will wait for it");
         }
         Ok(Measured { tally, seconds, cpu_at_start })
@@ -85,7 +85,8 @@ impl Sender {
 #[derive(Debug)]
 pub(super) struct Source {
     channel: Channel,
-    maker: Maker,
+    index: u8,
+    payload: usize,
     options: SendOptions,
 }
 
@@ -99,12 +100,17 @@ pub(super) struct Call {
 
 impl Source {
     pub(super) fn new(channel: Channel, args: &LoadArgs) -> Self {
-        Self { channel, maker: Maker::new(args.index, args.payload), options: args.options.options() }
+        Self { channel, index: args.index, payload: args.payload, options: args.options.options() }
+    }
+
+    /// What a caller makes its payloads with.
+    pub(super) fn maker(&self) -> Maker {
+        Maker::new(self.index, self.payload)
     }
 
     /// Sends one message to all others.
-    pub(super) async fn send(&self, kind: Kind, number: u64) -> Call {
-        let (payload, begun_ns) = self.maker.make(kind, number);
+    pub(super) async fn send(&self, maker: &mut Maker, kind: Kind, number: u64) -> Call {
+        let (payload, begun_ns) = maker.make(kind, number);
         let result = self.channel.send(To::All, payload, self.options).await.map(drop);
         Call { begun_ns, ended_ns: clock::monotonic_ns(), result }
     }
