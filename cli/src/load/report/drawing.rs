@@ -118,13 +118,11 @@ fn draw_name<B: DrawingBackend>(
     line: &Line,
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     let y = 56 + i32::try_from(at).unwrap_or(i32::MAX / 32) * 22;
-    // As on the plot: two dashes for a dashed line.
-    let strokes: &[(i32, i32)] = if dash(line).is_some() { &[(0, 10), (16, 26)] } else { &[(0, 26)] };
+    let strokes: &[(i32, i32)] = if dash(line).is_some() { &[(0, 8), (12, 20), (24, 32)] } else { &[(0, 32)] };
     for (from, to) in strokes {
         legend.draw(&PathElement::new([(*from, y), (*to, y)], colour(line).stroke_width(2)))?;
     }
-    legend.draw(&Circle::new((13, y), 3, colour(line).filled()))?;
-    legend.draw(&Text::new(line.name.clone(), (34, y - 6), (FAMILY, 15)))
+    legend.draw(&Text::new(line.name.clone(), (40, y - 6), (FAMILY, 15)))
 }
 
 fn colour(line: &Line) -> RGBColor {
