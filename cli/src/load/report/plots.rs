@@ -150,3 +150,67 @@ fn lines(report: &Report, chosen: impl Fn(Work) -> bool, points: impl Fn(&Measur
     lines.sort_by_key(|line| (line.contestant, line.option));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::super::args::Guarantee;
+    use super::super::args::{Contestant, Settings, Times};
+    use super::super::figures::Run;
+    use super::*;
+
+    fn contestant(name: &str) -> Contestant {
+        Contestant { name: name.to_owned(), command: vec![name.to_owned()] }
+    }
+
+    /// One run of each, as fast as there are receivers.
+    fn report() -> Report {
+        let times = Times { measured: Duration::ZERO, warmup: Duration::ZERO, warmup_of_others: Duration::ZERO };
+        let settings = Settings {
+            repetitions: 1,
+            payloads: vec![100, 1024],
+            options: vec![Guarantee::Async, Guarantee::Ack],
+            receivers: vec![1, 7],
+            times,
+            against: vec![contestant("raw")],
+        };
+        let mut report = Report::new(&settings, contestant("tribes"), String::new(), String::new());
+        for measured in report.results.iter_mut().flat_map(|comparison| &mut comparison.measured) {
+            let (rate, trips) = match measured.work.mode {
+                Mode::Flood => (Some(f64::from(measured.work.receivers)), vec![]),
+                Mode::Pingpong => (None, vec![(50.0, 20.0), (99.0, 40.0)]),
+            };
+            measured.runs.push(Run { msgs_per_s: rate, rtt_percentiles_us: trips, ..Run::default() });
+        }
+        report
+    }
+
+    #[test]
+    fn each_option_of_each_contestant_has_a_line() {
+        let charts = charts(&report());
+        let files: Vec<_> = charts.iter().map(|chart| chart.file.as_str()).collect();
+        assert_eq!(files, ["throughput-1", "latency-1", "scaling"]);
+        for chart in &charts {
+            let names: Vec<_> = chart.lines.iter().map(|line| line.name.as_str()).collect();
+            assert_eq!(names, ["tribes, async", "tribes, ack", "raw, async", "raw, ack"]);
+            assert!(chart.lines.iter().all(|line| line.points.len() == 2), "{chart:?}");
+        }
+        let scaling = charts.last().unwrap();
+        assert_eq!(scaling.x_ticks, [(1.0, "1".to_owned()), (7.0, "7".to_owned())]);
+        assert_eq!(scaling.lines[0].points[1], Point { x: 7.0, y: 7.0, min: 7.0, max: 7.0 });
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_line() {
+        let mut report = report();
+        for measured in report.results.iter_mut().flat_map(|comparison| &mut comparison.measured) {
+            if measured.contestant == "raw" || measured.work.mode == Mode::Pingpong {
+                measured.runs.clear();
+            }
+        }
+        let charts = charts(&report);
+        assert_eq!(charts.len(), 2);
+        assert!(charts.iter().all(|chart| chart.lines.len() == 2));
+    }
+}
