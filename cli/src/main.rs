@@ -29,7 +29,7 @@ enum Command {
     Chat(chat::ChatArgs),
     Node(Box<node::NodeArgs>),
     #[cfg(unix)]
-    Load(Box<load::LoadArgs>),
+    Load(Box<load::LoadCommand>),
 }
 
 fn main() -> ExitCode {

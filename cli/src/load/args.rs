@@ -12,18 +12,8 @@ use super::setup::NOOPS;
 use crate::node::HostPort;
 use crate::units::Malformed;
 
-/// Puts load on a group and measures it: one process is one member, a driver starts and commands them all.
-///
-/// A member prints READY when it listens and, if it is to send, sees all of --peers. It sends after the line GO on standard
-/// input: warm-up, a pause of 300 ms, the measured part, an announcement of how many messages that was. A receiver prints
-/// its figures, one JSON object on one line, when it has all that was announced; whoever has not printed yet does so after
-/// the line REPORT. At the end of input the member leaves the group and ends.
-///
-/// Rates are per second, processor times in seconds, `lost` is what was announced but not received, `reordered` what came
-/// behind a later message of the same sender, `bad` what had another length than agreed. Percentiles are at most 3 % too
-/// small. Logs go to standard error; RUST_LOG sets what is logged.
+/// The options of one member.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct LoadArgs {
     /// What this member does.
     #[arg(long, value_enum, default_value_t = Role::Receiver)]
@@ -201,12 +191,12 @@ impl Extras {
     }
 }
 
-fn parse_payload(text: &str) -> Result<usize, Malformed> {
+pub(super) fn parse_payload(text: &str) -> Result<usize, Malformed> {
     let bytes = text.parse().ok().filter(|bytes| *bytes >= HEADER);
     bytes.ok_or_else(|| Malformed::new(text, "length of a payload; a whole number from 24"))
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, Malformed> {
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, Malformed> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| Malformed::new(text, "number of seconds, such as 0.5"))
 }

@@ -7,9 +7,12 @@
 //!  receiver  counts in its listener                listener.rs, receiving.rs
 //!  both      print one JSON object                 report_line.rs
 //! ```
+//!
+//! `tribes load report` is such a driver: `report/`.
 
 mod args;
 mod clock;
+mod command;
 mod control;
 mod flood;
 mod histogram;
@@ -17,6 +20,8 @@ mod listener;
 mod payload;
 mod pingpong;
 mod receiving;
+#[cfg(feature = "report")]
+mod report;
 mod report_line;
 mod sending;
 mod setup;
@@ -26,8 +31,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub(crate) use args::LoadArgs;
-use args::{Extras, Role};
+use args::{Extras, LoadArgs, Role};
+pub(crate) use command::{LoadCommand, run};
 use control::{Control, Stage};
 use listener::Listener;
 use receiving::Receiving;
@@ -39,7 +44,7 @@ use tribes::{BoxError, Channel};
 use crate::units::with_causes;
 
 /// Runs a member until the end of input.
-pub(crate) fn run(args: &LoadArgs) -> ExitCode {
+fn serve_member(args: &LoadArgs) -> ExitCode {
     let extras = Extras::of(&args.extra);
     match runtime(extras.workers).and_then(|runtime| runtime.block_on(serve(args, &extras))) {
         Ok(()) => ExitCode::SUCCESS,

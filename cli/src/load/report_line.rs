@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::args::{Guarantee, LoadArgs, Mode, Role};
 use super::clock;
+use super::histogram::Histogram;
 use super::receiving::Receiving;
 use super::sending::Measured;
 
@@ -39,6 +40,9 @@ struct Sent {
     rtt_p50_us: f64,
     rtt_p99_us: f64,
     rtt_max_us: f64,
+    /// Pairs of a percentage and the round trip below which so many lie.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rtt_percentiles_us: Vec<(f64, f64)>,
     errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
@@ -94,6 +98,7 @@ impl Sent {
             rtt_p50_us: tally.rtt.percentile_us(50),
             rtt_p99_us: tally.rtt.percentile_us(99),
             rtt_max_us: tally.rtt.max_us(),
+            rtt_percentiles_us: percentiles(&tally.rtt),
             errors: tally.errors,
             last_error: tally.last_error.clone(),
             tx_cpu_s: clock::cpu_seconds() - measured.cpu_at_start,
@@ -120,6 +125,13 @@ impl Received {
             rx_cpu_s: receiving.cpu_seconds(),
         }
     }
+}
+
+/// The distribution of `times`, finer towards its slow end; empty if there are none.
+fn percentiles(times: &Histogram) -> Vec<(f64, f64)> {
+    const PERMILLE: [u32; 8] = [100, 250, 500, 750, 900, 950, 990, 999];
+    let known = PERMILLE.iter().filter(|_| times.count() > 0);
+    known.map(|permille| (f64::from(*permille) / 10.0, times.permille_us(u64::from(*permille)))).collect()
 }
 
 fn rate(messages: u64, seconds: f64) -> f64 {

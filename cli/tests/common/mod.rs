@@ -86,6 +86,13 @@ impl Program {
         }
     }
 
+    /// Interrupts the process as Ctrl-C would.
+    #[allow(dead_code, reason = "not every test program interrupts")]
+    pub fn interrupt(&self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    }
+
     /// Ends the process as a crash would (SIGKILL).
     pub fn kill(&mut self) -> Instant {
         let at = Instant::now();
