@@ -496,3 +496,28 @@ async fn a_sender_in_a_loop_lets_others_have_the_thread() {
         other.unwrap().await.unwrap();
     }
 }
+
+/// What a member frees counts, not what others leave of it.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_keeps_up_has_not_stalled_when_others_take_what_it_frees() {
+    let world = Passing::start(None, 32 * KIB).await;
+    world.wire.block(1);
+    let others = || while world.channel.try_send(member(1), body("x", SIZE), ASYNC).is_ok() {};
+    others();
+    let moves = async {
+        // All of its bound in each 100 ms.
+        for _ in 0..300 {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            world.wire.take(1, 1);
+            others();
+        }
+    };
+    let sends = async {
+        for _ in 0..3 {
+            let _ = world.send(&[member(1)], "y", ASYNC).await;
+        }
+        let budget = world.wire.link.get().unwrap().budget();
+        assert!(!budget.is_stalled(&member(1)));
+    };
+    tokio::join!(biased; sends, moves);
+}
