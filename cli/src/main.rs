@@ -14,6 +14,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+/// Messages are made by one thread and given back by another, which the system's allocator does slowly.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Group messaging between processes, compatible with Apache Tribes.
 #[derive(Debug, Parser)]
 #[command(name = "tribes", version, arg_required_else_help = true, args_override_self = true)]

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Channel, DRAIN, Inner, lifecycle};
 use crate::budget::{Budget, BudgetConfig};
+use crate::delivery::Audience;
 use crate::delivery::Inbound;
 use crate::error::{BuildError, BuildFault};
 use crate::interceptor::{IntoLayer, Layer};
@@ -203,6 +204,7 @@ impl ChannelBuilder {
             lifecycle: tokio::sync::Mutex::default(),
             running: lifecycle::Running::default(),
             view: ArcSwap::from_pointee(View::default()),
+            everyone: ArcSwap::new(Audience::new(Arc::new([]), None)),
             view_number: watch::Sender::new(0),
             application: super::dispatch::Application::new(stack.env.clone()),
             member_listeners: ArcSwap::default(),

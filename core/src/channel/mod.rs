@@ -32,7 +32,7 @@ pub use listener::{Batch, ChannelListener, ListenerHandle, MembershipListener};
 pub use stream::{MemberEvents, Messages};
 pub use target::To;
 
-use crate::delivery::{Outbound, Pending};
+use crate::delivery::{Audience, Outbound, Pending};
 use crate::error::{BoxError, FaultKind, SendError};
 use crate::member::{Departure, MemberEvent};
 use crate::message::{self, Body, ChannelMessage, MessageId};
@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     lifecycle: tokio::sync::Mutex<lifecycle::State>,
     running: lifecycle::Running,
     view: ArcSwap<View>,
+    /// The members of the view, as messages to all of them carry them.
+    everyone: ArcSwap<Audience>,
     view_number: watch::Sender<u64>,
     application: Arc<dispatch::Application>,
     member_listeners: ArcSwap<Vec<(u64, Arc<dyn MembershipListener>)>>,
@@ -199,9 +201,13 @@ impl Channel {
         let inner = &self.0;
         inner.running.check()?;
         let multicast = crate::transport::is_multicast(options);
-        // A multicast goes to whoever hears it; its outcome is that of the datagram.
-        let targets = if multicast { Arc::new([]) } else { to.resolve(&inner.view.load()) };
-        if targets.is_empty() && !multicast {
+        let audience = match to {
+            // A multicast goes to whoever hears it; its outcome is that of the datagram.
+            _ if multicast => Audience::new(Arc::new([]), inner.stack.observer()),
+            To::All => inner.everyone.load_full(),
+            To::Members(members) => Audience::new(target::once_each(members), inner.stack.observer()),
+        };
+        if audience.is_empty() && !multicast {
             return Err(SendError::NoDestination);
         }
         inner.top_down.enter(body.len());
@@ -214,7 +220,7 @@ impl Channel {
             sender: inner.stack.local.load_full(),
             body: Body::new(body),
         };
-        let (mut out, pending) = Outbound::observed(message, targets, at, inner.stack.observer());
+        let (mut out, pending) = Outbound::to_audience(message, audience, at);
         if options.ack_mode() == AckMode::Handled
             && !options.contains(SendOptions::ASYNCHRONOUS)
             && let Some(stuck) = out.extract(|member| inner.application.is_handling(member))
@@ -395,7 +401,10 @@ impl Inner {
     fn member_event(&self, event: MemberEvent) {
         let changed = self.view.load().apply(&event).map(Arc::new);
         match (&changed, &event) {
-            (Some(view), _) => self.view.store(Arc::clone(view)),
+            (Some(view), _) => {
+                self.view.store(Arc::clone(view));
+                self.everyone.store(Audience::new(Arc::clone(view.members()), self.stack.observer()));
+            }
             (None, MemberEvent::Suspected(member, _)) if self.view.load().contains(member) => {}
             // Nothing that anybody above could see.
             (None, _) => return,

@@ -16,26 +16,19 @@ pub enum To {
     Members(Arc<[Arc<Member>]>),
 }
 
-impl To {
-    /// The members, doubles removed; the group is `view`.
-    pub(super) fn resolve(self, view: &View) -> Arc<[Arc<Member>]> {
-        let members = match self {
-            Self::All => return Arc::clone(view.members()),
-            Self::Members(members) => members,
-        };
-        let double =
-            members.iter().enumerate().any(|(at, member)| members.iter().take(at).any(|known| known == member));
-        if !double {
-            return members;
-        }
-        let mut unique: Vec<Arc<Member>> = Vec::with_capacity(members.len());
-        for member in members.iter() {
-            if !unique.contains(member) {
-                unique.push(Arc::clone(member));
-            }
-        }
-        unique.into()
+/// `members` with doubles removed.
+pub(super) fn once_each(members: Arc<[Arc<Member>]>) -> Arc<[Arc<Member>]> {
+    let double = members.iter().enumerate().any(|(at, member)| members.iter().take(at).any(|known| known == member));
+    if !double {
+        return members;
     }
+    let mut unique: Vec<Arc<Member>> = Vec::with_capacity(members.len());
+    for member in members.iter() {
+        if !unique.contains(member) {
+            unique.push(Arc::clone(member));
+        }
+    }
+    unique.into()
 }
 
 impl From<&Arc<Member>> for To {

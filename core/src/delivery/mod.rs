@@ -13,6 +13,6 @@ mod receipt;
 pub use inbound::{Handled, Inbound, Route};
 pub use lease::{Lease, LeasePool};
 pub use outbound::{Completion, Destination, Outbound};
-pub(crate) use outcome::{Observer, OutcomeObserver};
+pub(crate) use outcome::{Audience, Observer, OutcomeObserver};
 pub use outcome::{Delivery, Outcome, Pending};
 pub use receipt::{Receipt, ReceiptSink};

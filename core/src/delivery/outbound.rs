@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::outcome::{Observer, Tracker};
+use super::outcome::{Audience, Tracker};
 use super::{Delivery, Pending};
 use crate::budget::Reservation;
 use crate::error::FaultKind;
@@ -29,19 +29,12 @@ pub struct Outbound {
 impl Outbound {
     /// A message with `targets` as destinations, and the future of its outcome.
     pub fn new(message: ChannelMessage, targets: &[Arc<Member>]) -> (Self, Pending) {
-        Self::observed(message, Arc::from(targets), Time::ZERO, None)
+        Self::to_audience(message, Audience::new(Arc::from(targets), None), Time::ZERO)
     }
 
-    /// As [`new`](Self::new), for `targets` that are shared already.
-    pub(crate) fn observed(
-        message: ChannelMessage,
-        targets: Arc<[Arc<Member>]>,
-        at: Time,
-        observer: Option<Observer>,
-    ) -> (Self, Pending) {
-        let count = targets.len();
-        let tracker = Tracker::new(message.id.clone(), message.options, targets, observer);
-        let to = (0..count)
+    pub(crate) fn to_audience(message: ChannelMessage, audience: Arc<Audience>, at: Time) -> (Self, Pending) {
+        let tracker = Tracker::new(message.id.clone(), message.options, audience);
+        let to = (0..tracker.len())
             .map(|index| Destination {
                 completion: Completion::new(Parent::Message(Arc::clone(&tracker), index)),
                 reservation: None,

@@ -86,13 +86,28 @@ pub(crate) struct Observer {
     pub(crate) every: bool,
 }
 
+/// Who a message goes to and who is told of its outcome. Shared by messages to the same members: the whole group, mostly.
+pub(crate) struct Audience {
+    members: Arc<[Arc<Member>]>,
+    observer: Option<Observer>,
+}
+
+impl Audience {
+    pub(crate) fn new(members: Arc<[Arc<Member>]>, observer: Option<Observer>) -> Arc<Self> {
+        Arc::new(Self { members, observer })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+}
+
 /// Counts down the destinations of one message.
 pub(super) struct Tracker {
     id: MessageId,
     options: SendOptions,
-    members: Arc<[Arc<Member>]>,
+    audience: Arc<Audience>,
     open: AtomicUsize,
-    observer: Option<Observer>,
     state: Mutex<State>,
 }
 
@@ -116,24 +131,23 @@ enum Interest {
 }
 
 impl Tracker {
-    pub(super) fn new(
-        id: MessageId,
-        options: SendOptions,
-        members: Arc<[Arc<Member>]>,
-        observer: Option<Observer>,
-    ) -> Arc<Self> {
-        let open = AtomicUsize::new(members.len());
-        let tracker = Arc::new(Self { id, options, members, open, observer, state: Mutex::default() });
-        if tracker.members.is_empty() {
+    pub(super) fn new(id: MessageId, options: SendOptions, audience: Arc<Audience>) -> Arc<Self> {
+        let open = AtomicUsize::new(audience.members.len());
+        let tracker = Arc::new(Self { id, options, audience, open, state: Mutex::default() });
+        if tracker.audience.is_empty() {
             // A multicast has no destinations of its own: accepted is all that can be known.
             tracker.finish();
         }
         tracker
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.audience.members.len()
+    }
+
     #[allow(clippy::indexing_slicing, reason = "completions are made for the members that there are")]
     pub(super) fn member(&self, index: usize) -> &Arc<Member> {
-        &self.members[index]
+        &self.audience.members[index]
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -156,7 +170,7 @@ impl Tracker {
         Outcome {
             id: self.id.clone(),
             options: self.options,
-            attempted: self.members.len(),
+            attempted: self.audience.members.len(),
             faults: std::mem::take(&mut state.faults),
             no_taker: std::mem::take(&mut state.no_taker),
         }
@@ -165,7 +179,8 @@ impl Tracker {
     fn finish(&self) {
         let mut state = self.lock();
         state.faults.sort_by(|a, b| a.member.cmp(&b.member));
-        if let Some(observer) = self.observer.as_ref().filter(|observer| observer.every || !state.faults.is_empty()) {
+        let observer = self.audience.observer.as_ref();
+        if let Some(observer) = observer.filter(|observer| observer.every || !state.faults.is_empty()) {
             let outcome = self.outcome(&mut state);
             // Nobody is called with the lock held.
             drop(state);

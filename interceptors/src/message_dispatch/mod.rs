@@ -42,8 +42,8 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use tribes_core::{
-    BoxError, ChannelInterceptor, Cx, Gauge, Interest, Link, MemberEvent, Next, Outbound, Outcome, Readiness, SendError,
-    SendOptions, Time,
+    BoxError, ChannelInterceptor, Cx, Gauge, Interest, Link, MemberEvent, Next, Outbound, Outcome, Readiness,
+    SendError, SendOptions, Time,
 };
 
 pub use self::config::MessageDispatchConfig;

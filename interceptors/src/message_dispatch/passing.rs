@@ -50,7 +50,12 @@ impl Lanes {
     }
 
     /// Passes `out` on to the destinations that have room, and to each of the others as soon as it has, or fails it.
-    pub(super) async fn pass(self: &Arc<Self>, link: &Link, mut out: Outbound, next: Next<'_>) -> Result<(), SendError> {
+    pub(super) async fn pass(
+        self: &Arc<Self>,
+        link: &Link,
+        mut out: Outbound,
+        next: Next<'_>,
+    ) -> Result<(), SendError> {
         let bytes = out.len() + OVERHEAD;
         if self.anyone_waits(&out.to) {
             for destination in &mut out.to {

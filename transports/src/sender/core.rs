@@ -64,10 +64,15 @@ pub(super) struct LinkCore {
     timeout: Duration,
     entries: VecDeque<Entry>,
     log: FrameLog,
-    /// The room of all entries, and what of it is to be given back.
+    /// The room of all entries, taken ahead by a little: the budget is shared with everybody who sends.
     room: Reservation,
+    /// How much of it the entries need.
+    needed: usize,
+    /// How much is taken ahead.
+    ahead: usize,
     /// Reservations that do not fit the one above; held until nothing is left here.
     other_rooms: Vec<Reservation>,
+    /// Room of entries that have left, to be given back.
     spare: usize,
     /// Entries released to the present connection, and their bytes.
     written: usize,
@@ -98,14 +103,16 @@ pub(super) struct LinkCore {
 }
 
 impl LinkCore {
-    /// `room` is an empty reservation of the member.
-    pub(super) fn new(member: &Arc<Member>, room: Reservation, timeout: Duration, session: u64) -> Self {
+    /// `room` is an empty reservation of the member, of which `ahead` bytes may be taken ahead.
+    pub(super) fn new(member: &Arc<Member>, room: Reservation, ahead: usize, timeout: Duration, session: u64) -> Self {
         Self {
             ours: member.id().is_ours(),
             timeout,
             entries: VecDeque::new(),
             log: FrameLog::default(),
             room,
+            needed: 0,
+            ahead,
             other_rooms: Vec::new(),
             spare: 0,
             written: 0,
@@ -194,10 +201,8 @@ impl LinkCore {
     ) -> Result<bool, Destination> {
         let room = match destination.reservation {
             Some(_) => 0,
-            None => match self.room.try_grow(cost) {
-                Some(room) => room,
-                None => return Err(destination),
-            },
+            None if self.take_room(cost) => cost,
+            None => return Err(destination),
         };
         let Destination { completion, reservation, .. } = destination;
         let room = room + reservation.map_or(0, |reservation| self.hold(reservation));
@@ -211,11 +216,24 @@ impl LinkCore {
         Ok(unwatched)
     }
 
+    /// Room for `cost` bytes more, if there is any.
+    fn take_room(&mut self, cost: usize) -> bool {
+        let there = self.room.bytes() - self.needed;
+        let found = there >= cost
+            || self.room.try_grow((cost - there).max(self.ahead)).is_some()
+            || self.room.try_grow(cost - there).is_some();
+        self.needed += if found { cost } else { 0 };
+        found
+    }
+
     /// Holds `reservation` with those of the other entries; the bytes to give back for it one day.
     fn hold(&mut self, reservation: Reservation) -> usize {
         let bytes = reservation.bytes();
         match self.room.absorb(reservation) {
-            Ok(()) => bytes,
+            Ok(()) => {
+                self.needed += bytes;
+                bytes
+            }
             Err(other) => {
                 self.other_rooms.push(other);
                 0
@@ -223,14 +241,17 @@ impl LinkCore {
         }
     }
 
-    /// Gives back the room of what has left. One turn for many: the budget is shared with everybody who sends.
+    /// Gives back the room of what has left, but for a little while more comes.
     fn give_back(&mut self) {
-        let spare = std::mem::take(&mut self.spare);
-        if spare > 0 {
-            self.room.give_back(spare);
-        }
+        self.needed -= std::mem::take(&mut self.spare);
         if self.is_idle() {
+            self.room.give_back(self.room.bytes());
             self.other_rooms.clear();
+            return;
+        }
+        let unused = self.room.bytes() - self.needed;
+        if unused > 2 * self.ahead {
+            self.room.give_back(unused - self.ahead);
         }
     }
 
@@ -380,9 +401,10 @@ impl LinkCore {
     fn shed_done(&mut self) {
         let mut gone = 0;
         while self.flushed > 0
-            && self.entries.front().is_some_and(|entry| {
-                entry.completion.is_none() && (entry.ack == AckMode::None || entry.answered)
-            })
+            && self
+                .entries
+                .front()
+                .is_some_and(|entry| entry.completion.is_none() && (entry.ack == AckMode::None || entry.answered))
             && let Some(entry) = self.leave()
         {
             gone += entry.len;
@@ -550,7 +572,7 @@ impl LinkCore {
         self.rewind();
         self.log.clear();
         self.room.give_back(self.room.bytes());
-        self.spare = 0;
+        (self.needed, self.spare) = (0, 0);
         self.other_rooms.clear();
     }
 

@@ -34,9 +34,17 @@ impl Bench {
     fn new(id: MemberId) -> Self {
         let member = Arc::new(Member::new(id, ([127, 0, 0, 1], 4000).into()));
         let room = Budget::new(BudgetConfig::default(), Env::real()).reserve_none(&member);
-        let mut link = LinkCore::new(&member, room, TIMEOUT, 7);
+        let mut link = LinkCore::new(&member, room, 1000, TIMEOUT, 7);
         link.connected(None, Time::ZERO, &mut Vec::new());
-        Self { link, member, pending: Vec::new(), resolved: Vec::new(), written: Vec::new(), in_hand: 0, now: Time::ZERO }
+        Self {
+            link,
+            member,
+            pending: Vec::new(),
+            resolved: Vec::new(),
+            written: Vec::new(),
+            in_hand: 0,
+            now: Time::ZERO,
+        }
     }
 
     fn push(&mut self, options: SendOptions) {

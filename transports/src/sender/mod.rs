@@ -322,8 +322,7 @@ impl ChannelSender for PooledParallelSender {
     }
 
     fn is_connected(&self, member: &Member) -> bool {
-        self.started()
-            .is_some_and(|started| started.peers.load().find(member).is_some_and(|peer| peer.is_connected()))
+        self.started().is_some_and(|started| started.peers.load().find(member).is_some_and(|peer| peer.is_connected()))
     }
 
     fn member_event(&self, event: &MemberEvent) {

@@ -26,6 +26,8 @@ use super::core::{LinkCore, Resolved};
 use super::{Frame, Shared};
 use crate::stream::ByteStream;
 
+/// One part in this many of a member's room is taken ahead, 16 KiB by default.
+const AHEAD: usize = 512;
 /// Pauses before connecting again: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
 /// After so many connections that broke at once, what waits is failed.
@@ -81,7 +83,8 @@ enum End {
 impl Peer {
     pub(super) fn new(member: Arc<Member>, shared: Arc<Shared>, eager: bool) -> Arc<Self> {
         let room = shared.link.budget().reserve_none(&member);
-        let core = LinkCore::new(&member, room, shared.config.timeout, shared.env().random());
+        let ahead = shared.link.budget().config().per_member / AHEAD;
+        let core = LinkCore::new(&member, room, ahead, shared.config.timeout, shared.env().random());
         let peer = Arc::new(Self {
             member,
             state: Mutex::new(State { core, writing: Writing::default(), last_used: shared.env().now() }),
@@ -136,7 +139,7 @@ impl Peer {
             self.wake.notify_one();
         }
         if let Some(batch) = batch {
-            self.write_here(batch);
+            self.write_here(batch, now);
         }
         Ok(())
     }

@@ -75,6 +75,11 @@ impl Peer {
             tokio::pin!(notified);
             let step = poll_fn(|cx| {
                 let mut step = Step::default();
+                // Before writing: those who woke us may not be the last who have something to send.
+                step.woken = notified.as_mut().poll(cx).is_ready();
+                if step.woken {
+                    return Poll::Ready(step);
+                }
                 match self.poll_write(cx, now) {
                     Poll::Ready(Wrote::Some) => step.wrote = true,
                     Poll::Ready(Wrote::Failed(error)) => step.failed = Some(error),
@@ -89,7 +94,6 @@ impl Peer {
                 {
                     step.read = Some(read);
                 }
-                step.woken = notified.as_mut().poll(cx).is_ready();
                 step.due = timer.as_mut().is_some_and(|(_, timer)| timer.as_mut().poll(cx).is_ready());
                 if step.is_something() { Poll::Ready(step) } else { Poll::Pending }
             })

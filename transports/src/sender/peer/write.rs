@@ -135,14 +135,14 @@ impl Peer {
     }
 
     /// Writes what the connection takes here and now; the task does the rest.
-    pub(super) fn write_here(&self, batch: Batch) {
+    pub(super) fn write_here(&self, batch: Batch, now: Time) {
         // The task asks for itself when it is to go on: nobody is woken by this.
         let written = self.poll_batch(&batch, &mut Context::from_waker(Waker::noop()));
         let result = match written {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(0),
         };
-        let wake = self.finish_write(batch, result.map_err(Some));
+        let wake = self.finish_write(batch, result.map_err(Some), now);
         if wake {
             self.wake.notify_one();
         }
@@ -157,15 +157,15 @@ impl Peer {
         let Some(batch) = batch else { return Poll::Ready(Wrote::Nothing) };
         match self.poll_batch(&batch, cx) {
             Poll::Ready(Ok(count)) => {
-                self.finish_write(batch, Ok(count));
+                self.finish_write(batch, Ok(count), now);
                 Poll::Ready(Wrote::Some)
             }
             Poll::Ready(Err(error)) => {
-                self.finish_write(batch, Err(None));
+                self.finish_write(batch, Err(None), now);
                 Poll::Ready(Wrote::Failed(error))
             }
             Poll::Pending => {
-                self.finish_write(batch, Ok(0));
+                self.finish_write(batch, Ok(0), now);
                 Poll::Pending
             }
         }
@@ -188,10 +188,9 @@ impl Peer {
     }
 
     /// So many bytes of the batch were written, or why not (`None`: the task knows). Whether the task has to be woken.
-    fn finish_write(&self, batch: Batch, result: Result<usize, Option<io::Error>>) -> bool {
+    fn finish_write(&self, batch: Batch, result: Result<usize, Option<io::Error>>, now: Time) -> bool {
         let Batch { connection, mut pieces, mut resolved } = batch;
         pieces.clear();
-        let now = self.shared.env().now();
         let wake = {
             let State { core, writing, .. } = &mut *self.state();
             writing.pieces = pieces;
@@ -207,6 +206,7 @@ impl Peer {
                 false
             }
         };
+        // An empty one comes back, too: it has its memory.
         self.settle(&mut resolved);
         self.state().writing.resolved = resolved;
         wake
