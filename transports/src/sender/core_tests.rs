@@ -385,6 +385,8 @@ mod shell {
         hold: AtomicUsize,
         inside: AtomicBool,
         release: AtomicBool,
+        /// Takes only ten bytes in this time, if it is not zero.
+        takes: Mutex<Duration>,
         /// Connecting takes so long.
         slow: Mutex<Duration>,
     }
@@ -392,7 +394,7 @@ mod shell {
     #[derive(Debug)]
     struct Streamer(Arc<Streams>);
 
-    struct Stream(Arc<Streams>, usize);
+    struct Stream(Arc<Streams>, usize, Option<Pin<Box<tokio::time::Sleep>>>);
 
     #[async_trait]
     impl Connector for Streamer {
@@ -403,7 +405,7 @@ mod shell {
             }
             let mut written = self.0.written.lock().unwrap();
             written.push(Vec::new());
-            Ok(Box::new(Stream(Arc::clone(&self.0), written.len())))
+            Ok(Box::new(Stream(Arc::clone(&self.0), written.len(), None)))
         }
     }
 
@@ -423,7 +425,16 @@ mod shell {
     }
 
     impl AsyncWrite for Stream {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let takes = *self.0.takes.lock().unwrap();
+            if !takes.is_zero() {
+                let pause = self.2.get_or_insert_with(|| Box::pin(tokio::time::sleep(takes)));
+                std::task::ready!(pause.as_mut().poll(cx));
+                self.2 = None;
+                let count = bytes.len().min(10);
+                self.0.written.lock().unwrap()[self.1 - 1].extend_from_slice(&bytes[..count]);
+                return Poll::Ready(Ok(count));
+            }
             self.0.written.lock().unwrap()[self.1 - 1].extend_from_slice(bytes);
             Poll::Ready(Ok(bytes.len()))
         }
@@ -541,5 +552,16 @@ mod shell {
             channel.heartbeat().await;
         }
         assert_eq!(streams.written.lock().unwrap().len(), 1);
+    }
+
+    /// Bytes that a member takes are progress at the time at which it takes them.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_member_that_takes_bytes_in_time_gets_them_all() {
+        let streams = Arc::new(Streams::default());
+        let channel = channel(&streams, None).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        *streams.takes.lock().unwrap() = Duration::from_secs(2);
+        let outcome = channel.send_with(&java(10_000), "x", SendOptions::NONE).await.unwrap().await;
+        assert!(outcome.is_complete(), "{outcome:?}");
     }
 }
