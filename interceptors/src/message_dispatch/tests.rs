@@ -13,6 +13,9 @@ use super::core::Queue;
 use super::{MessageDispatch, MessageDispatchConfig};
 use crate::testing::{World, fault_of, member, settle};
 
+#[path = "tests_passing.rs"]
+mod passing;
+
 const ASYNC: SendOptions = SendOptions::ASYNCHRONOUS;
 const DISPLACED: FaultKind = FaultKind::Dropped { by: "message-dispatch", reason: "displaced by a newer message" };
 
