@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -110,6 +110,8 @@ struct Totals {
 struct Account {
     totals: Arc<Totals>,
     used: AtomicUsize,
+    /// All bytes that were ever given back, wrapping: whether the member keeps up, whoever takes the room.
+    moved: AtomicUsize,
     /// Set when a wait for room was in vain; cleared when the queue has drained to half.
     stalled: AtomicBool,
     freed: Notify,
@@ -226,9 +228,12 @@ impl Budget {
         }
         let deadline = self.0.env.now() + limit;
         let held_before = account.used.load(Ordering::Acquire);
+        let moved_before = account.moved.load(Ordering::Relaxed);
         let per_member = account.totals.config.per_member;
         let mark = account.totals.config.moved();
-        let _waiting = (Waiting::new(&account.waiters), Waiting::new(&account.totals.waiters));
+        let _own = Waiting::new(&account.waiters);
+        // Whoever gives room back after this sees that somebody waits; what was given back before is seen here.
+        fence(Ordering::SeqCst);
         loop {
             // Registered before the check, so that room freed in between is not missed.
             let member_freed = account.freed.notified();
@@ -236,9 +241,11 @@ impl Budget {
             tokio::pin!(member_freed, total_freed);
             member_freed.as_mut().enable();
             total_freed.as_mut().enable();
-            if account.used.load(Ordering::SeqCst) <= mark
-                && let Some(room) = Account::admit(&account, bytes)
-            {
+            let moves = account.used.load(Ordering::SeqCst) <= mark;
+            // Who waits for the own queue alone is told by that; the others are counted before they look at the total.
+            let _total = moves.then(|| Waiting::new(&account.totals.waiters));
+            fence(Ordering::SeqCst);
+            if moves && let Some(room) = Account::admit(&account, bytes) {
                 return Some(room);
             }
             if account.stalled.load(Ordering::Acquire) {
@@ -251,7 +258,9 @@ impl Budget {
                 let held = account.used.load(Ordering::Acquire);
                 // A large message may find no room well below that mark: then the queue must have become shorter at all.
                 let no_room = held.saturating_add(bytes) > per_member;
-                let own_fault = held > mark || (no_room && held >= held_before);
+                let moved = account.moved.load(Ordering::Relaxed).wrapping_sub(moved_before);
+                let own_fault =
+                    moved < (per_member / MOVED).max(1) && (held > mark || (no_room && held >= held_before));
                 account.stalled.fetch_or(own_fault, Ordering::AcqRel);
                 return Account::admit(&account, bytes);
             }
@@ -260,7 +269,7 @@ impl Budget {
 
     /// Forgets a member that left, once nothing is reserved for it any more.
     pub fn forget(&self, member: &Member) {
-        let idle = self.0.accounts.load().find(member).is_some_and(Account::is_idle);
+        let idle = self.0.accounts.load().find(member).is_some_and(|account| Account::is_idle(account, 1));
         if idle {
             self.0.accounts.remove(member);
         }
@@ -272,12 +281,13 @@ impl Budget {
         }
         // Members outside the group can be sent to as well: do not let their accounts pile up.
         if self.0.accounts.load().len() > MAX_ACCOUNTS {
-            self.0.accounts.retain(|_, account| !Account::is_idle(account));
+            self.0.accounts.retain(|_, account| !Account::is_idle(account, 2));
         }
         self.0.accounts.get_or_insert_with(member, || {
             Arc::new(Account {
                 totals: Arc::clone(&self.0.totals),
                 used: AtomicUsize::new(0),
+                moved: AtomicUsize::new(0),
                 stalled: AtomicBool::new(false),
                 freed: Notify::new(),
                 waiters: AtomicUsize::new(0),
@@ -295,10 +305,9 @@ impl BudgetConfig {
 }
 
 impl Account {
-    /// Whether nobody but the table and whoever reads it holds the account.
-    fn is_idle(account: &Arc<Self>) -> bool {
-        // Two tables while one is being changed.
-        Arc::strong_count(account) <= 2 && account.used.load(Ordering::Acquire) == 0
+    /// Whether nobody but tables, of which there are two while one is being changed, holds the account.
+    fn is_idle(account: &Arc<Self>, tables: usize) -> bool {
+        Arc::strong_count(account) <= tables && account.used.load(Ordering::Acquire) == 0
     }
 
     fn admit(account: &Arc<Self>, bytes: usize) -> Option<Reservation> {
@@ -311,6 +320,12 @@ impl Account {
         let Totals { config, used, peak, .. } = &*self.totals;
         let bytes = bytes.max(1);
         let fits = |held: usize, bound: usize| held.checked_add(bytes).filter(|sum| *sum <= bound);
+        // Looked at first: taking and giving back would keep others from what they wait for.
+        let held = self.used.load(Ordering::Acquire);
+        let total = used.load(Ordering::Acquire);
+        if fits(total, config.total).is_none() && total > 0 && (held > 0 || bytes > RESERVE) {
+            return None;
+        }
         // A member with nothing queued has a small reserve beyond the total: others that stalled cannot starve it. What is
         // larger than a bound is admitted alone.
         let before = self
@@ -336,6 +351,7 @@ impl Account {
 
     fn release(&self, bytes: usize) {
         let totals = &*self.totals;
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
         // Sequentially consistent with those who count themselves in as waiting and then look: one of the two sees the other.
         let left = self.used.fetch_sub(bytes, Ordering::SeqCst) - bytes;
         totals.used.fetch_sub(bytes, Ordering::SeqCst);
@@ -345,7 +361,7 @@ impl Account {
         if left <= totals.config.moved() && self.waiters.load(Ordering::SeqCst) > 0 {
             self.freed.notify_waiters();
         }
-        if totals.waiters.load(Ordering::SeqCst) > self.waiters.load(Ordering::SeqCst) {
+        if totals.waiters.load(Ordering::SeqCst) > 0 {
             totals.freed.notify_waiters();
         }
     }
@@ -391,6 +407,14 @@ impl Reservation {
         }
         self.bytes += std::mem::take(&mut other.bytes);
         Ok(())
+    }
+
+    /// Divides it: `bytes` of the room, or what there is, are those of another.
+    #[must_use]
+    pub fn split_off(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { account: Arc::clone(&self.account), bytes }
     }
 
     /// Gives `bytes` of the room back, or what there is.

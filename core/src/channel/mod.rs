@@ -148,7 +148,10 @@ impl Channel {
         body: impl Into<Bytes>,
         options: SendOptions,
     ) -> Result<Pending, SendError> {
-        let (out, pending) = self.prepare(to.into(), body.into(), options)?;
+        let (to, body) = (to.into(), body.into());
+        // A send that need not wait is done at once, and so is the next: others must have the thread now and then.
+        tokio::task::coop::consume_budget().await;
+        let (out, pending) = self.prepare(to, body, options)?;
         self.accept(out, pending).await
     }
 

@@ -98,18 +98,21 @@ impl Outbound {
                 at: self.at,
             })
             .collect();
-        for destination in self.to {
+        for mut destination in self.to {
+            let mut room = destination.reservation.take();
             let member = Arc::clone(destination.member());
             let join = Arc::new(Join {
                 member,
                 open: AtomicUsize::new(parts.len()),
                 state: Mutex::new(JoinState { parent: Some(destination.completion), fault: None, delivery: None }),
             });
-            for part in &mut parts {
-                part.to.push(Destination {
-                    completion: Completion::new(Parent::Join(Arc::clone(&join))),
-                    reservation: None,
-                });
+            let last = parts.len().saturating_sub(1);
+            for (at, part) in parts.iter_mut().enumerate() {
+                // The room of the whole is that of its parts.
+                let bytes = part.message.body.len();
+                let reservation =
+                    if at == last { room.take() } else { room.as_mut().map(|room| room.split_off(bytes)) };
+                part.to.push(Destination { completion: Completion::new(Parent::Join(Arc::clone(&join))), reservation });
             }
         }
         parts

@@ -12,7 +12,7 @@ use crate::error::{ReceiveError, SendError};
 use crate::member::{MemberEvent, Suspicion};
 use crate::message::{Body, ChannelMessage, MessageId};
 use crate::transport::ProbeResult;
-use crate::{Env, Member, SendOptions};
+use crate::{Env, Member, SendOptions, Time};
 
 /// A place in the stack: sends down, delivers up and raises events from there. Cheap to clone; keeps nothing alive.
 ///
@@ -59,7 +59,8 @@ impl Link {
     ///
     /// # Cancel safety
     /// As [`Next::send`](super::Next::send).
-    pub async fn send(&self, out: Outbound) -> Result<(), SendError> {
+    pub async fn send(&self, mut out: Outbound) -> Result<(), SendError> {
+        out.at = Time::ZERO;
         match self.stack() {
             // From below the last layer there is only the transport.
             Some(stack) => stack.send_from((self.place + 1).min(stack.bottom()), out).await,

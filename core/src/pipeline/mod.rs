@@ -284,10 +284,12 @@ impl Stack {
     async fn send_async(
         &self,
         at: usize,
-        out: Outbound,
+        mut out: Outbound,
         matches: bool,
         started: Option<Time>,
     ) -> Result<(), SendError> {
+        // The layer may keep it: then nobody has looked at the clock.
+        out.at = Time::ZERO;
         let Some(Slot { layer: Layer::Async(layer), name, down, .. }) = self.slots.get(at) else {
             return Err(SendError::Stopped);
         };

@@ -109,6 +109,10 @@ impl ChannelInterceptor for MessageDispatch {
 
     async fn send(&self, mut out: Outbound, next: Next<'_>) -> Result<(), SendError> {
         let lanes = &self.lanes;
+        if out.to.is_empty() && !out.message.options.contains(SendOptions::MULTICAST) {
+            // All of them have failed.
+            return Ok(());
+        }
         // A multicast has no members to queue for.
         if !lanes.is_open() || out.to.is_empty() {
             return next.send(out).await;

@@ -32,7 +32,7 @@ impl Lanes {
             return true;
         }
         self.fail_hopeless(link, out);
-        out.to.iter().all(|destination| destination.reservation.is_some())
+        !out.to.is_empty() && out.to.iter().all(|destination| destination.reservation.is_some())
     }
 
     /// Fails destinations that have no room and for whom nobody waits: they do not hold up the others.

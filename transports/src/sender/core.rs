@@ -189,7 +189,7 @@ impl LinkCore {
 
     /// Queues a message; `sender` is the encoded member of its sender, `len` the checked length of its frame. Whether
     /// there is a deadline now and was none before. A destination without a reservation takes `cost` bytes of room here; it
-    /// comes back if there are none.
+    /// comes back if there are none. One with a smaller reservation than that takes the rest if there is room.
     pub(super) fn push(
         &mut self,
         message: &ChannelMessage,
@@ -206,6 +206,8 @@ impl LinkCore {
         };
         let Destination { completion, reservation, .. } = destination;
         let room = room + reservation.map_or(0, |reservation| self.hold(reservation));
+        let rest = cost.saturating_sub(room);
+        let room = if rest > 0 && self.take_room(rest) { room + rest } else { room };
         self.log.push(message, sender, len);
         let ack = message.options.ack_mode();
         let completion = Some(completion);
@@ -378,8 +380,9 @@ impl LinkCore {
 
     /// The operating system has taken `bytes` more. That is the outcome of messages which ask no more.
     pub(super) fn wrote(&mut self, bytes: usize, now: Time, out: &mut Vec<Resolved>) {
-        self.log.advance(bytes);
-        self.progress = now;
+        // Nothing is left of them if all failed meanwhile.
+        self.log.advance(bytes.min(self.written_bytes - self.log.cursor()));
+        self.progress = self.progress.max(now);
         while self.flushed < self.written
             && let Some(entry) = self.entries.get_mut(self.flushed)
             && self.flushed_bytes + entry.len <= self.log.cursor()

@@ -43,8 +43,8 @@ use self::peer::{NotQueued, Peer};
 use crate::stream::{Connector, TcpConnector};
 use crate::udp::UdpSender;
 
-/// Bytes that a queued message costs beside its body.
-const OVERHEAD: usize = 256;
+/// Bytes that a queued message costs beside its frame.
+const OVERHEAD: usize = 128;
 /// A member outside the group keeps its connection this long after the last message.
 const IDLE_OUTSIDER: Duration = Duration::from_secs(60);
 
@@ -114,7 +114,7 @@ impl Shared {
     /// Calls `with` with the frame of `message`, if that may be sent.
     fn frame<T>(&self, message: &ChannelMessage, with: impl FnOnce(&Frame<'_>) -> T) -> Result<T, SendError> {
         let len = wire::check_frame_len(message, &self.config.limits).map_err(|error| too_large(message, &error))?;
-        let cost = message.body.len() + OVERHEAD;
+        let cost = len + OVERHEAD;
         let local = self.local.load();
         if Arc::ptr_eq(&local.member, &message.sender) {
             let sender = local.encoded.get_or_init(|| encoded(&local.member));
@@ -179,9 +179,15 @@ impl Started {
 
     /// The peer of `member`, made if it is new; `None` after the stop.
     fn peer(&self, member: &Arc<Member>) -> Option<Arc<Peer>> {
-        let make = || Peer::new(Arc::clone(member), Arc::clone(&self.shared), false);
-        let peer = self.peers.get_or_insert_with(member, make);
         if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut made = false;
+        let peer = self.peers.get_or_insert_with(member, || {
+            made = true;
+            Peer::new(Arc::clone(member), Arc::clone(&self.shared), false)
+        });
+        if made && self.closed.load(Ordering::Acquire) {
             // Made behind the back of the stop, perhaps.
             self.peers.remove(member);
             peer.close(&FaultKind::Stopped);
@@ -228,7 +234,8 @@ impl Started {
 
     /// Room for a destination that has none yet, waiting as the channel's policy says, then into its queue.
     async fn admit(&self, mut destination: Destination, message: &ChannelMessage) {
-        match self.shared.link.budget().admit(destination.member(), message.body.len() + OVERHEAD).await {
+        let cost = wire::frame_len(message) + OVERHEAD;
+        match self.shared.link.budget().admit(destination.member(), cost).await {
             Some(room) => {
                 destination.reservation = Some(room);
                 let now = self.shared.env().now();

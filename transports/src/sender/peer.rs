@@ -41,7 +41,7 @@ pub(super) struct Peer {
     shared: Arc<Shared>,
     state: Mutex<State>,
     /// The open connection. Locked for one system call, with `state` unlocked.
-    stream: Mutex<Option<Box<dyn ByteStream>>>,
+    stream: Mutex<Option<(u64, Box<dyn ByteStream>)>>,
     wake: Notify,
     /// Told whenever nothing waits any more, if anybody waits for that.
     idle: Notify,
@@ -123,7 +123,8 @@ impl Peer {
             if self.is_closing() {
                 return Err(NotQueued::Closed(destination));
             }
-            let State { core, writing, .. } = &mut *state;
+            let State { core, writing, last_used } = &mut *state;
+            *last_used = now.max(*last_used);
             let was_flushed = core.is_flushed();
             let unwatched = core
                 .push(frame.message, frame.sender, frame.len, destination, frame.cost, now)
@@ -173,6 +174,7 @@ impl Peer {
         {
             let mut state = self.state();
             self.closing.store(true, Ordering::Release);
+            state.writing.abandon();
             state.core.fail_all(kind, self.shared.env().random(), &mut resolved);
         }
         self.wake.notify_one();
@@ -316,7 +318,14 @@ impl Peer {
 
     fn expire(&self) -> bool {
         let mut resolved = Vec::new();
-        let misaligned = self.state().core.expire(self.shared.env().now(), &mut resolved);
+        let misaligned = {
+            let mut state = self.state();
+            let misaligned = state.core.expire(self.shared.env().now(), &mut resolved);
+            if misaligned {
+                state.writing.abandon();
+            }
+            misaligned
+        };
         self.settle(&mut resolved);
         misaligned
     }

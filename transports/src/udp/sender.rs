@@ -10,7 +10,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::OwnedSemaphorePermit;
 use tribes_core::error::Unsupported;
 use tribes_core::wire::{Frame, FrameDecoder, Limits};
-use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Link, SendError};
+use tribes_core::{
+    AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Link, SendError, SendOptions,
+};
 
 /// Bytes of payload that fit a UDP datagram over IPv4.
 pub(crate) const MAX_DATAGRAM: usize = 65_507;
@@ -64,17 +66,32 @@ impl UdpSender {
                     .resolve(sent.map(|()| Delivery::Sent).map_err(|error| FaultKind::Connect(error.to_string())));
                 continue;
             }
-            let Some(turn) = self.turn(may_wait).await else {
+            let mut reservation = destination.reservation;
+            // Whoever sends asynchronously does not wait for the turn: with room, the message waits for it.
+            let later = message.options.contains(SendOptions::ASYNCHRONOUS);
+            if later && reservation.is_none() {
+                let (budget, member) = (self.link.budget(), destination.completion.member());
+                reservation = if may_wait { budget.admit(member, size).await } else { budget.try_admit(member, size) };
+            }
+            let turn = if later { None } else { self.turn(may_wait).await };
+            let accepted = if later { reservation.is_some() } else { turn.is_some() };
+            if !accepted {
                 destination.completion.fail(FaultKind::QueueFull);
                 continue;
-            };
+            }
             let (env, timeout, ack, bytes) =
                 (self.link.env().clone(), self.timeout, message.options.ack_mode(), datagram.clone());
+            let turns = Arc::clone(&self.under_way);
+            let completion = destination.completion;
             self.link.spawn(async move {
+                let turn = match turn {
+                    Some(turn) => Some(turn),
+                    None => turns.acquire_owned().await.ok(),
+                };
                 let deadline = env.now() + timeout;
                 let result = env.until(deadline, exchange(addr, &bytes, ack)).await;
-                settle(destination.completion, result, timeout);
-                drop((turn, destination.reservation));
+                settle(completion, result, timeout);
+                drop((turn, reservation));
             });
         }
         Ok(())

@@ -49,6 +49,7 @@ impl Peer {
         let env = self.shared.env();
         let mut resolved: Vec<Resolved> = Vec::new();
         let mut timer: Option<Timer<'_>> = None;
+        let mut put_off = false;
         // What came with the answer to the hello.
         if let Err(end) = self.read_frames(&mut decoder, &mut resolved) {
             self.settle(&mut resolved);
@@ -70,17 +71,16 @@ impl Peer {
                 None => timer = None,
                 Some(_) => {}
             }
-            let now = env.now();
             let notified = self.wake.notified();
             tokio::pin!(notified);
             let step = poll_fn(|cx| {
-                let mut step = Step::default();
                 // Before writing: those who woke us may not be the last who have something to send.
-                step.woken = notified.as_mut().poll(cx).is_ready();
-                if step.woken {
+                let mut step = Step { woken: notified.as_mut().poll(cx).is_ready(), ..Step::default() };
+                // Once: who is woken all the time must write all the same.
+                if step.woken && !put_off {
                     return Poll::Ready(step);
                 }
-                match self.poll_write(cx, now) {
+                match self.poll_write(cx, env.now()) {
                     Poll::Ready(Wrote::Some) => step.wrote = true,
                     Poll::Ready(Wrote::Failed(error)) => step.failed = Some(error),
                     Poll::Ready(Wrote::Nothing) | Poll::Pending => {}
@@ -89,7 +89,7 @@ impl Peer {
                 if buffer.capacity() - buffer.len() < READ_CHUNK / 2 {
                     buffer.reserve(READ_CHUNK);
                 }
-                if let Some(stream) = self.stream().as_mut()
+                if let Some((_, stream)) = self.stream().as_mut()
                     && let Poll::Ready(read) = poll_read(&mut **stream, cx, buffer)
                 {
                     step.read = Some(read);
@@ -98,6 +98,7 @@ impl Peer {
                 if step.is_something() { Poll::Ready(step) } else { Poll::Pending }
             })
             .await;
+            put_off = step.woken && !put_off;
             if step.due {
                 timer = None;
                 if self.expire() {
@@ -137,6 +138,8 @@ impl Peer {
         let worn = config.keep_alive_count.is_some_and(|count| core.sent_on_connection() > count)
             || config.keep_alive_time.is_some_and(|time| now - opened >= time);
         if worn && core.is_idle() && core.sent_on_connection() > 0 {
+            // Nobody writes to what is being closed.
+            writing.abandon();
             return Err(End::Renew);
         }
         if core.has_work() {

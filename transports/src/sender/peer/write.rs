@@ -94,6 +94,12 @@ impl Writing {
         self.error.take()
     }
 
+    /// Nothing is written from now on; a batch that is still in hand is of the connection before.
+    pub(super) const fn abandon(&mut self) {
+        (self.is_open, self.taken) = (false, false);
+        self.connection += 1;
+    }
+
     /// Takes what may be written now in hand, unless somebody has some already.
     pub(super) fn begin(&mut self, core: &mut LinkCore, most: usize, now: Time) -> Option<Batch> {
         if self.taken || !self.is_open {
@@ -113,24 +119,23 @@ impl Writing {
 impl Peer {
     /// A connection is there.
     pub(super) fn open(&self, stream: Box<dyn ByteStream>) {
-        *self.stream() = Some(stream);
-        let writing = &mut self.state().writing;
-        writing.connection += 1;
-        (writing.is_open, writing.error) = (true, None);
+        let connection = {
+            let writing = &mut self.state().writing;
+            writing.connection += 1;
+            writing.error = None;
+            writing.connection
+        };
+        *self.stream() = Some((connection, stream));
+        self.state().writing.is_open = true;
     }
 
     /// The connection is gone.
     pub(super) fn shut(&self) {
-        {
-            let writing = &mut self.state().writing;
-            // A batch that is still in hand is of the connection before.
-            (writing.is_open, writing.taken) = (false, false);
-            writing.connection += 1;
-        }
+        self.state().writing.abandon();
         *self.stream() = None;
     }
 
-    pub(super) fn stream(&self) -> MutexGuard<'_, Option<Box<dyn ByteStream>>> {
+    pub(super) fn stream(&self) -> MutexGuard<'_, Option<(u64, Box<dyn ByteStream>)>> {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,8 +147,7 @@ impl Peer {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(0),
         };
-        let wake = self.finish_write(batch, result.map_err(Some), now);
-        if wake {
+        if self.finish_write(batch, result.map_err(Some), now) && self.state().writing.signal() {
             self.wake.notify_one();
         }
     }
@@ -173,7 +177,10 @@ impl Peer {
 
     fn poll_batch(&self, batch: &Batch, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut stream = self.stream();
-        let Some(stream) = stream.as_mut() else { return Poll::Pending };
+        // Whoever was slow may find the stream of a later connection.
+        let Some((_, stream)) = stream.as_mut().filter(|(connection, _)| *connection == batch.connection) else {
+            return Poll::Pending;
+        };
         let stream = Pin::new(&mut **stream);
         let written = if let [piece] = batch.pieces.as_slice() {
             ready!(stream.poll_write(cx, piece))?
@@ -187,11 +194,11 @@ impl Peer {
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
     }
 
-    /// So many bytes of the batch were written, or why not (`None`: the task knows). Whether the task has to be woken.
+    /// So many bytes of the batch were written, or why not (`None`: the task knows). Whether there is more for the task.
     fn finish_write(&self, batch: Batch, result: Result<usize, Option<io::Error>>, now: Time) -> bool {
         let Batch { connection, mut pieces, mut resolved } = batch;
         pieces.clear();
-        let wake = {
+        let more = {
             let State { core, writing, .. } = &mut *self.state();
             writing.pieces = pieces;
             if connection == writing.connection {
@@ -201,7 +208,7 @@ impl Peer {
                     Ok(bytes) => core.wrote(bytes, now, &mut resolved),
                     Err(error) => writing.error = error,
                 }
-                (!core.is_flushed() || writing.error.is_some()) && writing.signal()
+                !core.is_flushed() || writing.error.is_some()
             } else {
                 false
             }
@@ -209,7 +216,7 @@ impl Peer {
         // An empty one comes back, too: it has its memory.
         self.settle(&mut resolved);
         self.state().writing.resolved = resolved;
-        wake
+        more
     }
 }
 
