@@ -514,7 +514,7 @@ async fn a_member_that_keeps_up_has_not_stalled_when_others_take_what_it_frees()
     };
     let sends = async {
         for _ in 0..3 {
-            let _ = world.send(&[member(1)], "y", ASYNC).await;
+            drop(world.send(&[member(1)], "y", ASYNC).await);
         }
         let budget = world.wire.link.get().unwrap().budget();
         assert!(!budget.is_stalled(&member(1)));
