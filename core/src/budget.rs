@@ -222,10 +222,14 @@ impl Budget {
         if let Some(room) = Account::admit(&account, bytes) {
             return Some(room);
         }
-        let OverloadPolicy::Wait(limit) = policy else { return None };
-        if account.stalled.load(Ordering::Acquire) {
-            return None;
-        }
+        let limit = match policy {
+            OverloadPolicy::Wait(limit) if !account.stalled.load(Ordering::Acquire) => limit,
+            _ => {
+                // Whoever sends in a loop fails in a loop: others, who would make room, must have the thread now and then.
+                tokio::task::coop::consume_budget().await;
+                return None;
+            }
+        };
         let deadline = self.0.env.now() + limit;
         let held_before = account.used.load(Ordering::Acquire);
         let moved_before = account.moved.load(Ordering::Relaxed);

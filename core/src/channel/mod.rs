@@ -148,10 +148,7 @@ impl Channel {
         body: impl Into<Bytes>,
         options: SendOptions,
     ) -> Result<Pending, SendError> {
-        let (to, body) = (to.into(), body.into());
-        // A send that need not wait is done at once, and so is the next: others must have the thread now and then.
-        tokio::task::coop::consume_budget().await;
-        let (out, pending) = self.prepare(to, body, options)?;
+        let (out, pending) = self.prepare(to.into(), body.into(), options)?;
         self.accept(out, pending).await
     }
 

@@ -110,7 +110,8 @@ impl ChannelInterceptor for MessageDispatch {
     async fn send(&self, mut out: Outbound, next: Next<'_>) -> Result<(), SendError> {
         let lanes = &self.lanes;
         if out.to.is_empty() && !out.message.options.contains(SendOptions::MULTICAST) {
-            // All of them have failed.
+            // All of them have failed. Whoever sends in a loop does so in a loop: others must have the thread now and then.
+            tokio::task::coop::consume_budget().await;
             return Ok(());
         }
         // A multicast has no members to queue for.
