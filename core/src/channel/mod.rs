@@ -36,7 +36,7 @@ use crate::delivery::{Audience, Outbound, Pending};
 use crate::error::{BoxError, FaultKind, SendError};
 use crate::member::{Departure, MemberEvent};
 use crate::message::{self, Body, ChannelMessage, MessageId};
-use crate::pipeline::{Raised, Stack, catch};
+use crate::pipeline::{Raised, Stack, Walk, catch};
 use crate::stats::{ChannelStats, FlowCounters, LayerStats};
 use crate::{AckMode, Member, Message, SendOptions, View};
 
@@ -113,7 +113,10 @@ impl Channel {
         body: impl Into<Bytes>,
         options: SendOptions,
     ) -> Result<MessageId, SendError> {
-        let pending = self.send_with(to, body, options).await?;
+        let (out, pending) = self.prepare(to.into(), body.into(), options)?;
+        if let Some(walk) = self.accept_now(out) {
+            self.accept_later(walk).await?;
+        }
         Self::finish(pending, options).await
     }
 
@@ -149,7 +152,10 @@ impl Channel {
         options: SendOptions,
     ) -> Result<Pending, SendError> {
         let (out, pending) = self.prepare(to.into(), body.into(), options)?;
-        self.accept(out, pending).await
+        if let Some(walk) = self.accept_now(out) {
+            self.accept_later(walk).await?;
+        }
+        Ok(pending)
     }
 
     /// Sends `body` as a serialized Java object: as [`send_with`](Self::send_with), but with
@@ -230,18 +236,31 @@ impl Channel {
         Ok((out, pending))
     }
 
+    /// Takes the message as far as it gets without waiting, which is nearly always to its end; `None`: it is accepted.
+    fn accept_now(&self, out: Outbound) -> Option<Walk> {
+        if out.to.is_empty() && !crate::transport::is_multicast(out.message.options) {
+            return None;
+        }
+        match self.0.stack.send_now(0, out) {
+            Walk::Done(Ok(())) => None,
+            walk => Some(walk),
+        }
+    }
+
+    /// The rest of the way, for what has to wait. Boxed: the future of a send stays small where nothing waits.
+    async fn accept_later(&self, walk: Walk) -> Result<(), SendError> {
+        let result = Box::pin(self.0.stack.send_rest(walk)).await;
+        if result.is_err() {
+            self.0.top_down.failed("refused");
+        }
+        result
+    }
+
     async fn accept(&self, out: Outbound, pending: Pending) -> Result<Pending, SendError> {
-        let multicast = crate::transport::is_multicast(out.message.options);
-        if out.to.is_empty() && !multicast {
-            return Ok(pending);
+        if let Some(walk) = self.accept_now(out) {
+            self.accept_later(walk).await?;
         }
-        match self.0.stack.send_from(0, out).await {
-            Ok(()) => Ok(pending),
-            Err(error) => {
-                self.0.top_down.failed("refused");
-                Err(error)
-            }
-        }
+        Ok(pending)
     }
 
     async fn finish(pending: Pending, options: SendOptions) -> Result<MessageId, SendError> {

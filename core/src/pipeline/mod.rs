@@ -212,7 +212,12 @@ impl Stack {
 
     /// Sends `out` through the layers from `place` on and hands it to the transport.
     pub(crate) async fn send_from(&self, place: usize, out: Outbound) -> Result<(), SendError> {
-        match self.send_now(place, out) {
+        self.send_rest(self.send_now(place, out)).await
+    }
+
+    /// Goes on where something has to wait.
+    pub(crate) async fn send_rest(&self, walk: Walk) -> Result<(), SendError> {
+        match walk {
             Walk::Done(result) => result,
             Walk::Layer { at, out, matches, started } => self.send_async(at, out, matches, started).await,
             Walk::Transport(out) if is_multicast(out.message.options) => self.membership.broadcast(out).await,
