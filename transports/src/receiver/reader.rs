@@ -152,7 +152,10 @@ impl<'a> Reader<'a> {
         if let Peer::Ours(link) = &mut self.peer {
             link.tell();
         }
-        if last && std::mem::take(&mut self.owed) {
+        // Java leaves as soon as its good-bye is acknowledged: layers and membership see a message of its before its answer
+        // leaves. No listener holds that up, for none is called here.
+        let java = matches!(self.peer, Peer::Java);
+        if last && std::mem::take(&mut self.owed) && !java {
             // Before a listener is called, for that may take its time.
             self.line.outbox.tell();
             self.line.flush().await;
@@ -227,12 +230,12 @@ impl<'a> Reader<'a> {
             self.deliver(false).await?;
             self.line.room_for_answers().await?;
         }
-        let (receipt, urgent) = match &mut self.peer {
+        let (receipt, queued) = match &mut self.peer {
             Peer::Ours(link) => (link.take(mode), link.is_urgent()),
-            _ => (self.java_receipt(mode), false),
+            _ => (self.java_receipt(mode), self.owed),
         };
         let msg = Inbound::new(message, receipt, lease, Route::Stream);
-        self.batch.push(if urgent { msg } else { msg.inline() });
+        self.batch.push(if queued { msg } else { msg.inline() });
         Ok(())
     }
 
