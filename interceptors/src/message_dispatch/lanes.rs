@@ -29,7 +29,7 @@ const PUSHES: usize = 4;
 /// All lanes of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    pub(super) link: OnceLock<Link>,
+    link: OnceLock<Link>,
     pub(super) policy: Option<OverloadPolicy>,
     stage: AtomicU8,
     table: Mutex<BTreeMap<Arc<Member>, Arc<Lane>>>,
