@@ -16,7 +16,9 @@ use crate::{Member, Message};
 ///
 /// Messages of one sender come one after another, in the order in which it sent them; those of different senders come at
 /// the same time. A listener may take its time: it holds up only the sender whose message it handles, first by a bounded
-/// queue, then by backpressure. All listeners that accept a message get it, in the order of their registration.
+/// queue, then by backpressure. It must not block its thread, as no async code may: a message is usually handled on the
+/// thread that read it, which tokio may also have chosen to watch timers and sockets; use `spawn_blocking`.
+/// All listeners that accept a message get it, in the order of their registration.
 #[async_trait]
 pub trait ChannelListener: Send + Sync + 'static {
     /// Whether this listener wants the message. Do not accept what you will not handle: a message that nobody accepts is
