@@ -129,7 +129,7 @@ fn pings_are_answered_under_each_option() {
 #[test]
 fn all_send_to_all() {
     // With everything that can be set, and each member on one thread.
-    let args = "--options ack --messages 300 --extra workers=0 --extra noop=2 --extra bare=1 --extra coalesce=4096 \
+    let args = "--options ack --messages 300 --extra workers=2 --extra noop=2 --extra batch=0 --extra bare=1 --extra coalesce=4096 \
                 --extra rcvbuf=65536 --extra budget=1000000 --extra unheard=of";
     let mut all = members(&["peer", "peer", "peer"], args);
     for peer in &mut all {

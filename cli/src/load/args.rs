@@ -53,9 +53,10 @@ pub(crate) struct LoadArgs {
     pub(super) threads: u16,
     /// Something special; repeatable. Keys that are not known are passed over.
     ///
-    /// workers=N: threads of the runtime, 0 for all on one (2);
+    /// workers=N: worker threads of a multi-threaded runtime; 0 (the default) for a runtime of the one thread;
     /// bare=1: no interceptors, so `async` does nothing;
-    /// noop=N: up to 8 interceptors more that do nothing;
+    /// noop=N: up to 10 interceptors more that do nothing;
+    /// batch=0: the listener is called for each message, not once for those that are there at the same time;
     /// coalesce=BYTES: what the sender gathers for one write;
     /// rcvbuf=BYTES: the receive buffer of each connection, otherwise left to the operating system;
     /// budget=BYTES: what may wait for members.
@@ -129,6 +130,7 @@ pub(super) enum Extra {
     Workers(usize),
     Bare(bool),
     Noop(usize),
+    Batch(bool),
     Coalesce(usize),
     ReceiveBuffer(usize),
     Budget(usize),
@@ -150,9 +152,10 @@ impl FromStr for Extra {
         Ok(match key {
             "workers" => Self::Workers(number()?),
             "bare" => Self::Bare(number()? != 0),
+            "batch" => Self::Batch(number()? != 0),
             "noop" => match number()? {
                 layers if layers <= NOOPS.len() => Self::Noop(layers),
-                _ => return Err(Malformed::new(value, "number of layers; there are 8 at most")),
+                _ => return Err(Malformed::new(value, "number of layers; there are 10 at most")),
             },
             "coalesce" => Self::Coalesce(positive()?),
             "rcvbuf" => Self::ReceiveBuffer(positive()?),
@@ -168,6 +171,7 @@ pub(super) struct Extras {
     pub(super) workers: usize,
     pub(super) bare: bool,
     pub(super) noop: usize,
+    pub(super) batch: bool,
     pub(super) coalesce: Option<usize>,
     pub(super) receive_buffer: Option<usize>,
     pub(super) budget: Option<usize>,
@@ -175,12 +179,14 @@ pub(super) struct Extras {
 
 impl Extras {
     pub(super) fn of(extras: &[Extra]) -> Self {
-        let mut all = Self { workers: 2, bare: false, noop: 0, coalesce: None, receive_buffer: None, budget: None };
+        let mut all =
+            Self { workers: 0, bare: false, noop: 0, batch: true, coalesce: None, receive_buffer: None, budget: None };
         for extra in extras {
             match extra {
                 Extra::Workers(workers) => all.workers = *workers,
                 Extra::Bare(bare) => all.bare = *bare,
                 Extra::Noop(layers) => all.noop = *layers,
+                Extra::Batch(batch) => all.batch = *batch,
                 Extra::Coalesce(bytes) => all.coalesce = Some(*bytes),
                 Extra::ReceiveBuffer(bytes) => all.receive_buffer = Some(*bytes),
                 Extra::Budget(bytes) => all.budget = Some(*bytes),
@@ -224,22 +230,29 @@ mod tests {
         assert_eq!((args.role, args.index, args.senders, args.payload), (Role::Receiver, 0, 1, 1024));
         assert_eq!((args.options, args.mode, args.messages, args.threads), (Guarantee::None, Mode::Flood, 0, 1));
         assert_eq!((args.warmup, args.seconds), (Duration::from_millis(500), Duration::from_secs(2)));
-        assert_eq!(Extras::of(&args.extra), Extras::of(&[Extra::Workers(2), Extra::Unknown("fd".into())]));
+        assert_eq!(Extras::of(&args.extra), Extras::of(&[Extra::Workers(0), Extra::Unknown("fd".into())]));
     }
 
     #[test]
     fn everything_at_once() {
         let args = parse(
             "--role peer --index 254 --peers 127.0.0.1:1,127.0.0.1:2 --senders 2 --payload 24 --options sync-ack \
-             --mode pingpong --seconds 0.25 --warmup 0 --messages 5 --threads 16 --json --extra workers=0 --extra noop=3 \
-             --extra bare=1 --extra fd=x --extra coalesce=65536 --extra rcvbuf=1 --extra budget=9",
+             --mode pingpong --seconds 0.25 --warmup 0 --messages 5 --threads 16 --json --extra workers=3 --extra noop=3 \
+             --extra bare=1 --extra batch=0 --extra fd=x --extra coalesce=65536 --extra rcvbuf=1 --extra budget=9",
         )
         .unwrap();
         assert_eq!((args.role, args.index, args.peers.len(), args.payload), (Role::Peer, 254, 2, 24));
         assert_eq!((args.options.options(), args.mode), (SendOptions::SYNC_ACK, Mode::Pingpong));
         assert_eq!((args.seconds, args.warmup), (Duration::from_millis(250), Duration::ZERO));
-        let extras =
-            Extras { workers: 0, bare: true, noop: 3, coalesce: Some(65536), receive_buffer: Some(1), budget: Some(9) };
+        let extras = Extras {
+            workers: 3,
+            bare: true,
+            noop: 3,
+            batch: false,
+            coalesce: Some(65536),
+            receive_buffer: Some(1),
+            budget: Some(9),
+        };
         assert_eq!(Extras::of(&args.extra), extras);
     }
 
@@ -258,7 +271,7 @@ mod tests {
             "--extra workers",
             "--extra workers=all",
             "--extra coalesce=0",
-            "--extra noop=9",
+            "--extra noop=11",
             "--variant std",
         ] {
             assert!(parse(line).is_err(), "{line}");

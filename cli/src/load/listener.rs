@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tribes::{AckMode, BoxError, ChannelListener, Member, Message, SendOptions, WeakChannel, async_trait};
+use tribes::{AckMode, Batch, BoxError, ChannelListener, Member, Message, SendOptions, WeakChannel, async_trait};
 
 use super::payload::{Header, Kind, pong};
 use super::pingpong::Pongs;
@@ -17,17 +17,20 @@ pub(super) struct Listener {
     is_complete: Notify,
     pongs: Pongs,
     answer: SendOptions,
+    takes_batches: bool,
 }
 
 impl Listener {
-    /// Answers pings through `channel`, whose messages have these options.
-    pub(super) fn new(channel: WeakChannel, receiving: Receiving, options: SendOptions) -> Self {
+    /// Answers pings through `channel`, whose messages have these options. `takes_batches`: what is there at the same time
+    /// comes in one call.
+    pub(super) fn new(channel: WeakChannel, receiving: Receiving, options: SendOptions, takes_batches: bool) -> Self {
         Self {
             channel,
             receiving: Mutex::new(receiving),
             is_complete: Notify::new(),
             pongs: Pongs::default(),
             answer: answer_to(options),
+            takes_batches,
         }
     }
 
@@ -66,24 +69,57 @@ fn answer_to(options: SendOptions) -> SendOptions {
     if options.ack_mode() == AckMode::Handled { SendOptions::ACK } else { options }
 }
 
-#[async_trait]
-impl ChannelListener for Listener {
-    async fn message_received(&self, message: Message, from: &Arc<Member>) -> Result<(), BoxError> {
+/// What a message is to the listener.
+enum Met {
+    Counted,
+    /// To be answered.
+    Ping(Header),
+}
+
+impl Listener {
+    /// Sees to `message`, but for the answer to a ping.
+    fn meet(&self, message: &Message, receiving: &mut Receiving) -> Met {
         let Some(header) = Header::of(message.bytes()) else {
-            self.receiving().count_foreign();
-            return Ok(());
+            receiving.count_foreign();
+            return Met::Counted;
         };
         match header.kind {
             Kind::WarmUp => {}
             Kind::Data | Kind::End => {
-                if self.receiving().count(header, message.bytes().len()) {
+                if receiving.count(header, message.bytes().len()) {
                     self.is_complete.notify_one();
                 }
             }
-            Kind::Ping => self.answer(&message, header, from).await?,
+            Kind::Ping => return Met::Ping(header),
             Kind::Pong => self.pongs.came(header.number),
         }
-        Ok(())
+        Met::Counted
+    }
+}
+
+#[async_trait]
+impl ChannelListener for Listener {
+    async fn message_received(&self, message: Message, from: &Arc<Member>) -> Result<(), BoxError> {
+        let met = self.meet(&message, &mut self.receiving());
+        match met {
+            Met::Counted => Ok(()),
+            Met::Ping(header) => self.answer(&message, header, from).await,
+        }
+    }
+
+    fn takes_batches(&self) -> bool {
+        self.takes_batches
+    }
+
+    async fn batch_received(&self, batch: &mut Batch<'_>, from: &Arc<Member>) {
+        for (at, message) in batch.messages().iter().enumerate() {
+            let met = self.meet(message, &mut self.receiving());
+            if let Met::Ping(header) = met
+                && let Err(error) = self.answer(message, header, from).await
+            {
+                batch.fail(at, error);
+            }
+        }
     }
 }
 

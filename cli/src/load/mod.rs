@@ -68,7 +68,7 @@ async fn serve(args: &LoadArgs, extras: &Extras) -> Result<(), BoxError> {
     let peers = setup::resolve(&args.peers)?;
     let channel = setup::channel(args, extras, &peers)?;
     let receiving = Receiving::new(args.senders, args.payload);
-    let listener = Arc::new(Listener::new(channel.downgrade(), receiving, args.options.options()));
+    let listener = Arc::new(Listener::new(channel.downgrade(), receiving, args.options.options(), extras.batch));
     channel.listen_shared(Arc::clone(&listener) as _).forever();
     let control = Control::from_stdin();
     channel.start().await?;

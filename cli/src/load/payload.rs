@@ -82,20 +82,20 @@ impl Header {
 pub(super) struct Maker {
     index: u8,
     pattern: Vec<u8>,
-    /// Of large payloads: those that were sent longest ago first.
-    used: VecDeque<BytesMut>,
+    /// Large payloads that were sent, the one sent longest ago first: when nobody holds it any more it is stamped anew.
+    sent: VecDeque<Bytes>,
 }
 
-/// From this length on a payload gets the memory of one that was sent: the system's allocator gives so much back to the
-/// operating system each time, which costs more than the message.
+/// From this length on a payload is used again: the system's allocator gives so much back to the operating system each time,
+/// which costs more than the message.
 const LARGE: usize = 32 << 10;
-/// So many of them are kept.
-const KEPT: usize = 16;
+/// So many bytes of them are kept: what is on its way at a time.
+const KEPT_BYTES: usize = 8 << 20;
 
 impl Maker {
     /// Payloads of `len` bytes, at least those of the header.
     pub(super) fn new(index: u8, len: usize) -> Self {
-        Self { index, pattern: (0..=u8::MAX).cycle().take(len.max(HEADER)).collect(), used: VecDeque::new() }
+        Self { index, pattern: (0..=u8::MAX).cycle().take(len.max(HEADER)).collect(), sent: VecDeque::new() }
     }
 
     /// A payload of its own, stamped with the time of now, and that time. The stamp is the last thing that is done.
@@ -105,12 +105,11 @@ impl Maker {
             let sent_ns = self.stamp(&mut payload, kind, number);
             return (payload.into(), sent_ns);
         }
-        let mut memory = self.memory();
-        memory.extend_from_slice(&self.pattern);
-        let sent_ns = self.stamp(&mut memory, kind, number);
-        let payload = memory.split().freeze();
-        if self.used.len() < KEPT {
-            self.used.push_back(memory);
+        let mut payload = self.used().unwrap_or_else(|| BytesMut::from(self.pattern.as_slice()));
+        let sent_ns = self.stamp(&mut payload, kind, number);
+        let payload = payload.freeze();
+        if self.sent.len() < (KEPT_BYTES / self.pattern.len()).max(2) {
+            self.sent.push_back(payload.clone());
         }
         (payload, sent_ns)
     }
@@ -121,16 +120,16 @@ impl Maker {
         sent_ns
     }
 
-    /// Room for a payload.
-    fn memory(&mut self) -> BytesMut {
-        let len = self.pattern.len();
-        let Some(mut oldest) = self.used.pop_front() else { return BytesMut::with_capacity(len) };
-        if oldest.try_reclaim(len) {
-            return oldest;
+    /// A payload that has arrived.
+    fn used(&mut self) -> Option<BytesMut> {
+        let oldest = self.sent.pop_front()?;
+        match oldest.try_into_mut() {
+            Ok(payload) => Some(payload),
+            Err(on_its_way) => {
+                self.sent.push_front(on_its_way);
+                None
+            }
         }
-        // Still on its way.
-        self.used.push_back(oldest);
-        BytesMut::with_capacity(len)
     }
 }
 
@@ -156,6 +155,8 @@ mod tests {
         drop(first);
         let places: Vec<_> = (3..6).map(|number| maker.make(Kind::Data, number).0.as_ptr()).collect();
         assert!(places.contains(&place));
+        let (again, _) = maker.make(Kind::Data, 7);
+        assert!(again[HEADER..].iter().eq(&maker.pattern[HEADER..]));
     }
 
     #[test]

@@ -61,7 +61,8 @@ fn missing<'a>(view: &View, peers: &'a [SocketAddr]) -> impl Iterator<Item = &'a
 }
 
 /// Names of the layers that do nothing; each layer of a stack has a name of its own.
-pub(super) const NOOPS: [&str; 8] = ["noop-1", "noop-2", "noop-3", "noop-4", "noop-5", "noop-6", "noop-7", "noop-8"];
+pub(super) const NOOPS: [&str; 10] =
+    ["noop-1", "noop-2", "noop-3", "noop-4", "noop-5", "noop-6", "noop-7", "noop-8", "noop-9", "noop-10"];
 
 /// A layer that is called for each message and does nothing, to measure what a layer costs.
 #[derive(Debug)]

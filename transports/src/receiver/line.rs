@@ -86,6 +86,19 @@ impl<'a> Line<'a> {
         read
     }
 
+    /// Reads once, at most `most` bytes, if any are there.
+    pub(super) async fn try_read(&mut self, buffer: &mut BytesMut, most: usize) -> Result<Option<usize>, End> {
+        poll_fn(|cx| {
+            let mut buffer = (&mut *buffer).limit(most);
+            let reading = pin!(self.stream.read_buf(&mut buffer)).poll(cx);
+            Poll::Ready(match reading {
+                Poll::Ready(read) => read.map(Some).map_err(End::Broken),
+                Poll::Pending => Ok(None),
+            })
+        })
+        .await
+    }
+
     /// Waits for `future`, unless this connection is told to end.
     pub(super) async fn until_told<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
         let mut future = pin!(future);

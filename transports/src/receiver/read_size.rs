@@ -6,7 +6,7 @@ use bytes::BytesMut;
 /// The most that is read at once while frames are small: a busy connection hands up some hundred of them a system call.
 pub(super) const CHUNK: usize = 64 << 10;
 /// What a new or quiet connection reads at once.
-const LEAST: usize = 4 << 10;
+pub(super) const LEAST: usize = 4 << 10;
 /// Reads in a row that fill less than a quarter before the size is halved.
 const SPARE_READS: u8 = 8;
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tribes_core::wire::{self, Control, FrameAt, FrameDecoder, Frames, SenderCache};
+use tribes_core::wire::{self, Control, FRAME_OVERHEAD, FrameAt, FrameDecoder, Frames, SenderCache};
 use tribes_core::{AckMode, ChannelMessage, Inbound, Lease, Receipt, ReceiptSink, Route, Time};
 
 use super::census::Standing;
@@ -12,7 +12,7 @@ use super::connection::{Connection, End};
 use super::line::Line;
 use super::ours::{Hello, OurLink};
 use super::patience::Patience;
-use super::read_size::{CHUNK, ReadSize};
+use super::read_size::{CHUNK, LEAST, ReadSize};
 use super::room::{OVERHEAD, Room};
 use super::signal::Order;
 use super::violation::Violation;
@@ -33,8 +33,10 @@ pub(super) struct Reader<'a> {
     pub(super) patience: Patience,
     size: ReadSize,
     pub(super) room: Room,
-    /// Room taken ahead for the large frame that is being received.
-    held: Option<Lease>,
+    /// Room taken ahead for the large frame that is being received, and how much.
+    held: Option<(Lease, usize)>,
+    /// The largest frame of those that came last.
+    largest: usize,
     peer: Peer,
     batch: Vec<Inbound>,
     /// Whether a message of the batch is acknowledged on receipt.
@@ -64,6 +66,7 @@ impl<'a> Reader<'a> {
             size: ReadSize::default(),
             room: Room::new(config.per_connection_bytes, Some(Arc::clone(&running.total))),
             held: None,
+            largest: 0,
             peer: Peer::Unknown,
             batch: Vec::new(),
             owed: false,
@@ -97,11 +100,11 @@ impl<'a> Reader<'a> {
 
     /// Handles all frames that are there, one after another.
     async fn frames(&mut self) -> Result<(), End> {
-        let mut large = false;
         let mut any = false;
         while let Some(mut frames) = self.decoder.split()? {
-            any = true;
-            large |= frames.bytes().len() > CHUNK;
+            if !std::mem::replace(&mut any, true) {
+                self.largest = 0;
+            }
             let handled = self.handle(&mut frames).await;
             // What is whole before a violation goes up.
             let delivered = self.deliver(true).await;
@@ -114,8 +117,8 @@ impl<'a> Reader<'a> {
         if any {
             self.patience.frame_done(self.line.connection.running.env().now());
         }
-        if self.decoder.pending() == 0 && (large || self.size.take_shrunk()) {
-            // The memory of a large frame, or of a busy time, is not kept (T46).
+        if self.decoder.pending() == 0 && self.size.take_shrunk() {
+            // The memory of a busy time is not kept (T46).
             *self.decoder.buffer_mut() = BytesMut::new();
         }
         if self.turn >= TURN_BYTES {
@@ -178,11 +181,23 @@ impl<'a> Reader<'a> {
         let Connection { running, signal, .. } = self.line.connection;
         let (pending, needed) = (self.decoder.pending(), self.decoder.needed());
         self.patience.reading(pending, needed, running.env().now());
-        if let Some(needed) = needed.filter(|needed| *needed > CHUNK && self.held.is_none()) {
-            // A large frame is not even read before there is room for it.
-            self.held = Some(self.take_room(needed).await?);
+        if pending == 0
+            && self.largest > CHUNK
+            && let Some(count) = self.read_ahead().await?
+        {
+            return self.has_read(count, pending);
         }
-        let most = self.size.next(pending, needed, signal.is_identified());
+        if let Some(needed) = needed.filter(|needed| *needed > CHUNK && !self.has_room_for(*needed)) {
+            // A large frame is not even read before there is room for it.
+            self.held = None;
+            self.held = Some((self.take_room(needed).await?, needed));
+        }
+        let most = if pending == 0 && self.largest > CHUNK {
+            // Another large one, probably: little of it comes into a buffer that is too small for all of it.
+            LEAST
+        } else {
+            self.size.next(pending, needed, signal.is_identified())
+        };
         let buffer = self.decoder.buffer_mut();
         self.size.reserve(buffer, most);
         let (patience, room) = (&self.patience, &self.room);
@@ -192,7 +207,36 @@ impl<'a> Reader<'a> {
         };
         let count = self.line.read(buffer, most, limit).await?;
         self.room.resume();
-        let counters = &running.shared.counters;
+        self.size.filled(count, most);
+        self.has_read(count, pending)
+    }
+
+    /// A large frame is often followed by another of its size. If something is there already it is read into a buffer that
+    /// takes all of it: the one of the last frame, if nobody holds that. If not, that memory is given back (T46).
+    async fn read_ahead(&mut self) -> Result<Option<usize>, End> {
+        let expected = self.largest;
+        let identified = self.line.connection.signal.is_identified();
+        let room = self.room.try_take(expected.saturating_add(OVERHEAD), identified).filter(|_| identified);
+        self.held = room.map(|lease| (lease, expected));
+        if self.held.is_some() {
+            let buffer = self.decoder.buffer_mut();
+            buffer.reserve(expected);
+            if let Some(count) = self.line.try_read(buffer, expected).await? {
+                return Ok(Some(count));
+            }
+        }
+        self.held = None;
+        *self.decoder.buffer_mut() = BytesMut::new();
+        Ok(None)
+    }
+
+    fn has_room_for(&self, needed: usize) -> bool {
+        self.held.as_ref().is_some_and(|(_, held)| *held >= needed)
+    }
+
+    /// So many bytes have been read, behind `pending` of a frame.
+    fn has_read(&mut self, count: usize, pending: usize) -> Result<(), End> {
+        let counters = &self.line.connection.running.shared.counters;
         if count == 0 {
             if pending > 0 {
                 counters.closed_in_frame_total.one();
@@ -201,7 +245,6 @@ impl<'a> Reader<'a> {
         }
         counters.bytes_total.add(count);
         self.turn += count;
-        self.size.filled(count, most);
         Ok(())
     }
 
@@ -220,9 +263,12 @@ impl<'a> Reader<'a> {
         if message.body.len() < LENT {
             message.body.lend();
         }
+        let size = len.saturating_add(FRAME_OVERHEAD);
+        self.largest = self.largest.max(size);
         let lease = match self.held.take() {
-            Some(lease) => lease,
-            None => self.take_room(len).await?,
+            // Not that of a much larger one that was expected.
+            Some((lease, held)) if size <= held && held <= size.saturating_mul(2) => lease,
+            _ => self.take_room(len).await?,
         };
         let mode = message.options.ack_mode();
         self.owed |= mode == AckMode::Received;
