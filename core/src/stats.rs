@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A figure of a layer's or transport's own.
@@ -119,8 +119,9 @@ impl Histogram {
 /// The live counters behind [`FlowStats`].
 #[derive(Debug)]
 pub(crate) struct FlowCounters {
-    messages: AtomicU64,
-    bytes: AtomicU64,
+    /// Messages and bytes since the totals were last brought up to date, in one word: see [`Recent`].
+    recent: AtomicU64,
+    totals: Mutex<Totals>,
     passed_by: AtomicU64,
     // Rare paths: a lock is fine.
     drops: Mutex<BTreeMap<&'static str, u64>>,
@@ -128,11 +129,43 @@ pub(crate) struct FlowCounters {
     latency: [AtomicU64; BUCKETS],
 }
 
+#[derive(Debug, Default)]
+struct Totals {
+    messages: u64,
+    bytes: u64,
+}
+
+/// Messages in the upper 20 bits, bytes in the lower 44: an atomic operation is most of what counting costs, so one counts
+/// both. Moved to the totals when either has come half way.
+#[derive(Clone, Copy)]
+struct Recent(u64);
+
+impl Recent {
+    const BYTES: u32 = 44;
+
+    const fn of(messages: u32, bytes: u64) -> Self {
+        Self(((messages as u64) << Self::BYTES) | bytes)
+    }
+
+    const fn messages(self) -> u64 {
+        self.0 >> Self::BYTES
+    }
+
+    const fn bytes(self) -> u64 {
+        self.0 & ((1 << Self::BYTES) - 1)
+    }
+
+    /// Far from full: whoever counts on meanwhile does not fill it.
+    const fn is_much(self) -> bool {
+        self.messages() >= 1 << (u64::BITS - Self::BYTES - 1) || self.bytes() >= 1 << (Self::BYTES - 1)
+    }
+}
+
 impl Default for FlowCounters {
     fn default() -> Self {
         Self {
-            messages: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            recent: AtomicU64::new(0),
+            totals: Mutex::default(),
             passed_by: AtomicU64::new(0),
             drops: Mutex::default(),
             errors: Mutex::default(),
@@ -147,8 +180,30 @@ const SAMPLE: u64 = 64;
 impl FlowCounters {
     /// Counts a message of `bytes`; whether it should be timed.
     pub(crate) fn enter(&self, bytes: usize) -> bool {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.messages.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE)
+        self.entered(1, bytes).is_multiple_of(SAMPLE)
+    }
+
+    /// Counts so many messages, with so many bytes together; how many were counted before, since the totals are up to date.
+    pub(crate) fn entered(&self, messages: u32, bytes: usize) -> u64 {
+        let before = Recent(self.recent.fetch_add(Recent::of(messages, bytes as u64).0, Ordering::Relaxed));
+        if before.is_much() {
+            let mut totals = self.totals();
+            // Another may have been faster.
+            let recent = Recent(self.recent.swap(0, Ordering::Relaxed));
+            totals.messages += recent.messages();
+            totals.bytes += recent.bytes();
+        }
+        before.messages()
+    }
+
+    /// Whether one of the next `messages` should be timed.
+    pub(crate) fn is_due(&self, messages: usize) -> bool {
+        let counted = Recent(self.recent.load(Ordering::Relaxed)).messages();
+        counted % SAMPLE + messages as u64 >= SAMPLE
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn passed_by(&self) {
@@ -176,13 +231,18 @@ impl FlowCounters {
     }
 
     pub(crate) fn snapshot(&self) -> FlowStats {
+        let (messages, bytes) = {
+            let totals = self.totals();
+            let recent = Recent(self.recent.load(Ordering::Relaxed));
+            (totals.messages + recent.messages(), totals.bytes + recent.bytes())
+        };
         let mut latency = Histogram::default();
         for (to, from) in latency.buckets.iter_mut().zip(&self.latency) {
             *to = from.load(Ordering::Relaxed);
         }
         FlowStats {
-            messages: self.messages.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
+            messages,
+            bytes,
             passed_by: self.passed_by.load(Ordering::Relaxed),
             drops: self.drops.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             errors: self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -206,6 +266,24 @@ mod tests {
         assert_eq!(latency.quantile(0.5), Some(Duration::from_nanos(128)));
         assert_eq!(latency.quantile(1.0), Some(Duration::from_nanos(8192)));
         assert_eq!(Histogram::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn nothing_is_lost_when_recent_counts_are_moved() {
+        let counters = FlowCounters::default();
+        // Moved by messages, and by bytes.
+        std::thread::scope(|scope| {
+            for bytes in [0, 3, 1 << 30] {
+                let counters = &counters;
+                scope.spawn(move || {
+                    (0..400_000).for_each(|_| {
+                        counters.enter(bytes);
+                    })
+                });
+            }
+        });
+        let stats = counters.snapshot();
+        assert_eq!((stats.messages, stats.bytes), (1_200_000, 400_000 * (3 + (1 << 30))));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tribes_core::error::FaultKind;
 use tribes_core::{
-    Batch, BoxError, Channel, ChannelListener, Handled, Inbound, Lease, ListenerHandle, Member, Message, Receipt,
-    Route, SendOptions, async_trait,
+    Batch, BoxError, Channel, ChannelListener, Cx, Handled, Inbound, Lease, ListenerHandle, Member, Message, Receipt,
+    Route, SendOptions, SyncInterceptor, Verdict, async_trait,
 };
 use tribes_testkit::{Recorder, member};
 
@@ -361,4 +361,69 @@ async fn a_channel_that_is_dropped_leaves_nothing_behind() {
     drop(world);
     assert!(weak.upgrade().is_none());
     assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+/// A layer that does what the body says, if that names it: `drop`, `refuse`, `double` or `panic`.
+#[derive(Debug)]
+struct Judge(&'static str);
+
+impl SyncInterceptor for Judge {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+    fn receive(&self, msg: &mut Inbound, _: &mut Cx<'_>) -> Verdict<Inbound> {
+        let body = String::from_utf8(msg.message.body.to_bytes().to_vec()).unwrap();
+        match body.strip_prefix(self.0).map(str::trim) {
+            Some("drop") => Verdict::Drop("as told"),
+            Some("refuse") => Verdict::Refuse("as told".into()),
+            Some("panic") => panic!("as told"),
+            Some("double") => {
+                let receipt = std::mem::replace(&mut msg.receipt, Receipt::none());
+                let part = || Inbound::new(msg.message.clone(), Receipt::none(), Lease::none(), Route::Stream);
+                let mut last = part();
+                last.receipt = receipt;
+                Verdict::Many(vec![part(), last])
+            }
+            _ => Verdict::Pass,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_layer_may_end_or_split_a_message_in_the_midst_of_a_batch() {
+    let below = Recorder::new();
+    let channel = below.install(Channel::builder().interceptor(Judge("upper")).interceptor(Judge("lower")));
+    let channel = channel.build().unwrap();
+    channel.start().await.unwrap();
+    let (answer, answers) = mpsc::unbounded_channel();
+    let mut world = World { channel, below, answers, answer };
+    let (listener, _handle) = listen(&world);
+    let bodies = [
+        "a",
+        "lower drop",
+        "upper refuse",
+        "b",
+        "upper double",
+        "lower double",
+        "c",
+        "lower panic",
+        "lower refuse",
+        "upper drop",
+        "d",
+    ];
+    let mut batch: Vec<_> = bodies.iter().map(|body| world.message(1, *body)).collect();
+    assert_eq!(world.below.link().unwrap().receive_batch(&mut batch).await, 3);
+    assert!(batch.is_empty());
+    for _ in bodies {
+        let (body, handled) =
+            tokio::time::timeout(Duration::from_secs(10), world.answers.recv()).await.unwrap().unwrap();
+        let failed = body.contains("refuse") || body.contains("panic");
+        assert_eq!(matches!(handled, Handled::Failed(_)), failed, "{body}: {handled:?}");
+    }
+    assert_eq!(listener.seen(), ["a", "b", "upper double", "upper double", "lower double", "lower double", "c", "d"]);
+    // Each layer saw each message once that came to it.
+    let layers = world.channel.stats().layers;
+    let entered: Vec<_> = layers.iter().map(|layer| (layer.name, layer.up.messages)).collect();
+    assert_eq!(entered, [("upper", 9), ("lower", 11)]);
+    world.channel.stop().await;
 }

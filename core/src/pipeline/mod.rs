@@ -1,35 +1,43 @@
 //! The stack of layers and the walk through it.
 //!
-//! `Channel::send` enters at `Stack::send_from` with layer 0; a receiver enters at `Stack::receive_from` below the last
-//! layer. Neighbours of the synchronous form are run in the loop of these two functions; an asynchronous layer gets a
-//! [`Next`] and continues the walk by it.
+//! | file | idea |
+//! |---|---|
+//! | `pipeline` | the stack: its layers, what they count, membership events, the heartbeat |
+//! | `pipeline/down` | the walk down: `Channel::send` enters at `Stack::send_now` with layer 0 |
+//! | `pipeline/up` | the walk up: a receiver enters at `Stack::receive_batch_from` below the last layer |
+//! | `pipeline/next`, `pipeline/link` | how a layer continues a walk: at once, and later |
+//! | `pipeline/guard` | panics of a layer become errors |
+//!
+//! Neighbours of the synchronous form are run in a loop; an asynchronous layer gets a [`Next`] and continues the walk by
+//! it.
 
+mod down;
 mod guard;
 mod link;
 mod next;
 #[cfg(test)]
 mod tests;
+mod up;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use down::Walk;
 pub(crate) use guard::{catch, catch_now};
 pub use link::Link;
 pub use next::Next;
 
 use crate::budget::Budget;
-use crate::delivery::{Inbound, Observer, Outbound, Outcome, OutcomeObserver};
+use crate::delivery::{Inbound, Observer, Outcome, OutcomeObserver};
 use crate::env::TaskHandle;
-use crate::error::{FaultKind, ReceiveError, SendError};
-use crate::interceptor::{Cx, EventVerdict, Interest, Layer, Readiness, SyncInterceptor, Verdict, WireEffect};
+use crate::interceptor::{Cx, EventVerdict, Interest, Layer, WireEffect};
 use crate::member::MemberEvent;
 use crate::stats::{FlowCounters, LayerStats};
-use crate::transport::{ChannelReceiver, ChannelSender, MembershipService, is_multicast};
+use crate::transport::{ChannelReceiver, ChannelSender, MembershipService};
 use crate::{Env, Member, SendOptions, Time};
 
 /// What stands above layer 0.
@@ -120,27 +128,10 @@ impl Slot {
     }
 }
 
-/// What a synchronous layer made of a message on its way up; its text if it panicked.
-type SyncResult = Result<Verdict<Inbound>, String>;
-
 /// What a synchronous layer decided, without the message's type.
 enum Step<M> {
     Go(M),
     Many(Vec<M>),
-}
-
-/// How far a message came without waiting.
-pub(crate) enum Walk {
-    /// All the way, or to its end.
-    Done(Result<(), SendError>),
-    /// To the layer at `at`, which may wait.
-    Layer { at: usize, out: Outbound, matches: bool, started: Option<Time> },
-    /// To the transport, which has no room for these.
-    Transport(Outbound),
-    /// It is several now, which go on at `at`.
-    Parts { at: usize, parts: Vec<Outbound> },
-    /// Members that cannot read what the layer at `at` does are passed by it.
-    Divided { at: usize, ours: Option<Outbound>, java: Outbound },
 }
 
 impl Stack {
@@ -208,287 +199,6 @@ impl Stack {
 
     pub(crate) fn layer_stats(&self) -> Vec<LayerStats> {
         self.slots.iter().map(Slot::stats).collect()
-    }
-
-    /// Sends `out` through the layers from `place` on and hands it to the transport.
-    pub(crate) async fn send_from(&self, place: usize, out: Outbound) -> Result<(), SendError> {
-        self.send_rest(self.send_now(place, out)).await
-    }
-
-    /// Goes on where something has to wait.
-    pub(crate) async fn send_rest(&self, walk: Walk) -> Result<(), SendError> {
-        match walk {
-            Walk::Done(result) => result,
-            Walk::Layer { at, out, matches, started } => self.send_async(at, out, matches, started).await,
-            Walk::Transport(out) if is_multicast(out.message.options) => self.membership.broadcast(out).await,
-            Walk::Transport(out) => self.sender.send(out).await,
-            Walk::Parts { at, parts } => {
-                for part in parts {
-                    Box::pin(self.send_from(at, part)).await?;
-                }
-                Ok(())
-            }
-            Walk::Divided { at, ours, java } => {
-                Box::pin(self.send_from(at + 1, java)).await?;
-                match ours {
-                    Some(ours) => Box::pin(self.send_from(at, ours)).await,
-                    None => Ok(()),
-                }
-            }
-        }
-    }
-
-    /// Takes `out` as far down as it gets without waiting, which is nearly always all the way: no future is made for that.
-    pub(crate) fn send_now(&self, place: usize, mut out: Outbound) -> Walk {
-        for (at, slot) in self.slots.iter().enumerate().skip(place) {
-            let Some(matches) = slot.called(Interest::SEND, out.message.options) else { continue };
-            if slot.wire == WireEffect::Ours
-                && let Some(java) = out.extract(|member| !member.id().is_ours())
-            {
-                slot.down.passed_by();
-                let ours = (!out.to.is_empty()).then_some(out);
-                return Walk::Divided { at, ours, java };
-            }
-            let timed = self.telemetry && slot.down.enter(out.len());
-            let started = timed.then(|| self.env.now());
-            let Some(link) = slot.link.get() else { return Walk::Done(Err(SendError::Stopped)) };
-            let mut cx = Cx::new(matches, link, slot.below_waits);
-            let verdict = match &slot.layer {
-                Layer::Sync(layer) => catch_now(|| layer.send(&mut out, &mut cx)),
-                Layer::Async(layer) => match catch_now(|| layer.send_now(&mut out, &mut cx)) {
-                    Ok(Readiness::Pass) => Ok(Verdict::Pass),
-                    Ok(Readiness::Wait) => return Walk::Layer { at, out, matches, started },
-                    Err(text) => Err(text),
-                },
-            };
-            if let Some(started) = started {
-                slot.down.took(self.env.now() - started);
-            }
-            if matches!(verdict, Ok(Verdict::Pass)) {
-                // The usual case: the message is not even moved.
-                continue;
-            }
-            match self.down_step(slot, verdict, out) {
-                Err(error) => return Walk::Done(Err(error)),
-                Ok(None) => return Walk::Done(Ok(())),
-                Ok(Some(Step::Go(next))) => out = next,
-                Ok(Some(Step::Many(parts))) => return Walk::Parts { at: at + 1, parts },
-            }
-        }
-        if is_multicast(out.message.options) {
-            return Walk::Transport(out);
-        }
-        match self.sender.send_now(out) {
-            Ok(None) => Walk::Done(Ok(())),
-            Ok(Some(rest)) => Walk::Transport(rest),
-            Err(error) => Walk::Done(Err(error)),
-        }
-    }
-
-    /// Has the asynchronous layer at `at` send `out`.
-    async fn send_async(
-        &self,
-        at: usize,
-        mut out: Outbound,
-        matches: bool,
-        started: Option<Time>,
-    ) -> Result<(), SendError> {
-        // The layer may keep it: then nobody has looked at the clock.
-        out.at = Time::ZERO;
-        let Some(Slot { layer: Layer::Async(layer), name, down, .. }) = self.slots.get(at) else {
-            return Err(SendError::Stopped);
-        };
-        let beyond = AtomicU64::new(0);
-        let next = Next::new(self, at, matches, started.map(|_| &beyond));
-        let result = catch(layer.send(out, next)).await;
-        if let Some(started) = started {
-            let beyond = Duration::from_nanos(beyond.load(Ordering::Relaxed));
-            down.took((self.env.now() - started).saturating_sub(beyond));
-        }
-        match result {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                down.failed("refused");
-                Err(error)
-            }
-            Err(text) => {
-                down.failed("panicked");
-                Err(SendError::Panicked { layer: name, text })
-            }
-        }
-    }
-
-    fn down_step(
-        &self,
-        slot: &Slot,
-        verdict: Result<Verdict<Outbound>, String>,
-        out: Outbound,
-    ) -> Result<Option<Step<Outbound>>, SendError> {
-        match verdict {
-            Ok(Verdict::Pass) => Ok(Some(Step::Go(out))),
-            Ok(Verdict::Replace(other)) => Ok(Some(Step::Go(other))),
-            Ok(Verdict::Many(parts)) => Ok(Some(Step::Many(parts))),
-            Ok(Verdict::Drop(reason)) => {
-                slot.down.dropped(reason);
-                out.fail(&FaultKind::Dropped { by: slot.name, reason });
-                Ok(None)
-            }
-            Ok(Verdict::Refuse(source)) => {
-                slot.down.failed("refused");
-                Err(SendError::Layer { layer: slot.name, source })
-            }
-            Err(text) => {
-                slot.down.failed("panicked");
-                Err(SendError::Panicked { layer: slot.name, text })
-            }
-        }
-    }
-
-    /// Takes `msg` up through the layers above `place` and delivers it.
-    pub(crate) async fn receive_from(&self, place: usize, mut msg: Inbound) -> Result<(), ReceiveError> {
-        for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
-            let Some(matches) = slot.called(Interest::RECEIVE, msg.message.options) else { continue };
-            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
-                slot.up.passed_by();
-                continue;
-            }
-            match &slot.layer {
-                Layer::Sync(layer) => match self.call_up(slot, &**layer, &mut msg, matches) {
-                    // The usual case: the message is not even moved.
-                    Ok(Verdict::Pass) => {}
-                    verdict => return self.receive_from_step(at, verdict, msg).await,
-                },
-                Layer::Async(layer) => {
-                    let timed = self.telemetry && slot.up.enter(msg.message.body.len());
-                    let beyond = AtomicU64::new(0);
-                    let started = timed.then(|| self.env.now());
-                    let next = Next::new(self, at, matches, timed.then_some(&beyond));
-                    let result = catch(layer.receive(msg, next)).await;
-                    if let Some(started) = started {
-                        let own = (self.env.now() - started)
-                            .saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
-                        slot.up.took(own);
-                    }
-                    return match result {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(error)) => {
-                            slot.up.failed("refused");
-                            Err(error)
-                        }
-                        Err(text) => {
-                            slot.up.failed("panicked");
-                            Err(ReceiveError::Panicked { layer: slot.name, text })
-                        }
-                    };
-                }
-            }
-        }
-        match self.deliver(&mut vec![msg], 1) {
-            0 => Ok(()),
-            _ => Err(ReceiveError::Stopped),
-        }
-    }
-
-    /// Takes the messages of `batch` up, as [`receive_from`](Self::receive_from) does one after another. How many were
-    /// refused.
-    pub(crate) async fn receive_batch_from(&self, place: usize, batch: &mut Vec<Inbound>) -> usize {
-        let mut refused = 0;
-        let waits = |slot: &Slot| slot.interest.contains(Interest::RECEIVE) && matches!(slot.layer, Layer::Async(_));
-        if self.slots.iter().take(place).any(waits) {
-            for msg in batch.drain(..) {
-                refused += usize::from(self.receive_from(place, msg).await.is_err());
-            }
-            return refused;
-        }
-        let mut passed = 0;
-        while let Some(msg) = batch.get_mut(passed) {
-            let Some((at, verdict)) = self.pass_up(place, msg) else {
-                passed += 1;
-                continue;
-            };
-            // What came before it goes first.
-            refused += self.deliver(batch, passed);
-            passed = 0;
-            let Some(msg) = batch.drain(..1).next() else { break };
-            refused += usize::from(self.receive_from_step(at, verdict, msg).await.is_err());
-        }
-        refused + self.deliver(batch, passed)
-    }
-
-    fn deliver(&self, batch: &mut Vec<Inbound>, count: usize) -> usize {
-        match self.top.get() {
-            Some(top) => top.deliver(batch, count),
-            None => batch.drain(..count).len(),
-        }
-    }
-
-    /// Takes `msg` in place through synchronous layers, up to the first that does not just pass it on; that is returned.
-    fn pass_up(&self, place: usize, msg: &mut Inbound) -> Option<(usize, SyncResult)> {
-        for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
-            let Some(matches) = slot.called(Interest::RECEIVE, msg.message.options) else { continue };
-            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
-                slot.up.passed_by();
-                continue;
-            }
-            let Layer::Sync(layer) = &slot.layer else { continue };
-            let verdict = self.call_up(slot, &**layer, msg, matches);
-            if !matches!(verdict, Ok(Verdict::Pass)) {
-                return Some((at, verdict));
-            }
-        }
-        None
-    }
-
-    /// Calls a synchronous layer with a message on its way up, counted and timed.
-    fn call_up(&self, slot: &Slot, layer: &dyn SyncInterceptor, msg: &mut Inbound, matches: bool) -> SyncResult {
-        let timed = self.telemetry && slot.up.enter(msg.message.body.len());
-        let started = timed.then(|| self.env.now());
-        let Some(link) = slot.link.get() else { return Ok(Verdict::Refuse("the channel is gone".into())) };
-        let verdict = catch_now(|| layer.receive(msg, &mut Cx::new(matches, link, slot.below_waits)));
-        if let Some(started) = started {
-            slot.up.took(self.env.now() - started);
-        }
-        verdict
-    }
-
-    /// What follows when the layer at `at` did not just pass the message on.
-    async fn receive_from_step(&self, at: usize, verdict: SyncResult, msg: Inbound) -> Result<(), ReceiveError> {
-        let Some(slot) = self.slots.get(at) else { return Ok(()) };
-        match self.up_step(slot, verdict, msg)? {
-            None => Ok(()),
-            Some(Step::Go(next)) => Box::pin(self.receive_from(at, next)).await,
-            Some(Step::Many(parts)) => {
-                for part in parts {
-                    Box::pin(self.receive_from(at, part)).await?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn up_step(&self, slot: &Slot, verdict: SyncResult, msg: Inbound) -> Result<Option<Step<Inbound>>, ReceiveError> {
-        match verdict {
-            Ok(Verdict::Pass) => Ok(Some(Step::Go(msg))),
-            Ok(Verdict::Replace(other)) => Ok(Some(Step::Go(other))),
-            Ok(Verdict::Many(parts)) => Ok(Some(Step::Many(parts))),
-            Ok(Verdict::Drop(reason)) => {
-                slot.up.dropped(reason);
-                msg.receipt.accept();
-                Ok(None)
-            }
-            Ok(Verdict::Refuse(source)) => {
-                slot.up.failed("refused");
-                let error = ReceiveError::Refused { layer: slot.name, reason: source.to_string() };
-                msg.receipt.resolve(crate::delivery::Handled::Failed(error.to_string()));
-                Err(error)
-            }
-            Err(text) => {
-                slot.up.failed("panicked");
-                let error = ReceiveError::Panicked { layer: slot.name, text };
-                msg.receipt.resolve(crate::delivery::Handled::Failed(error.to_string()));
-                Err(error)
-            }
-        }
     }
 
     /// Queues `event` to go up from `place`. Events are few: services bound how many members they know.

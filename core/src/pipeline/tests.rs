@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::*;
+use crate::delivery::Outbound;
 use crate::error::BoxError;
+use crate::error::SendError;
 use crate::transport::{Endpoint, MembershipContext, ProbeResult};
 use crate::{BudgetConfig, ChannelMessage, MemberId, Services};
 

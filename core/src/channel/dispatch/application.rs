@@ -107,20 +107,23 @@ impl Application {
         let counted = lane.counted(count);
         let mut messages = Vec::with_capacity(count);
         let mut answers = Vec::with_capacity(count);
-        let mut timed = false;
+        let timed = self.up.is_due(count);
+        let mut bytes = 0;
         for msg in std::iter::once(first).chain(more) {
             let Inbound { message, receipt, lease, .. } = msg;
-            timed |= self.up.enter(message.body.len());
+            bytes += message.body.len();
             messages.push(Message::new(message));
             answers.push((receipt, lease));
         }
+        let of = u32::try_from(count).unwrap_or(u32::MAX);
+        self.up.entered(of, bytes);
         let started = timed.then(|| self.env.now());
         let mut handled = vec![Handled::NoTaker; count];
         for (_, listener) in listeners {
             self.offer_batch(&messages, &mut handled, &**listener).await;
         }
         if let Some(started) = started {
-            self.up.took((self.env.now() - started) / u32::try_from(count).unwrap_or(u32::MAX));
+            self.up.took((self.env.now() - started) / of);
         }
         for ((message, handled), (receipt, lease)) in messages.iter().zip(handled).zip(answers) {
             self.account(&handled, message.sender(), message.id());

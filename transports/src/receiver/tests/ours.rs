@@ -312,3 +312,25 @@ async fn too_many_members_are_refused_and_probes_are_still_answered() {
     assert_eq!((node.gauge("refused_busy_total"), node.gauge("closed_no_room_total")), (1, 1));
     drop((first, second));
 }
+
+/// After a large frame another of its size is expected; whatever comes instead is read as well, and no room is left behind.
+#[tokio::test]
+async fn frames_of_all_sizes_follow_a_large_one() {
+    let mut node = Node::start(config()).await;
+    let me = ours(1);
+    node.add(&me).await;
+    let (mut peer, _) = Wire::open(&node, &me, 5).await;
+    let sizes = [100_000, 100_000, 10, 300_000, 70_000, 66_000, 1_000_000, 5, 5, 65_536, 100_000];
+    let bodies: Vec<_> = sizes.iter().zip(1..).map(|(size, fill)| vec![fill; *size]).collect();
+    let burst: Vec<_> = bodies.iter().flat_map(|body| frame(&me, SendOptions::NONE, body.clone())).collect();
+    let (_, ()) = tokio::join!(peer.write(&burst), async {
+        for body in &bodies {
+            assert!(node.next().await == *body);
+        }
+    });
+    for body in &bodies {
+        peer.message(&me, SendOptions::NONE, body.clone()).await;
+        assert!(node.next().await == *body);
+    }
+    node.gauge_is("leased_bytes", 0).await;
+}

@@ -1,0 +1,189 @@
+//! The walk up: from a receiver, or a layer that delivers, to the listeners.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::{Next, Slot, Stack, Step, catch, catch_now};
+use crate::delivery::Inbound;
+use crate::error::ReceiveError;
+use crate::interceptor::{Cx, Interest, Layer, SyncInterceptor, Verdict, WireEffect};
+
+/// What a synchronous layer made of a message on its way up; its text if it panicked.
+type SyncResult = Result<Verdict<Inbound>, String>;
+
+impl Stack {
+    /// Takes `msg` up through the layers above `place` and delivers it.
+    pub(crate) async fn receive_from(&self, place: usize, mut msg: Inbound) -> Result<(), ReceiveError> {
+        for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
+            let Some(matches) = slot.called(Interest::RECEIVE, msg.message.options) else { continue };
+            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
+                slot.up.passed_by();
+                continue;
+            }
+            match &slot.layer {
+                Layer::Sync(layer) => match self.call_up(slot, &**layer, &mut msg, matches) {
+                    // The usual case: the message is not even moved.
+                    Ok(Verdict::Pass) => {}
+                    verdict => return self.receive_from_step(at, verdict, msg).await,
+                },
+                Layer::Async(layer) => {
+                    let timed = self.telemetry && slot.up.enter(msg.message.body.len());
+                    let beyond = AtomicU64::new(0);
+                    let started = timed.then(|| self.env.now());
+                    let next = Next::new(self, at, matches, timed.then_some(&beyond));
+                    let result = catch(layer.receive(msg, next)).await;
+                    if let Some(started) = started {
+                        let own = (self.env.now() - started)
+                            .saturating_sub(Duration::from_nanos(beyond.load(Ordering::Relaxed)));
+                        slot.up.took(own);
+                    }
+                    return match result {
+                        Ok(Ok(())) => Ok(()),
+                        Ok(Err(error)) => {
+                            slot.up.failed("refused");
+                            Err(error)
+                        }
+                        Err(text) => {
+                            slot.up.failed("panicked");
+                            Err(ReceiveError::Panicked { layer: slot.name, text })
+                        }
+                    };
+                }
+            }
+        }
+        match self.deliver(&mut vec![msg], 1) {
+            0 => Ok(()),
+            _ => Err(ReceiveError::Stopped),
+        }
+    }
+
+    /// Takes the messages of `batch` up, as [`receive_from`](Self::receive_from) does one after another. How many were
+    /// refused.
+    pub(crate) async fn receive_batch_from(&self, place: usize, batch: &mut Vec<Inbound>) -> usize {
+        let mut refused = 0;
+        let waits = |slot: &Slot| slot.interest.contains(Interest::RECEIVE) && matches!(slot.layer, Layer::Async(_));
+        if self.slots.iter().take(place).any(waits) {
+            for msg in batch.drain(..) {
+                refused += usize::from(self.receive_from(place, msg).await.is_err());
+            }
+            return refused;
+        }
+        let mut place = place;
+        // Layer by layer: each counts the batch at once, and its code is at hand.
+        while let Some(at) = place.checked_sub(1) {
+            let Some((index, verdict)) = self.slots.get(at).and_then(|slot| self.pass_up(slot, batch)) else {
+                place = at;
+                continue;
+            };
+            // What came before it goes first; what comes after it has not seen this layer.
+            let mut before: Vec<_> = batch.drain(..index).collect();
+            if !before.is_empty() {
+                refused += Box::pin(self.receive_batch_from(at, &mut before)).await;
+            }
+            if !batch.is_empty() {
+                let msg = batch.remove(0);
+                refused += usize::from(self.receive_from_step(at, verdict, msg).await.is_err());
+            }
+        }
+        let count = batch.len();
+        refused + self.deliver(batch, count)
+    }
+
+    fn deliver(&self, batch: &mut Vec<Inbound>, count: usize) -> usize {
+        match self.top.get() {
+            Some(top) => top.deliver(batch, count),
+            None => batch.drain(..count).len(),
+        }
+    }
+
+    /// Takes messages in place through a synchronous layer, up to the first that it does not just pass on; that is returned.
+    fn pass_up(&self, slot: &Slot, batch: &mut [Inbound]) -> Option<(usize, SyncResult)> {
+        let Layer::Sync(layer) = &slot.layer else { return None };
+        if !slot.interest.contains(Interest::RECEIVE) {
+            return None;
+        }
+        let Some(link) = slot.link.get() else {
+            let refused = || Verdict::Refuse("the channel is gone".into());
+            return (!batch.is_empty()).then(|| (0, Ok(refused())));
+        };
+        let is_for_layer = |msg: &Inbound| {
+            let matches = slot.called(Interest::RECEIVE, msg.message.options)?;
+            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
+                slot.up.passed_by();
+                return None;
+            }
+            Some(matches)
+        };
+        let (mut entered, mut bytes, mut ends) = (0, 0, None);
+        let started = (self.telemetry && slot.up.is_due(batch.len())).then(|| self.env.now());
+        for (index, msg) in batch.iter_mut().enumerate() {
+            let Some(matches) = is_for_layer(msg) else { continue };
+            entered += 1;
+            bytes += msg.message.body.len();
+            let verdict = catch_now(|| layer.receive(msg, &mut Cx::new(matches, link, slot.below_waits)));
+            if !matches!(verdict, Ok(Verdict::Pass)) {
+                ends = Some((index, verdict));
+                break;
+            }
+        }
+        if self.telemetry && entered > 0 {
+            slot.up.entered(entered, bytes);
+            if let Some(started) = started {
+                slot.up.took((self.env.now() - started) / entered);
+            }
+        }
+        ends
+    }
+
+    /// Calls a synchronous layer with a message on its way up, counted and timed.
+    fn call_up(&self, slot: &Slot, layer: &dyn SyncInterceptor, msg: &mut Inbound, matches: bool) -> SyncResult {
+        let timed = self.telemetry && slot.up.enter(msg.message.body.len());
+        let started = timed.then(|| self.env.now());
+        let Some(link) = slot.link.get() else { return Ok(Verdict::Refuse("the channel is gone".into())) };
+        let verdict = catch_now(|| layer.receive(msg, &mut Cx::new(matches, link, slot.below_waits)));
+        if let Some(started) = started {
+            slot.up.took(self.env.now() - started);
+        }
+        verdict
+    }
+
+    /// What follows when the layer at `at` did not just pass the message on.
+    async fn receive_from_step(&self, at: usize, verdict: SyncResult, msg: Inbound) -> Result<(), ReceiveError> {
+        let Some(slot) = self.slots.get(at) else { return Ok(()) };
+        match self.up_step(slot, verdict, msg)? {
+            None => Ok(()),
+            Some(Step::Go(next)) => Box::pin(self.receive_from(at, next)).await,
+            Some(Step::Many(parts)) => {
+                for part in parts {
+                    Box::pin(self.receive_from(at, part)).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn up_step(&self, slot: &Slot, verdict: SyncResult, msg: Inbound) -> Result<Option<Step<Inbound>>, ReceiveError> {
+        match verdict {
+            Ok(Verdict::Pass) => Ok(Some(Step::Go(msg))),
+            Ok(Verdict::Replace(other)) => Ok(Some(Step::Go(other))),
+            Ok(Verdict::Many(parts)) => Ok(Some(Step::Many(parts))),
+            Ok(Verdict::Drop(reason)) => {
+                slot.up.dropped(reason);
+                msg.receipt.accept();
+                Ok(None)
+            }
+            Ok(Verdict::Refuse(source)) => {
+                slot.up.failed("refused");
+                let error = ReceiveError::Refused { layer: slot.name, reason: source.to_string() };
+                msg.receipt.resolve(crate::delivery::Handled::Failed(error.to_string()));
+                Err(error)
+            }
+            Err(text) => {
+                slot.up.failed("panicked");
+                let error = ReceiveError::Panicked { layer: slot.name, text };
+                msg.receipt.resolve(crate::delivery::Handled::Failed(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+}
