@@ -155,9 +155,9 @@ impl Recent {
         self.0 & ((1 << Self::BYTES) - 1)
     }
 
-    /// Far from full: whoever counts on meanwhile does not fill it.
+    /// Whether either is half full: whoever counts on meanwhile does not fill it.
     const fn is_much(self) -> bool {
-        self.messages() >= 1 << (u64::BITS - Self::BYTES - 1) || self.bytes() >= 1 << (Self::BYTES - 1)
+        self.0 & ((1 << (u64::BITS - 1)) | (1 << (Self::BYTES - 1))) != 0
     }
 }
 
@@ -184,16 +184,22 @@ impl FlowCounters {
     }
 
     /// Counts so many messages, with so many bytes together; how many were counted before, since the totals are up to date.
+    #[inline]
     pub(crate) fn entered(&self, messages: u32, bytes: usize) -> u64 {
         let before = Recent(self.recent.fetch_add(Recent::of(messages, bytes as u64).0, Ordering::Relaxed));
         if before.is_much() {
-            let mut totals = self.totals();
-            // Another may have been faster.
-            let recent = Recent(self.recent.swap(0, Ordering::Relaxed));
-            totals.messages += recent.messages();
-            totals.bytes += recent.bytes();
+            self.settle();
         }
         before.messages()
+    }
+
+    #[cold]
+    fn settle(&self) {
+        let mut totals = self.totals();
+        // Another may have been faster.
+        let recent = Recent(self.recent.swap(0, Ordering::Relaxed));
+        totals.messages += recent.messages();
+        totals.bytes += recent.bytes();
     }
 
     /// Whether one of the next `messages` should be timed.
