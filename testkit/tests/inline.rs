@@ -427,3 +427,40 @@ async fn a_layer_may_end_or_split_a_message_in_the_midst_of_a_batch() {
     assert_eq!(entered, [("upper", 9), ("lower", 11)]);
     world.channel.stop().await;
 }
+
+/// Sees many at once; panics at `panic`, having told where it is.
+#[derive(Debug)]
+struct AtOnce(Arc<Mutex<Vec<usize>>>);
+
+impl SyncInterceptor for AtOnce {
+    fn name(&self) -> &'static str {
+        "at-once"
+    }
+    fn receive_batch(&self, batch: &mut [Inbound], cx: &mut Cx<'_>) -> (usize, Verdict<Inbound>) {
+        self.0.lock().unwrap().push(batch.len());
+        for (index, msg) in batch.iter().enumerate() {
+            cx.at(index);
+            assert!(msg.message.body.to_bytes() != "panic", "as told");
+        }
+        (batch.len(), Verdict::Pass)
+    }
+}
+
+#[tokio::test]
+async fn a_layer_may_take_a_batch_at_once() {
+    let below = Recorder::new();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let channel = below.install(Channel::builder().interceptor(AtOnce(Arc::clone(&calls)))).build().unwrap();
+    channel.start().await.unwrap();
+    let (answer, answers) = mpsc::unbounded_channel();
+    let mut world = World { channel, below, answers, answer };
+    let (listener, _handle) = listen(&world);
+    let mut batch: Vec<_> = ["a", "b", "panic", "c"].iter().map(|body| world.message(1, *body)).collect();
+    assert_eq!(world.below.link().unwrap().receive_batch(&mut batch).await, 1);
+    assert_eq!(listener.seen(), ["a", "b", "c"]);
+    assert_eq!(*calls.lock().unwrap(), [4, 1]);
+    let failed: Vec<_> = world.answered().into_iter().filter(|(_, handled)| *handled != Handled::Accepted).collect();
+    assert!(matches!(&failed[..], [(body, Handled::Failed(_))] if body == "panic"), "{failed:?}");
+    assert_eq!(world.channel.stats().layers[0].up.messages, 4);
+    world.channel.stop().await;
+}

@@ -11,6 +11,27 @@ use crate::interceptor::{Cx, Interest, Layer, SyncInterceptor, Verdict, WireEffe
 /// What a synchronous layer made of a message on its way up; its text if it panicked.
 type SyncResult = Result<Verdict<Inbound>, String>;
 
+/// Whether a layer is called for a message on its way up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Called {
+    No,
+    /// It would be, but the sender does not know its bytes.
+    NotOurs,
+    Yes {
+        matches: bool,
+    },
+}
+
+impl Slot {
+    fn called_up(&self, msg: &Inbound) -> Called {
+        match self.called(Interest::RECEIVE, msg.message.options) {
+            None => Called::No,
+            Some(_) if self.wire == WireEffect::Ours && !msg.from().id().is_ours() => Called::NotOurs,
+            Some(matches) => Called::Yes { matches },
+        }
+    }
+}
+
 impl Stack {
     /// Takes `msg` up through the layers above `place` and delivers it.
     pub(crate) async fn receive_from(&self, place: usize, mut msg: Inbound) -> Result<(), ReceiveError> {
@@ -106,33 +127,55 @@ impl Stack {
             let refused = || Verdict::Refuse("the channel is gone".into());
             return (!batch.is_empty()).then(|| (0, Ok(refused())));
         };
-        let is_for_layer = |msg: &Inbound| {
-            let matches = slot.called(Interest::RECEIVE, msg.message.options)?;
-            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
-                slot.up.passed_by();
-                return None;
+        let mut start = 0;
+        while let Some(first) = batch.get(start) {
+            let called = slot.called_up(first);
+            let same = |msg: &&Inbound| slot.called_up(msg) == called;
+            let len = batch.iter().skip(start).take_while(same).count();
+            let Some(run) = batch.get_mut(start..start + len) else { return None };
+            match called {
+                Called::No => {}
+                Called::NotOurs => (0..len).for_each(|_| slot.up.passed_by()),
+                Called::Yes { matches } => {
+                    let mut cx = Cx::new(matches, link, slot.below_waits);
+                    let (passed, verdict) = self.call_up_batch(slot, &**layer, run, &mut cx);
+                    if passed < len {
+                        return Some((start + passed, verdict));
+                    }
+                }
             }
-            Some(matches)
+            start += len;
+        }
+        None
+    }
+
+    /// Calls a synchronous layer with messages on their way up, counted and timed.
+    fn call_up_batch(
+        &self,
+        slot: &Slot,
+        layer: &dyn SyncInterceptor,
+        run: &mut [Inbound],
+        cx: &mut Cx<'_>,
+    ) -> (usize, SyncResult) {
+        let started = (self.telemetry && slot.up.is_due(run.len())).then(|| self.env.now());
+        // Counted as they come, as the layer may shorten them.
+        let bytes = |run: &[Inbound]| run.iter().map(|msg| msg.message.body.len()).sum::<usize>();
+        let all = if self.telemetry { bytes(run) } else { 0 };
+        let called = catch_now(|| layer.receive_batch(run, cx));
+        let (passed, verdict) = match called {
+            Ok((passed, verdict)) => (passed.min(run.len()), Ok(verdict)),
+            Err(panic) => (cx.index().min(run.len().saturating_sub(1)), Err(panic)),
         };
-        let (mut entered, mut bytes, mut ends) = (0, 0, None);
-        let started = (self.telemetry && slot.up.is_due(batch.len())).then(|| self.env.now());
-        for (index, msg) in batch.iter_mut().enumerate() {
-            let Some(matches) = is_for_layer(msg) else { continue };
-            entered += 1;
-            bytes += msg.message.body.len();
-            let verdict = catch_now(|| layer.receive(msg, &mut Cx::new(matches, link, slot.below_waits)));
-            if !matches!(verdict, Ok(Verdict::Pass)) {
-                ends = Some((index, verdict));
-                break;
-            }
-        }
-        if self.telemetry && entered > 0 {
-            slot.up.entered(entered, bytes);
+        if self.telemetry {
+            // Those behind one that does not pass come again, untouched.
+            let again = run.get(passed + 1..).unwrap_or_default();
+            let entered = u32::try_from(run.len() - again.len()).unwrap_or(u32::MAX);
+            slot.up.entered(entered, all.saturating_sub(bytes(again)));
             if let Some(started) = started {
-                slot.up.took((self.env.now() - started) / entered);
+                slot.up.took((self.env.now() - started) / entered.max(1));
             }
         }
-        ends
+        (passed, verdict)
     }
 
     /// Calls a synchronous layer with a message on its way up, counted and timed.
