@@ -132,7 +132,7 @@ impl Stack {
             let called = slot.called_up(first);
             let same = |msg: &&Inbound| slot.called_up(msg) == called;
             let len = batch.iter().skip(start).take_while(same).count();
-            let Some(run) = batch.get_mut(start..start + len) else { return None };
+            let run = batch.get_mut(start..start + len)?;
             match called {
                 Called::No => {}
                 Called::NotOurs => (0..len).for_each(|_| slot.up.passed_by()),
