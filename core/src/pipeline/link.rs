@@ -129,12 +129,13 @@ impl Link {
         }
     }
 
-    /// The transport's word that something speaks against `member`: tells the membership service, and raises
-    /// [`MemberEvent::Suspected`].
+    /// The word of the transport, or of a layer, that something speaks against `member`: tells the membership service, and
+    /// raises [`MemberEvent::Suspected`] at the bottom of the stack, wherever this place is, so that a failure detector below
+    /// hears of it.
     pub fn suspect(&self, member: &Arc<Member>, why: Suspicion) {
         if let Some(stack) = self.stack() {
             stack.membership.suspected(member, why);
-            stack.raise(self.place, MemberEvent::Suspected(Arc::clone(member), why));
+            stack.raise(stack.bottom(), MemberEvent::Suspected(Arc::clone(member), why));
         }
     }
 
