@@ -285,6 +285,9 @@ fn options_from_text() {
 fn it_conforms() {
     use tribes_core::IntoLayer as _;
     for seed in 1..=5 {
-        tribes_testkit::suite::InterceptorSuite::new().seed(seed).run(|| TcpPing::default().into_layer()).assert_passed();
+        tribes_testkit::suite::InterceptorSuite::new()
+            .seed(seed)
+            .run(|| TcpPing::default().into_layer())
+            .assert_passed();
     }
 }

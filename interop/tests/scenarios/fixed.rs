@@ -63,6 +63,34 @@ fn static_members(name: &str, comer: Impl, watcher: Impl) -> Result<(), Failure>
     })
 }
 
+ways!(static_members_without_ids: rust_to_rust);
+/// Given by address alone, each learns who the other is from its notice; so it does of the process that comes after it.
+/// Java knows members by their ids only.
+fn static_members_without_ids(name: &str, comer: Impl, watcher: Impl) -> Result<(), Failure> {
+    run(name, |scenario| {
+        let ports = [scenario.tcp_port()?, scenario.tcp_port()?];
+        let all = format!("static-members,members=127.0.0.1:{}+localhost:{}", ports[0], ports[1]);
+        let spec = |kind, port| -> Result<Spec, Failure> {
+            let spec = quick(kind).multicast(&scenario.group()?).with("--bind", &format!("127.0.0.1:{port}"));
+            Ok(spec.with("--interceptor", "tcp-failure-detector").with("--interceptor", &all))
+        };
+        let mut watcher = scenario.spawn("watcher", &spec(watcher, ports[0])?)?;
+        let watcher_id = watcher.local()?.id;
+        for name in ["first", "second"] {
+            let mark = watcher.mark();
+            let mut node = scenario.spawn(name, &spec(comer, ports[1])?)?;
+            let id = node.local()?.id;
+            node.wait_member_added(&watcher_id, SOON)?;
+            watcher.wait_member_added(&id, SOON)?;
+            exchange(&mut node, &mut watcher)?;
+            assert_eq!((node.members()?.len(), watcher.members()?.len()), (1, 1));
+            node.kill()?;
+            gone_since(&mut watcher, mark, &id)?;
+        }
+        Ok(())
+    })
+}
+
 fn gone_since(watcher: &mut Node, mark: usize, id: &str) -> Result<(std::time::Instant, Removal), Failure> {
     watcher.wait_since(mark, "departure", SOON, |event| match event {
         Event::MemberRemoved(member, why) if member.id == id => Some(*why),
