@@ -44,6 +44,8 @@ mod piece;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_core;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

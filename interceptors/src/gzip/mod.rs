@@ -15,7 +15,8 @@
 //!
 //! # Guarantees
 //! Order is kept, and each message keeps its outcome. A large body is worked on in steps of 64 KiB, between which other tasks
-//! have their turn; the sender waits meanwhile. One body is compressed once for all its destinations.
+//! have their turn; the sender waits meanwhile, or with [`Channel::try_send`](tribes_core::Channel::try_send) does all of the
+//! work in that call. One body is compressed once for all its destinations.
 //!
 //! # What a peer can do
 //! A body unpacks to at most [`max_size`](GzipConfig::max_size) bytes, and memory is taken only for what it can be by its
@@ -215,7 +216,7 @@ impl ChannelInterceptor for Gzip {
     fn send_now(&self, out: &mut Outbound, _: &mut Cx<'_>) -> Readiness {
         match self.limit(out) {
             None => add(&self.counters.plain, 1),
-            Some(limit) if out.len() <= STEP => self.pack_now(out, limit),
+            Some(limit) if out.len() <= STEP || !out.may_wait => self.pack_now(out, limit),
             Some(_) => return Readiness::Wait,
         }
         Readiness::Pass

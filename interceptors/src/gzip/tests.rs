@@ -152,6 +152,9 @@ async fn a_large_body_goes_in_steps_and_comes_back() {
         let received = stack.above.wait_received(count + 1).await.pop().unwrap();
         assert!(received.message.bytes() == &body, "{len}");
     }
+    // Without waiting.
+    stack.channel.try_send(&stack.members[0], vec![7; 5 * STEP], SendOptions::NONE).unwrap().await;
+    assert!(stack.below.take_sent().remove(0).message.options.contains(MARK));
     // All of it noise: given up when it has become too long.
     stack.channel.send(&stack.members[0], noise(5 * STEP), SendOptions::NONE).await.unwrap();
     assert!(!stack.below.take_sent().remove(0).message.options.contains(MARK));
