@@ -154,7 +154,7 @@ async fn a_suspicion_of_a_layer_comes_from_the_bottom() {
     let stack = Layered::builder().layer(Suspicious).layer(Hears(Arc::clone(&heard))).members(1).start().await;
     stack.channel.send(&member(1), "x", SendOptions::NONE).await.unwrap();
     let suspected = MemberEvent::Suspected(member(1), Suspicion::Silent);
-    assert_eq!(stack.above.wait_events(2).await[1..], [suspected.clone()]);
+    assert_eq!(stack.above.wait_events(2).await.last(), Some(&suspected));
     assert_eq!(heard.lock().unwrap()[1..], [suspected]);
     assert!(stack.below.calls().contains(&Call::Suspected(member(1), Suspicion::Silent)));
 }

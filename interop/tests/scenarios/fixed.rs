@@ -63,6 +63,33 @@ fn static_members(name: &str, comer: Impl, watcher: Impl) -> Result<(), Failure>
     })
 }
 
+ways!(static_member_frozen: java_to_rust, rust_to_rust);
+/// A fixed member has no heartbeats that could stop: that its process is frozen is found by a ping, and that it goes on, by
+/// the failure detector.
+fn static_member_frozen(name: &str, frozen: Impl, watcher: Impl) -> Result<(), Failure> {
+    run(name, |scenario| {
+        let (port, id) = (scenario.tcp_port()?, member_id(frozen, 1));
+        let (watcher_port, watcher_id) = (scenario.tcp_port()?, member_id(watcher, 2));
+        let own = fixed(scenario, frozen, (port, &id), (watcher_port, &watcher_id))?;
+        let theirs = fixed(scenario, watcher, (watcher_port, &watcher_id), (port, &id))?;
+        let mut watcher = scenario.spawn("watcher", &theirs)?;
+        let mut frozen = scenario.spawn("frozen", &own)?;
+        watcher.wait_member_added(&id, SOON)?;
+        frozen.wait_member_added(&watcher_id, SOON)?;
+        let mark = watcher.mark();
+        let froze = frozen.freeze()?;
+        let (told, why) = gone_since(&mut watcher, mark, &id)?;
+        assert_eq!(why, Removal::Failed);
+        scenario.measured("from the freeze until the other side says so", told.duration_since(froze));
+        let mark = watcher.mark();
+        let thawed = frozen.thaw()?;
+        let back = |event: &Event| matches!(event, Event::MemberAdded(member) if member.id == id).then_some(());
+        let (told, ()) = watcher.wait_since(mark, "return", SOON, back)?;
+        scenario.measured("from the thaw until the other side says so", told.duration_since(thawed));
+        Ok(())
+    })
+}
+
 ways!(static_members_without_ids: rust_to_rust);
 /// Given by address alone, each learns who the other is from its notice; so it does of the process that comes after it.
 /// Java knows members by their ids only.
