@@ -6,6 +6,9 @@ use super::ChannelMessage;
 use crate::SendOptions;
 use crate::wire::{ExtensionKind, TRAILER_FOOTER, Trailer, TrailerFull};
 
+/// A stack has few layers that change bodies between others that add trailers; a hostile body has any number inside.
+const MAX_NESTED: usize = 8;
+
 impl ChannelMessage {
     /// Adds an entry to the message's extension trailer, which it gets if it has none, and sets
     /// [`SendOptions::EXTENSION`]. For layers that declare [`WireEffect::Ours`](crate::WireEffect::Ours), on messages that go
@@ -35,10 +38,12 @@ impl ChannelMessage {
         Some(value)
     }
 
-    /// Takes the whole trailer off, with entries that nobody knew; how many those were.
+    /// Takes the whole trailer off, with entries that nobody knew, and up to seven more inside of it; how many entries those
+    /// were.
     pub fn strip_extensions(&mut self) -> usize {
         let mut skipped = 0;
-        while let Some((trailer, size)) = self.trailer() {
+        for _ in 0..MAX_NESTED {
+            let Some((trailer, size)) = self.trailer() else { break };
             skipped += trailer.entries().count();
             self.replace(&Trailer::new(trailer.is_nested()), size);
         }
