@@ -298,6 +298,37 @@ async fn at_stop_what_cannot_go_by_the_deadline_fails_at_once() {
     world.channel.send(&member(1), "again", SendOptions::NONE).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn between_threads_each_task_keeps_its_order_and_nothing_is_lost() {
+    const TASKS: usize = 4;
+    const EACH: usize = 200;
+    let world = world(config(Rate { per_s: 4000, burst: 5 })).await;
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let channel = world.channel.clone();
+            tokio::spawn(async move {
+                for number in 0..EACH {
+                    let text = format!("{task} {number:04}");
+                    channel.send(&[member(1), member(2)][..], text, SendOptions::ACK).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for port in [1, 2] {
+        let bodies = world.wire.bodies(port);
+        for task in 0..TASKS {
+            let prefix = format!("{task} ");
+            let own: Vec<_> = bodies.iter().filter(|body| body.starts_with(prefix.as_bytes())).cloned().collect();
+            let expected: Vec<_> = (0..EACH).map(|number| format!("{task} {number:04}")).collect();
+            assert_eq!(own, expected);
+        }
+    }
+    assert_eq!(world.gauge("waiting"), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_it_does_not_start() {
     let channel = tribes_testkit::Recorder::new()
