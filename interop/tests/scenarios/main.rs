@@ -21,6 +21,7 @@ mod membership;
 mod messages;
 mod mixed;
 mod order;
+mod ours;
 mod probes;
 
 /// Time for what takes milliseconds when all is well, on a machine that is busy with other things.
