@@ -10,7 +10,10 @@ use tribes_core::Time;
 
 /// So many positions that were passed are remembered, to tell a duplicate from a message that is too late, and both from a
 /// sender that counts anew.
-pub(super) const MEMORY: usize = 1024;
+pub(super) const MEMORY: usize = 2048;
+
+/// A sender that counts anew is heard with one of its first numbers, up to this one, unless much of what it sent was lost.
+const YOUNG: i32 = 1024;
 
 /// In place of a fingerprint: nothing was delivered at this position.
 const GIVEN_UP: u64 = 0;
@@ -35,6 +38,8 @@ pub(super) struct Stream<M> {
     waiting: BTreeMap<i64, Waiting<M>>,
     /// The same, by age.
     ages: BTreeSet<(Time, i64)>,
+    /// When a message last was in order.
+    last_in_order: Time,
     /// In order; to be taken by whoever delivers.
     pub(super) ready: VecDeque<M>,
     /// Expired and not to be delivered.
@@ -80,6 +85,7 @@ impl<M> Default for Stream<M> {
             past: VecDeque::new(),
             waiting: BTreeMap::new(),
             ages: BTreeSet::new(),
+            last_in_order: Time::ZERO,
             ready: VecDeque::new(),
             expired: Vec::new(),
             counts: Counts::default(),
@@ -108,13 +114,21 @@ impl<M> Stream<M> {
                 Some(GIVEN_UP) => return Fate::Late(msg),
                 Some(known) if known == fingerprint => return Fate::Duplicate(msg),
                 // Another message under a number that was used: the sender has lost its count, and we have not.
-                _ => return self.restart().arrive(number, fingerprint, msg, now, bounds, park),
+                Some(_) => self.restart(),
+                // Nobody remembers what was there. It may be a copy that took very long, while the sender goes on.
+                None if (1..=YOUNG).contains(&number) => self.restart(),
+                None if self.last_in_order.after(bounds.expire) > now => return Fate::Late(msg),
+                None => self.restart_at(number),
             }
+            return self.arrive(number, fingerprint, msg, now, bounds, park);
         }
         if position > self.due {
             match self.waiting.get(&position) {
                 Some(known) if known.fingerprint == fingerprint => return Fate::Duplicate(msg),
-                Some(_) => return self.restart().arrive(number, fingerprint, msg, now, bounds, park),
+                Some(_) => {
+                    self.restart();
+                    return self.arrive(number, fingerprint, msg, now, bounds, park);
+                }
                 None => {}
             }
             park(&mut msg);
@@ -126,6 +140,7 @@ impl<M> Stream<M> {
             }
             return if self.waiting.contains_key(&position) { Fate::Waits } else { Fate::Ready };
         }
+        self.last_in_order = now;
         self.pass(fingerprint, Some(msg));
         self.follow();
         Fate::Ready
@@ -180,12 +195,19 @@ impl<M> Stream<M> {
     }
 
     /// Delivers what waits, and begins at 1 again.
-    fn restart(&mut self) -> &mut Self {
+    fn restart(&mut self) {
         self.flush();
         self.past.clear();
         self.due = 1;
         self.counts.restarts += 1;
-        self
+    }
+
+    /// Delivers what waits, and goes on at `number`.
+    fn restart_at(&mut self, number: i32) {
+        self.restart();
+        let counts = self.counts;
+        self.give_up_to(self.position(number));
+        self.counts = counts;
     }
 
     /// Gives up what is missing before the first that waits, and delivers that, or drops it.

@@ -28,8 +28,9 @@
 //! A sender counts from 1 again for a member that left and came back; a receiver remembers the numbers of one that left. If
 //! only one of them saw it leave, the numbers do not fit (T24). A number that was used, with another message under it, tells
 //! that the sender began anew: what waits is delivered, and counting begins at 1 with that message. A number that is far
-//! ahead waits, once, until it expires. So no message is lost, and the worst is one delay. Towards Java, which knows
-//! neither a timer nor a restart, the delay lasts until the next message after it.
+//! ahead waits, once, until it expires. So no message is lost, and the worst is one delay. Only if the first 1,024
+//! messages after such a new beginning were lost on their way, those of the next 3 s ([`expire`](OrderConfig::expire)) may
+//! be refused as late. Java knows neither a timer nor a new beginning: a message that it holds back waits for the next one.
 //!
 //! # Place in the stack
 //! Above layers that change bytes (`gzip`, `encrypt`, `fragmentation`), or below them, but in the same place on all members.

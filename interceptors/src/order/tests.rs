@@ -4,11 +4,14 @@
 //! | `properties` | the same under every permutation, duplication and loss |
 //! | `layer` | the layer in a channel: bytes, answers, events, the timer |
 //! | `group` | groups over a network that loses, doubles and reorders; the conformance suite |
+//! | `stacks` | above layers that change bytes |
 
 mod core;
 mod group;
 mod layer;
 mod properties;
+#[cfg(all(feature = "fragmentation", feature = "gzip"))]
+mod stacks;
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use tribes_interop::{Event, Failure, Impl, Node, Scenario, Spec, run};
 
 use super::{SOON, quick, ways};
 
-const SIZES: [u64; 4] = [0, 1, 1000, 200_000];
+const SIZES: [u64; 5] = [0, 1, 1000, 200_000, 5_000_000];
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A node with these interceptors, the first nearest to the application.
@@ -86,7 +86,7 @@ fn order_to_two(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
         bodies(&mut from, &mut to, None)?;
         bodies(&mut from, std::slice::from_mut(&mut to[0]), Some(&[one.as_str()]))?;
         bodies(&mut from, &mut to, None)?;
-        for (node, count) in to.iter_mut().zip([36, 24]) {
+        for (node, count) in to.iter_mut().zip([45, 30]) {
             assert_eq!(node.messages().len(), count);
         }
         Ok(())
@@ -132,23 +132,45 @@ fn order_negative_ack(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
     })
 }
 
-ways!(order_above_gzip_to_one: rust_to_java, java_to_rust);
-/// From Java with one destination only: it spoils the others' (T4).
-fn order_above_gzip_to_one(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
+/// Layers that change bytes below the order interceptor (pieces are few: Java copies the whole for each of them). From Java with one destination only: it spoils the others' (T4).
+fn above(name: &str, layers: &[&str], from: Impl, to: Impl) -> Result<(), Failure> {
     run(name, |scenario| {
-        let (from, to) = (with(from, &[order(from), "gzip"]), with(to, &[order(to), "gzip"]));
-        let (mut from, mut to) = super::pair(scenario, &from, &to)?;
+        let stack = |kind| with(kind, &[&[order(kind)], layers].concat());
+        let (mut from, mut to) = super::pair(scenario, &stack(from), &stack(to))?;
         bodies(&mut from, std::slice::from_mut(&mut to), None)
     })
 }
 
-ways!(order_above_gzip_to_two: rust_to_java);
-fn order_above_gzip_to_two(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
+/// The same to two members with different numbers at once.
+fn above_to_two(name: &str, layers: &[&str], from: Impl, to: Impl) -> Result<(), Failure> {
     run(name, |scenario| {
-        let spec = with(to, &[order(to), "gzip"]);
-        let (mut from, mut to) = three(scenario, &with(from, &[order(from), "gzip"]), [&spec, &spec])?;
+        let stack = |kind| with(kind, &[&[order(kind)], layers].concat());
+        let (mut from, mut to) = three(scenario, &stack(from), [&stack(to), &stack(to)])?;
         let one = to[0].local()?.id;
         bodies(&mut from, std::slice::from_mut(&mut to[0]), Some(&[one.as_str()]))?;
         bodies(&mut from, &mut to, None)
     })
+}
+
+const GZIP: &[&str] = &["gzip"];
+const PIECES_ENCRYPTED: &[&str] = &["fragmentation,max_size=150000", "encrypt,key=000102030405060708090a0b0c0d0e0f"];
+
+ways!(order_above_gzip_to_one: rust_to_java, java_to_rust);
+fn order_above_gzip_to_one(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
+    above(name, GZIP, from, to)
+}
+
+ways!(order_above_gzip_to_two: rust_to_java, rust_to_rust);
+fn order_above_gzip_to_two(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
+    above_to_two(name, GZIP, from, to)
+}
+
+ways!(order_above_pieces_encrypted_to_one: rust_to_java, java_to_rust);
+fn order_above_pieces_encrypted_to_one(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
+    above(name, PIECES_ENCRYPTED, from, to)
+}
+
+ways!(order_above_pieces_encrypted_to_two: rust_to_java, rust_to_rust);
+fn order_above_pieces_encrypted_to_two(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
+    above_to_two(name, PIECES_ENCRYPTED, from, to)
 }

@@ -162,6 +162,26 @@ fn a_sender_that_counts_anew_is_followed() {
 }
 
 #[test]
+fn a_copy_that_took_very_long_is_no_new_count() {
+    let memory = i32::try_from(MEMORY).unwrap();
+    let mut case = Case { now: Time::from_millis(5000), ..Case::default() };
+    for number in 1..=3 * memory {
+        case.arrive(number);
+    }
+    let old = 3 * memory / 2;
+    case.now = case.now + (BOUNDS.expire - Duration::from_nanos(1));
+    assert_eq!(case.arrive(old), Fate::Late(format!("m{old}")));
+    assert_eq!(case.arrive(3 * memory + 1), Fate::Ready);
+    assert_eq!(case.stream.counts, Counts::default());
+    // The sender does not go on where it was: it has begun anew, and much of what it sent was lost.
+    case.now = case.now + BOUNDS.expire;
+    case.ready();
+    assert_eq!([case.arrive(old), case.arrive(old + 1), case.arrive(old + 3)], [Fate::Ready, Fate::Ready, Fate::Waits]);
+    assert_eq!(case.arrive(old - 1), Fate::Late(format!("m{}", old - 1)));
+    assert_eq!(case.stream.counts, Counts { given_up: 0, restarts: 1 });
+}
+
+#[test]
 fn numbers_go_on_beyond_the_largest() {
     let mut case = Case::default();
     assert_eq!(case.arrive(i32::MAX - 1), Fate::Waits);

@@ -113,7 +113,7 @@ proptest! {
 
     /// A sender that counts anew, at any moment, loses nothing, and is in order again.
     #[test]
-    fn counting_anew_loses_nothing(before in 0i32..2000, gap in 1i32..5, after in 1i32..300) {
+    fn counting_anew_loses_nothing(before in 0i32..4000, gap in 1i32..5, after in 1i32..300) {
         let mut stream = Stream::default();
         let (mut now, mut delivered) = (Time::ZERO, Vec::new());
         let mut arrive = |number: i32, id: u64| {
