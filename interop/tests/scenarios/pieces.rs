@@ -19,12 +19,12 @@ fn fragmentation(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
     bodies(name, &["fragmentation"], &SIZES, from, to)
 }
 
-ways!(gzip_and_fragmentation: rust_to_java, java_to_rust, java_to_java);
+ways!(gzip_and_fragmentation: rust_to_java, java_to_rust, java_to_java, rust_to_rust);
 fn gzip_and_fragmentation(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
     bodies(name, &["gzip", "fragmentation"], &SIZES, from, to)
 }
 
-ways!(small_pieces: rust_to_java, java_to_rust, java_to_java);
+ways!(small_pieces: rust_to_java, java_to_rust, java_to_java, rust_to_rust);
 fn small_pieces(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
     // Java copies the whole body for each piece of it: with the largest it runs out of memory.
     let sizes = if from == Impl::Java { &SIZES[..4] } else { &SIZES[..] };
@@ -106,7 +106,7 @@ fn group(scenario: &Scenario, specs: [Spec; 3]) -> Result<(Node, Vec<Node>), Fai
     Ok((from, nodes))
 }
 
-ways!(refused_in_pieces: rust_to_java, java_to_rust, java_to_java);
+ways!(refused_in_pieces: rust_to_java, java_to_rust, java_to_java, rust_to_rust);
 /// The listener refuses a message that came in pieces. Java sends its last piece once more: ours says the same again, Java
 /// itself takes it for a piece of something new, so that its sender believes in success.
 fn refused_in_pieces(name: &str, sender: Impl, receiver: Impl) -> Result<(), Failure> {
