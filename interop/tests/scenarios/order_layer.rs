@@ -42,7 +42,8 @@ fn three(scenario: &Scenario, from: &Spec, to: [&Spec; 2]) -> Result<(Node, [Nod
 /// Sends a body of each size under each kind of acknowledgement, to `to` alone or to all, and expects it whole.
 fn bodies(from: &mut Node, to: &mut [Node], only: Option<&[&str]>) -> Result<(), Failure> {
     for options in ["ack,sync", "ack", "none"] {
-        for size in SIZES {
+        // The largest under the strictest only: a build for development encrypts slowly.
+        for size in SIZES.into_iter().filter(|size| *size <= 1_000_000 || options == "ack,sync") {
             let marks: Vec<_> = to.iter_mut().map(Node::mark).collect();
             let payload = format!("size:{size}:{}", options.len());
             let sent = match only {
@@ -86,7 +87,7 @@ fn order_to_two(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
         bodies(&mut from, &mut to, None)?;
         bodies(&mut from, std::slice::from_mut(&mut to[0]), Some(&[one.as_str()]))?;
         bodies(&mut from, &mut to, None)?;
-        for (node, count) in to.iter_mut().zip([45, 30]) {
+        for (node, count) in to.iter_mut().zip([39, 26]) {
             assert_eq!(node.messages().len(), count);
         }
         Ok(())
