@@ -21,6 +21,7 @@ mod membership;
 mod messages;
 mod mixed;
 mod order;
+mod order_layer;
 mod ours;
 mod probes;
 

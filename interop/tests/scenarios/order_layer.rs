@@ -35,7 +35,7 @@ fn three(scenario: &Scenario, from: &Spec, to: [&Spec; 2]) -> Result<(Node, [Nod
             node.wait_member_added(id, SOON)?;
         }
     }
-    let [from, one, two] = nodes.try_into().map_err(|_| Failure::new("three nodes were started".to_owned()))?;
+    let [from, one, two] = nodes.try_into().map_err(|_nodes| Failure::new("three nodes were started".to_owned()))?;
     Ok((from, [one, two]))
 }
 
