@@ -23,6 +23,7 @@ mod mixed;
 mod order;
 mod order_layer;
 mod ours;
+mod pieces;
 mod probes;
 
 /// Time for what takes milliseconds when all is well, on a machine that is busy with other things.
