@@ -535,9 +535,15 @@ public final class Peer {
     }
 
     private static void set(Object bean, String key, String value) {
+        if (bean instanceof EncryptInterceptor && key.equals("legacy")) {
+            // It takes every algorithm without being asked twice.
+            return;
+        }
         String property = switch (key) {
             case "read_test" -> "perform_read_test";
             case "send_test" -> "perform_send_test";
+            case "algorithm" -> "encryption_algorithm";
+            case "key" -> "encryption_key";
             default -> key;
         };
         StringBuilder setter = new StringBuilder("set");

@@ -162,6 +162,14 @@ impl Link {
         sender.probe(member, frame, self.env.now() + limit).await
     }
 
+    /// The option bits that switch the layers below this place. Those layers may set and clear them on the way; what this
+    /// layer saw of all others is what its like sees at the receiver, if the stacks are the same.
+    #[must_use]
+    pub fn triggers_below(&self) -> SendOptions {
+        let Some(stack) = self.stack() else { return SendOptions::empty() };
+        stack.slots.iter().skip(self.place + 1).fold(SendOptions::empty(), |bits, slot| bits | slot.trigger)
+    }
+
     /// Whether the transport has a connection to `member` open now.
     #[must_use]
     pub fn is_connected(&self, member: &Member) -> bool {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tribes_interop::{Event, Failure, Impl, Node, Scenario, Spec};
 
 mod death;
+mod encrypt;
 mod fixed;
 mod membership;
 mod messages;
