@@ -22,6 +22,8 @@ use tribes::{Channel, Layer, SendOptions, To};
 ///
 /// A new interceptor is a line here.
 const LAYERS: &[(&str, Options, SendOptions)] = &[
+    ("fragmentation", &[], SendOptions::NONE),
+    ("gzip", &[], SendOptions::NONE),
     ("message-dispatch", &[], SendOptions::NONE),
     ("message-dispatch", &[], SendOptions::ASYNC),
     ("tcp-failure-detector", &[], SendOptions::NONE),

@@ -6,12 +6,36 @@ use crate::ConfigError;
 
 /// The names of the interceptors in this build (features decide), in alphabetical order.
 pub const NAMES: &[&str] = &[
+    #[cfg(feature = "audit")]
+    "audit",
+    #[cfg(feature = "chaos")]
+    "chaos",
+    #[cfg(feature = "dedup")]
+    "dedup",
+    #[cfg(feature = "domain-filter")]
+    "domain-filter",
+    #[cfg(feature = "encrypt")]
+    "encrypt",
+    #[cfg(feature = "fragmentation")]
+    "fragmentation",
+    #[cfg(feature = "gzip")]
+    "gzip",
     #[cfg(feature = "message-dispatch")]
     "message-dispatch",
+    #[cfg(feature = "order")]
+    "order",
+    #[cfg(feature = "rate-limit")]
+    "rate-limit",
+    #[cfg(feature = "static-members")]
+    "static-members",
     #[cfg(feature = "tcp-failure-detector")]
     "tcp-failure-detector",
+    #[cfg(feature = "tcp-ping")]
+    "tcp-ping",
     #[cfg(feature = "throughput")]
     "throughput",
+    #[cfg(feature = "trace")]
+    "trace",
 ];
 
 /// The interceptor called `name`, with `options` set over its defaults. Keys are in snake_case; the layer's configuration
@@ -20,10 +44,10 @@ pub const NAMES: &[&str] = &[
 /// # Errors
 /// An unknown name or key, with the known ones listed, or a value that cannot be.
 pub fn by_name(name: &str, options: impl IntoIterator<Item = (String, String)>) -> Result<Layer, ConfigError> {
-    #[cfg(any(feature = "message-dispatch", feature = "tcp-failure-detector", feature = "throughput"))]
+    #[cfg(feature = "_any")]
     use tribes_core::IntoLayer as _;
     /// Sets `options` on the default configuration and makes a layer of it.
-    #[cfg(any(feature = "message-dispatch", feature = "tcp-failure-detector", feature = "throughput"))]
+    #[cfg(feature = "_any")]
     macro_rules! layer {
         ($layer:ty, $config:ty) => {{
             let mut config = <$config>::default();
@@ -33,15 +57,39 @@ pub fn by_name(name: &str, options: impl IntoIterator<Item = (String, String)>) 
             Ok(<$layer>::new(config).into_layer())
         }};
     }
-    #[cfg(not(any(feature = "message-dispatch", feature = "tcp-failure-detector", feature = "throughput")))]
+    #[cfg(not(feature = "_any"))]
     drop(options);
     match name {
+        #[cfg(feature = "dedup")]
+        "dedup" => layer!(crate::Dedup, crate::DedupConfig),
+        #[cfg(feature = "domain-filter")]
+        "domain-filter" => layer!(crate::DomainFilter, crate::DomainFilterConfig),
+        #[cfg(feature = "encrypt")]
+        "encrypt" => layer!(crate::Encrypt, crate::EncryptConfig),
+        #[cfg(feature = "fragmentation")]
+        "fragmentation" => layer!(crate::Fragmentation, crate::FragmentationConfig),
+        #[cfg(feature = "gzip")]
+        "gzip" => layer!(crate::Gzip, crate::GzipConfig),
         #[cfg(feature = "message-dispatch")]
         "message-dispatch" => layer!(crate::MessageDispatch, crate::MessageDispatchConfig),
+        #[cfg(feature = "order")]
+        "order" => layer!(crate::Order, crate::OrderConfig),
+        #[cfg(feature = "static-members")]
+        "static-members" => layer!(crate::StaticMembers, crate::StaticMembersConfig),
         #[cfg(feature = "tcp-failure-detector")]
         "tcp-failure-detector" => layer!(crate::TcpFailureDetector, crate::TcpFailureDetectorConfig),
+        #[cfg(feature = "tcp-ping")]
+        "tcp-ping" => layer!(crate::TcpPing, crate::TcpPingConfig),
         #[cfg(feature = "throughput")]
         "throughput" => layer!(crate::Throughput, crate::ThroughputConfig),
+        #[cfg(feature = "audit")]
+        "audit" => layer!(crate::Audit, crate::AuditConfig),
+        #[cfg(feature = "chaos")]
+        "chaos" => layer!(crate::Chaos, crate::ChaosConfig),
+        #[cfg(feature = "rate-limit")]
+        "rate-limit" => layer!(crate::RateLimit, crate::RateLimitConfig),
+        #[cfg(feature = "trace")]
+        "trace" => layer!(crate::Trace, crate::TraceConfig),
         _ => Err(ConfigError::UnknownInterceptor { name: name.to_owned() }),
     }
 }

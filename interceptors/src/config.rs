@@ -37,11 +37,13 @@ pub enum ConfigError {
 }
 
 /// How durations are written, for error texts.
-#[cfg(any(feature = "tcp-failure-detector", feature = "throughput"))]
+#[cfg(feature = "_any")]
+#[allow(dead_code, reason = "not every layer has one")]
 pub(crate) const DURATION: &str = "a duration above zero such as 250ms, 1s or 5m";
 
 /// Reads a duration above zero: a whole number with one of the units `us`, `ms`, `s`, `m`, `h`.
-#[cfg(any(feature = "message-dispatch", feature = "tcp-failure-detector", feature = "throughput"))]
+#[cfg(feature = "_any")]
+#[allow(dead_code, reason = "not every layer has one")]
 pub(crate) fn duration(text: &str) -> Option<std::time::Duration> {
     use std::time::Duration;
     let text = text.trim();
@@ -58,8 +60,26 @@ pub(crate) fn duration(text: &str) -> Option<std::time::Duration> {
     (!value.is_zero()).then_some(value)
 }
 
+/// Reads a size in bytes: a whole number, alone or with one of the units `B`, `KiB`, `MiB`, `GiB`, `TiB`.
+#[cfg(feature = "_any")]
+#[allow(dead_code, reason = "not every layer has one")]
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let number: u64 = number.parse().ok()?;
+    match unit.trim_start() {
+        "" | "B" => Some(number),
+        "KiB" => number.checked_mul(1 << 10),
+        "MiB" => number.checked_mul(1 << 20),
+        "GiB" => number.checked_mul(1 << 30),
+        "TiB" => number.checked_mul(1 << 40),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
-#[cfg(any(feature = "message-dispatch", feature = "tcp-failure-detector", feature = "throughput"))]
+#[cfg(feature = "_any")]
 mod tests {
     use std::time::Duration;
 
@@ -72,6 +92,18 @@ mod tests {
         assert_eq!(duration("7us"), Some(Duration::from_micros(7)));
         for wrong in ["", "5", "0s", "ms", "-1s", "1.5s", "1 day", "99999999999999999999s", "18446744073709551615h"] {
             assert_eq!(duration(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in
+            [("0", 0), ("1024", 1024), (" 64KiB ", 65_536), ("4 MiB", 4 << 20), ("7B", 7), ("1GiB", 1 << 30)]
+        {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for wrong in ["", "KiB", "-1", "1.5MiB", "64kb", "1 PiB", "99999999999999999999", "99999999999GiB"] {
+            assert_eq!(size(wrong), None, "{wrong}");
         }
     }
 }

@@ -2,12 +2,25 @@
 //!
 //! | name | type | flag | feature | what |
 //! |---|---|---|---|---|
+//! | `audit` | [`Audit`] | none | `audit` | writes down who sent what to whom |
+//! | `chaos` | [`Chaos`] | none | `chaos` | delays, loses, doubles and reorders messages by chance, to test applications |
+//! | `dedup` | [`Dedup`] | none | `dedup` | drops messages that have been seen already |
+//! | `domain-filter` | [`DomainFilter`] | none | `domain-filter` | hides members of other domains and refuses their messages |
+//! | `encrypt` | [`Encrypt`] | none | `encrypt` | encrypts bodies under keys that the group shares |
+//! | `fragmentation` | [`Fragmentation`] | none, sees all | `fragmentation` | cuts long messages into pieces and puts them together again |
+//! | `gzip` | [`Gzip`] | `0x100` as a mark, sees all | `gzip` | compresses bodies |
 //! | `message-dispatch` | [`MessageDispatch`] | `0x08` (`async`), sees all | `message-dispatch` | queues asynchronous messages, one bounded queue for each member |
+//! | `order` | [`Order`] | none | `order` | delivers what each member sends in the order in which it was sent |
+//! | `rate-limit` | [`RateLimit`] | none | `rate-limit` | no more than so many messages or bytes per second to each destination |
+//! | `static-members` | [`StaticMembers`] | none | `static-members` | adds members at fixed addresses to the group |
 //! | `tcp-failure-detector` | [`TcpFailureDetector`] | none | `tcp-failure-detector` | verifies by a probe what membership says of members |
+//! | `tcp-ping` | [`TcpPing`] | none | `tcp-ping` | pings each member through the stack, and has those suspected that do not answer |
 //! | `throughput` | [`Throughput`] | none | `throughput` | counts messages and bytes per second and reports them |
+//! | `trace` | [`Trace`] | none, `0x0100_0000` on the wire | `trace` | carries a W3C trace id along, a span for each hop |
 //!
-//! None of the three changes a byte on the wire. The order that Tomcat's cluster has, top to bottom, is `throughput`
-//! (where it should count), `message-dispatch`, `tcp-failure-detector`.
+//! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip` and `order`, as Tribes' own layers change them, and
+//! under `trace` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
+//! count), `message-dispatch`, `tcp-failure-detector`.
 //!
 //! Each folder is cut alike: `mod.rs` is the type and its hooks, `config.rs` its options, `core.rs` its state without any
 //! I/O, `tests.rs` what holds it to its word.
@@ -24,24 +37,82 @@
 //! # Ok::<(), tribes_interceptors::ConfigError>(())
 //! ```
 
+#[cfg(feature = "audit")]
+pub mod audit;
 mod by_name;
+#[cfg(feature = "chaos")]
+pub mod chaos;
 mod config;
+#[cfg(feature = "dedup")]
+pub mod dedup;
+#[cfg(feature = "domain-filter")]
+pub mod domain_filter;
+#[cfg(feature = "encrypt")]
+pub mod encrypt;
+#[cfg(feature = "fragmentation")]
+pub mod fragmentation;
+#[cfg(feature = "gzip")]
+pub mod gzip;
+#[cfg(any(feature = "chaos", feature = "order", feature = "rate-limit"))]
+mod join;
 #[cfg(feature = "message-dispatch")]
 pub mod message_dispatch;
+#[cfg(feature = "order")]
+pub mod order;
+#[cfg(any(feature = "domain-filter", feature = "static-members"))]
+mod raiser;
+#[cfg(feature = "rate-limit")]
+pub mod rate_limit;
+#[cfg(any(feature = "dedup", feature = "order"))]
+mod seen;
+#[cfg(feature = "static-members")]
+pub mod static_members;
 #[cfg(feature = "tcp-failure-detector")]
 pub mod tcp_failure_detector;
+#[cfg(feature = "tcp-ping")]
+pub mod tcp_ping;
 #[cfg(test)]
-#[cfg(any(feature = "message-dispatch", feature = "tcp-failure-detector", feature = "throughput"))]
+#[cfg(feature = "_any")]
 #[allow(dead_code, reason = "each layer's tests use a part of it")]
 mod testing;
 #[cfg(feature = "throughput")]
 pub mod throughput;
+#[cfg(feature = "trace")]
+pub mod trace;
+#[cfg(test)]
+#[cfg(feature = "_any")]
+#[path = "../../core/tests/vectors/mod.rs"]
+mod vectors;
 
+#[cfg(feature = "audit")]
+pub use audit::{Audit, AuditConfig};
 pub use by_name::{NAMES, by_name};
+#[cfg(feature = "chaos")]
+pub use chaos::{Chaos, ChaosConfig};
 pub use config::ConfigError;
+#[cfg(feature = "dedup")]
+pub use dedup::{Dedup, DedupConfig};
+#[cfg(feature = "domain-filter")]
+pub use domain_filter::{DomainFilter, DomainFilterConfig};
+#[cfg(feature = "encrypt")]
+pub use encrypt::{Encrypt, EncryptConfig};
+#[cfg(feature = "fragmentation")]
+pub use fragmentation::{Fragmentation, FragmentationConfig};
+#[cfg(feature = "gzip")]
+pub use gzip::{Gzip, GzipConfig};
 #[cfg(feature = "message-dispatch")]
 pub use message_dispatch::{MessageDispatch, MessageDispatchConfig};
+#[cfg(feature = "order")]
+pub use order::{Order, OrderConfig};
+#[cfg(feature = "rate-limit")]
+pub use rate_limit::{OnLimit, RateLimit, RateLimitConfig};
+#[cfg(feature = "static-members")]
+pub use static_members::{StaticMember, StaticMembers, StaticMembersConfig};
 #[cfg(feature = "tcp-failure-detector")]
 pub use tcp_failure_detector::{TcpFailureDetector, TcpFailureDetectorConfig};
+#[cfg(feature = "tcp-ping")]
+pub use tcp_ping::{TcpPing, TcpPingConfig};
 #[cfg(feature = "throughput")]
 pub use throughput::{FlowRate, ReportInterval, Throughput, ThroughputConfig, ThroughputSnapshot};
+#[cfg(feature = "trace")]
+pub use trace::{Trace, TraceConfig, TraceContext};

@@ -20,14 +20,12 @@ import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.LinkedHashSet;
 import java.util.List;
-import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.function.Supplier;
 
 import org.apache.catalina.tribes.ByteMessage;
 import org.apache.catalina.tribes.Channel;
@@ -48,6 +46,7 @@ import org.apache.catalina.tribes.group.interceptors.FragmentationInterceptor;
 import org.apache.catalina.tribes.group.interceptors.GzipInterceptor;
 import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
 import org.apache.catalina.tribes.group.interceptors.OrderInterceptor;
+import org.apache.catalina.tribes.group.interceptors.StaticMembershipInterceptor;
 import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
 import org.apache.catalina.tribes.group.interceptors.TcpPingInterceptor;
 import org.apache.catalina.tribes.group.interceptors.ThroughputInterceptor;
@@ -63,7 +62,8 @@ import org.apache.catalina.tribes.transport.ReceiverBase;
  * <p>It takes the options of {@code tribes node}, reads the same commands from standard input and writes the same
  * events, one JSON object a line, to standard output; logs go to standard error. So the driver treats a Java member
  * and one of ours alike. What only this peer knows: the command {@code silence} (stop announcing oneself without saying
- * goodbye) and the events {@code silenced}, {@code probe_sent} and {@code probe_received} (the failure detector's).
+ * goodbye) and the events {@code silenced}, {@code probe_sent} and {@code probe_received} (the failure detector's),
+ * {@code ping_sent} and {@code ping_received}.
  *
  * <p>Start it with {@code -Djava.net.preferIPv4Stack=true}: a dual-stack socket bound to a multicast group cannot send
  * on recent Linux kernels.
@@ -117,8 +117,9 @@ public final class Peer {
         receiver.setAutoBind(settings.autoBind);
         receiver.setUdpPort(settings.udpPort);
 
-        channel.setMembershipService(
-                settings.peers.isEmpty() ? multicast() : fixed(receiver.getPort()));
+        if (!settings.alone()) {
+            channel.setMembershipService(settings.peers.isEmpty() ? multicast() : fixed(receiver.getPort()));
+        }
 
         channel.addInterceptor(incoming);
         for (String spec : settings.interceptors) {
@@ -126,7 +127,7 @@ public final class Peer {
         }
         channel.addMembershipListener(new Members());
         channel.addChannelListener(new Messages());
-        channel.start(Channel.DEFAULT);
+        channel.start(settings.alone() ? Channel.SND_RX_SEQ | Channel.SND_TX_SEQ : Channel.DEFAULT);
         out.event("ready", "local", member(channel.getLocalMember(true)));
     }
 
@@ -151,6 +152,14 @@ public final class Peer {
 
     private MembershipService fixed(int port) throws IOException {
         StaticMembershipService service = new StaticMembershipService();
+        service.setLocalMember(fixedLocal(port));
+        for (StaticMember peer : settings.peers) {
+            service.addStaticMember(peer);
+        }
+        return service;
+    }
+
+    private StaticMember fixedLocal(int port) throws IOException {
         StaticMember local = new StaticMember(settings.host, port, 0);
         if (settings.id != null) {
             local.setUniqueId(settings.id);
@@ -162,11 +171,7 @@ public final class Peer {
             local.setPayload(settings.payload);
         }
         local.setLocal(true);
-        service.setLocalMember(local);
-        for (StaticMember peer : settings.peers) {
-            service.addStaticMember(peer);
-        }
-        return service;
+        return local;
     }
 
     private static int freePort(String host) throws IOException {
@@ -448,6 +453,46 @@ public final class Peer {
         }
     }
 
+    /** Tribes' own ping, on a thread of its own, that reports each ping it sends and each it receives. */
+    private final class WatchedPing extends TcpPingInterceptor {
+        WatchedPing() {
+            setUseThread(true);
+        }
+
+        @Override
+        protected void sendPingMessage(Member[] members) {
+            for (Member m : members) {
+                out.event("ping_sent", "to", hex(m.getUniqueId()));
+            }
+            super.sendPingMessage(members);
+        }
+
+        @Override
+        public void messageReceived(ChannelMessage message) {
+            if (okToProcess(message.getOptions()) && Arrays.equals(TCP_PING_DATA, message.getMessage().getBytes())) {
+                out.event("ping_received", "from", hex(message.getAddress().getUniqueId()),
+                        "options", message.getOptions());
+            }
+            super.messageReceived(message);
+        }
+    }
+
+    /** Tribes' own static members, from a text; with an id, the local member is one, too. */
+    private final class FixedMembers extends StaticMembershipInterceptor {
+        FixedMembers() throws IOException {
+            if (settings.id != null) {
+                setLocalMember(fixedLocal(settings.port));
+            }
+        }
+
+        /** {@code HOST:PORT[@ID]}, joined by {@code +}. */
+        public void setMembers(String text) throws IOException {
+            for (String one : text.split("\\+")) {
+                addStaticMember(Settings.peer(one));
+            }
+        }
+    }
+
     private final class Stats {
         final AtomicLong sent = new AtomicLong();
         final AtomicLong failed = new AtomicLong();
@@ -466,24 +511,22 @@ public final class Peer {
     // ---------------------------------------------------------------- interceptors
 
     /** {@code NAME[,key=value]...}: keys are bean properties in snake case. */
-    private ChannelInterceptor interceptor(String spec) {
+    private ChannelInterceptor interceptor(String spec) throws IOException {
         String[] parts = spec.split(",");
-        Map<String, Supplier<ChannelInterceptor>> known = Map.of(
-                "message-dispatch", MessageDispatchInterceptor::new,
-                "tcp-failure-detector", WatchedFailureDetector::new,
-                "tcp-ping", TcpPingInterceptor::new,
-                "gzip", GzipInterceptor::new,
-                "fragmentation", FragmentationInterceptor::new,
-                "order", OrderInterceptor::new,
-                "encrypt", EncryptInterceptor::new,
-                "domain-filter", DomainFilterInterceptor::new,
-                "throughput", ThroughputInterceptor::new,
-                "two-phase-commit", TwoPhaseCommitInterceptor::new);
-        Supplier<ChannelInterceptor> make = known.get(parts[0]);
-        if (make == null) {
-            throw new IllegalArgumentException("unknown interceptor '" + parts[0] + "'");
-        }
-        ChannelInterceptor made = make.get();
+        ChannelInterceptor made = switch (parts[0]) {
+            case "message-dispatch" -> new MessageDispatchInterceptor();
+            case "tcp-failure-detector" -> new WatchedFailureDetector();
+            case "tcp-ping" -> new WatchedPing();
+            case "static-members" -> new FixedMembers();
+            case "gzip" -> new GzipInterceptor();
+            case "fragmentation" -> new FragmentationInterceptor();
+            case "order" -> new OrderInterceptor();
+            case "encrypt" -> new EncryptInterceptor();
+            case "domain-filter" -> new DomainFilterInterceptor();
+            case "throughput" -> new ThroughputInterceptor();
+            case "two-phase-commit" -> new TwoPhaseCommitInterceptor();
+            default -> throw new IllegalArgumentException("unknown interceptor '" + parts[0] + "'");
+        };
         for (String attribute : Arrays.asList(parts).subList(1, parts.length)) {
             String[] pair = attribute.split("=", 2);
             set(made, pair[0], pair.length == 2 ? pair[1] : "true");
@@ -492,9 +535,15 @@ public final class Peer {
     }
 
     private static void set(Object bean, String key, String value) {
+        if (bean instanceof EncryptInterceptor && key.equals("legacy")) {
+            // It takes every algorithm without being asked twice.
+            return;
+        }
         String property = switch (key) {
             case "read_test" -> "perform_read_test";
             case "send_test" -> "perform_send_test";
+            case "algorithm" -> "encryption_algorithm";
+            case "key" -> "encryption_key";
             default -> key;
         };
         StringBuilder setter = new StringBuilder("set");
@@ -510,7 +559,8 @@ public final class Peer {
                     } else if (type == int.class) {
                         method.invoke(bean, Integer.parseInt(value));
                     } else if (type == long.class) {
-                        method.invoke(bean, Long.parseLong(value));
+                        boolean unit = !Character.isDigit(value.charAt(value.length() - 1));
+                        method.invoke(bean, unit ? Settings.millis(value) : Long.parseLong(value));
                     } else if (type == String.class) {
                         method.invoke(bean, value);
                     } else {
@@ -534,6 +584,7 @@ public final class Peer {
         int udpPort = -1;
         byte[] id;
         String name;
+        boolean multicast;
         String group = "228.0.0.4";
         int groupPort = 45564;
         long frequency = 500;
@@ -577,6 +628,7 @@ public final class Peer {
                     case "--id" -> s.id = id(value);
                     case "--name" -> s.name = value;
                     case "--mcast" -> {
+                        s.multicast = true;
                         s.group = host(value);
                         s.groupPort = port(value);
                     }
@@ -594,6 +646,12 @@ public final class Peer {
                 s.interceptors = interceptors;
             }
             return s;
+        }
+
+        /** With static members and nothing else to find members by: no membership service runs at all. */
+        boolean alone() {
+            return !multicast && peers.isEmpty()
+                    && interceptors.stream().anyMatch(spec -> spec.startsWith("static-members"));
         }
 
         private static String host(String hostPort) {

@@ -9,11 +9,15 @@
 )]
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tribes_core::member::{Departure, Suspicion};
-use tribes_core::{Channel, Member, MemberEvent, MembershipListener, SendOptions, View};
+use tribes_core::{
+    BoxError, Channel, ChannelInterceptor, Cx, EventVerdict, Link, Member, MemberEvent, MembershipListener, Next,
+    Outbound, SendOptions, SyncInterceptor, Time, Verdict, View, async_trait,
+};
 use tribes_testkit::checkers::{NoResurrection, ViewsConverge};
 use tribes_testkit::net::{LinkConfig, Node};
 use tribes_testkit::{Call, Layered, Recorder, RecordingListener, World, member, simulate, stack};
@@ -50,6 +54,109 @@ async fn the_transport_is_told_before_the_application() {
     stack.below.suspect(&stack.members[0], Suspicion::ConnectionClosed);
     stack.above.wait_events(4).await;
     assert!(stack.below.calls().contains(&Call::Suspected(member(1), Suspicion::ConnectionClosed)));
+}
+
+/// Raises an event in its start.
+#[derive(Debug)]
+struct Early;
+
+impl SyncInterceptor for Early {
+    fn name(&self) -> &'static str {
+        "early"
+    }
+    fn start(&self, link: Link) -> Result<(), BoxError> {
+        link.member_event(MemberEvent::Added(member(7)));
+        Ok(())
+    }
+}
+
+/// Takes its time to start; refuses to when it is told so. Lets no event pass that comes before it has started.
+#[derive(Debug, Default)]
+struct Slow {
+    started: AtomicBool,
+    refuses: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl ChannelInterceptor for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+    async fn start(&self, link: Link) -> Result<(), BoxError> {
+        link.env().sleep(Duration::from_secs(1)).await;
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err("not now".into());
+        }
+        self.started.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+    async fn stop(&self, _: Time) {
+        self.started.store(false, Ordering::Relaxed);
+    }
+    async fn member_event(&self, event: MemberEvent, next: Next<'_>) {
+        if self.started.load(Ordering::Relaxed) {
+            next.member_event(event).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_hears_of_no_member_before_its_start() {
+    let slow = Slow::default();
+    let refuses = Arc::clone(&slow.refuses);
+    let stack = Layered::builder().layer(slow).layer(Early).members(0).start().await;
+    let early =
+        || tokio::time::timeout(Duration::from_secs(1), stack.channel.view_when(|view| view.contains(&member(7))));
+    early().await.unwrap();
+    stack.channel.stop().await;
+    // A start that fails holds up nothing; the next one works as the first did.
+    refuses.store(true, Ordering::Relaxed);
+    let before = tokio::time::Instant::now();
+    stack.channel.start().await.unwrap_err();
+    assert_eq!(before.elapsed(), Duration::from_secs(1));
+    assert!(stack.channel.view().is_empty());
+    refuses.store(false, Ordering::Relaxed);
+    stack.channel.start().await.unwrap();
+    early().await.unwrap();
+}
+
+/// Suspects whom it gets a message for.
+#[derive(Debug)]
+struct Suspicious;
+
+impl SyncInterceptor for Suspicious {
+    fn name(&self) -> &'static str {
+        "suspicious"
+    }
+    fn send(&self, out: &mut Outbound, cx: &mut Cx<'_>) -> Verdict<Outbound> {
+        out.members().for_each(|member| cx.link().suspect(member, Suspicion::Silent));
+        Verdict::Pass
+    }
+}
+
+/// Notes what it hears of members.
+#[derive(Debug)]
+struct Hears(Arc<Mutex<Vec<MemberEvent>>>);
+
+impl SyncInterceptor for Hears {
+    fn name(&self) -> &'static str {
+        "hears"
+    }
+    fn member_event(&self, event: &MemberEvent, _: &mut Cx<'_>) -> EventVerdict {
+        self.0.lock().unwrap().push(event.clone());
+        EventVerdict::Pass
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspicion_of_a_layer_comes_from_the_bottom() {
+    let heard = Arc::new(Mutex::default());
+    let stack = Layered::builder().layer(Suspicious).layer(Hears(Arc::clone(&heard))).members(1).start().await;
+    stack.channel.send(&member(1), "x", SendOptions::NONE).await.unwrap();
+    let suspected = MemberEvent::Suspected(member(1), Suspicion::Silent);
+    assert_eq!(stack.above.wait_events(2).await.last(), Some(&suspected));
+    assert_eq!(heard.lock().unwrap()[1..], [suspected]);
+    assert!(stack.below.calls().contains(&Call::Suspected(member(1), Suspicion::Silent)));
 }
 
 #[tokio::test(start_paused = true)]

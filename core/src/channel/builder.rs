@@ -202,6 +202,7 @@ impl ChannelBuilder {
             options: self.options,
             settings: self.settings,
             lifecycle: tokio::sync::Mutex::default(),
+            layers_started: watch::Sender::new(false),
             running: lifecycle::Running::default(),
             view: ArcSwap::from_pointee(View::default()),
             everyone: ArcSwap::new(Audience::new(Arc::new([]), None)),

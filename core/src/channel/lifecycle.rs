@@ -191,6 +191,7 @@ impl Inner {
         }
         let first = state.services.is_empty();
         if first {
+            self.layers_started.send_replace(false);
             self.carry_events();
             self.new_incarnation();
             self.queues.open();
@@ -214,6 +215,7 @@ impl Inner {
                     .map_err(part(layer.name()))?;
                 state.layers += 1;
             }
+            self.layers_started.send_replace(true);
             state.heartbeat = self.settings.heartbeat.map(|every| self.beat(every));
         }
         if wanted.contains(Services::SENDER) {
@@ -276,6 +278,8 @@ impl Inner {
         let last = (!stopping.is_empty() && stopping == state.services) || state.ending;
         state.ending = last;
         let deadline = self.stack.env.now() + self.settings.drain;
+        // A start that failed, or was dropped, holds up no event any more.
+        self.layers_started.send_replace(true);
         let membership = stopping & Services::MEMBERSHIP;
         if !membership.is_empty() {
             let stop = self.stack.membership.stop(membership);

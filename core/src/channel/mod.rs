@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     options: SendOptions,
     settings: lifecycle::Settings,
     lifecycle: tokio::sync::Mutex<lifecycle::State>,
+    /// Not while a start is at the layers: membership events wait until it has been at all of them.
+    layers_started: watch::Sender<bool>,
     running: lifecycle::Running,
     view: ArcSwap<View>,
     /// The members of the view, as messages to all of them carry them.
@@ -456,9 +458,12 @@ impl Inner {
             return;
         };
         let channel = Arc::downgrade(self);
+        let mut layers_started = self.layers_started.subscribe();
         self.stack.env.spawn(async move {
             while let Some(raised) = raised.recv().await {
-                let Some(channel) = channel.upgrade() else { return };
+                // A layer may raise events in its start, when those above have not been started. An error: the channel is gone.
+                let started = layers_started.wait_for(|started| *started).await.is_ok();
+                let Some(channel) = channel.upgrade().filter(|_| started) else { return };
                 match raised {
                     Raised::Event { place, event } => channel.stack.event_from(place, event).await,
                     Raised::Stopped(seen) => {

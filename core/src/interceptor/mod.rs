@@ -33,7 +33,8 @@ use crate::{SendOptions, Time};
 /// - `start` is called bottom layer first, once, before any other hook; `stop` top layer first, once for each start.
 /// - The hooks run concurrently for different messages. Messages of one task to one member come in order, as do
 ///   messages received from one member; a layer that hands on later (from a task) keeps that order itself.
-/// - Membership events come one after another.
+/// - Membership events come one after another, and not before all layers have been started: a layer may raise events in its
+///   `start`.
 /// - No lock is held by the caller.
 ///
 /// # Cancel safety

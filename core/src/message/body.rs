@@ -84,6 +84,17 @@ impl Body {
         Some(trailer)
     }
 
+    /// The last `len` bytes, which stay where they are; `None` if there are fewer. Copies only if they span segments.
+    #[must_use]
+    pub fn tail(&self, len: usize) -> Option<Bytes> {
+        let keep = self.len().checked_sub(len)?;
+        let last = self.rest.last().unwrap_or(&self.first);
+        match last.len().checked_sub(len) {
+            Some(start) => Some(last.slice(start..)),
+            None => Some(self.to_bytes().slice(keep..)),
+        }
+    }
+
     /// The body as one piece. Copies only if it has several segments.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
@@ -134,6 +145,17 @@ mod tests {
         assert_eq!(body.split_trailer(3).unwrap(), "hel");
         assert!(body.is_empty());
         assert_eq!(body.split_trailer(0).unwrap(), "");
+    }
+
+    #[test]
+    fn a_tail_is_looked_at_and_stays() {
+        let mut body = Body::new("hello");
+        body.push_trailer("ab");
+        for (len, tail) in [(0, ""), (1, "b"), (2, "ab"), (3, "oab"), (7, "helloab")] {
+            assert_eq!(body.tail(len).unwrap(), tail);
+        }
+        assert_eq!(body.tail(8), None);
+        assert_eq!(body.segments().count(), 2);
     }
 
     #[test]

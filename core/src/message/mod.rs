@@ -1,6 +1,7 @@
 //! What travels: the envelope and the body of a message.
 
 mod body;
+mod extension;
 mod id;
 mod payload;
 
@@ -45,9 +46,12 @@ pub struct Message {
 }
 
 impl Message {
-    /// The application's view of `message`. Copies only a body of several segments.
+    /// The application's view of `message`: without extensions that no layer took. Copies only a body of several segments.
     #[must_use]
-    pub fn new(message: ChannelMessage) -> Self {
+    pub fn new(mut message: ChannelMessage) -> Self {
+        if message.options.contains(SendOptions::EXTENSION) && message.sender.id().is_ours() {
+            message.strip_extensions();
+        }
         let ChannelMessage { options, timestamp_ms, id, sender, body } = message;
         Self { options, timestamp_ms, id, sender, lent: body.is_lent(), bytes: body.into_bytes() }
     }

@@ -129,12 +129,13 @@ impl Link {
         }
     }
 
-    /// The transport's word that something speaks against `member`: tells the membership service, and raises
-    /// [`MemberEvent::Suspected`].
+    /// The word of the transport, or of a layer, that something speaks against `member`: tells the membership service, and
+    /// raises [`MemberEvent::Suspected`] at the bottom of the stack, wherever this place is, so that a failure detector below
+    /// hears of it.
     pub fn suspect(&self, member: &Arc<Member>, why: Suspicion) {
         if let Some(stack) = self.stack() {
             stack.membership.suspected(member, why);
-            stack.raise(self.place, MemberEvent::Suspected(Arc::clone(member), why));
+            stack.raise(stack.bottom(), MemberEvent::Suspected(Arc::clone(member), why));
         }
     }
 
@@ -159,6 +160,14 @@ impl Link {
         let sender = Arc::clone(&stack.sender);
         drop(stack);
         sender.probe(member, frame, self.env.now() + limit).await
+    }
+
+    /// The option bits that switch the layers below this place. Those layers may set and clear them on the way; what this
+    /// layer saw of all others is what its like sees at the receiver, if the stacks are the same.
+    #[must_use]
+    pub fn triggers_below(&self) -> SendOptions {
+        let Some(stack) = self.stack() else { return SendOptions::empty() };
+        stack.slots.iter().skip(self.place + 1).fold(SendOptions::empty(), |bits, slot| bits | slot.trigger)
     }
 
     /// Whether the transport has a connection to `member` open now.

@@ -6,6 +6,7 @@
 //! | `envelope` | the contents of a data frame: one message |
 //! | `member` | a member; alone it is a heartbeat |
 //! | `control` | the contents of our own control frames |
+//! | `trailer` | what our own nodes add behind a body |
 //! | `constants` | bodies that are fixed byte for byte |
 //! | `java` | the few Java objects that are written and matched as templates |
 //! | `limits`, `error` | how much is accepted, and what is said when it is not |
@@ -22,6 +23,7 @@ mod frame;
 pub mod java;
 mod limits;
 mod member;
+mod trailer;
 
 pub use constants::{FAILURE_DETECTOR_PROBE, STATIC_MEMBER_START, STATIC_MEMBER_STOP, TCP_PING};
 pub use control::{Control, HandledCode, LinkKind, MAX_FAILURE_TEXT, RefuseReason};
@@ -39,3 +41,4 @@ pub use member::{
     MEMBER_BEGIN, MEMBER_END, check_member_len, decode_member, decode_member_shared, encode_member,
     encode_member_alive, member_len,
 };
+pub use trailer::{ExtensionKind, MAX_TRAILER, NESTED, TRAILER_FOOTER, Trailer, TrailerFull};

@@ -16,10 +16,15 @@ use std::time::Duration;
 use tribes_interop::{Event, Failure, Impl, Node, Scenario, Spec};
 
 mod death;
+mod encrypt;
+mod fixed;
 mod membership;
 mod messages;
 mod mixed;
 mod order;
+mod order_layer;
+mod ours;
+mod pieces;
 mod probes;
 
 /// Time for what takes milliseconds when all is well, on a machine that is busy with other things.

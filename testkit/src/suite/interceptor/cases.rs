@@ -351,6 +351,8 @@ async fn garbage(bench: &Bench) -> Verdict {
         .start()
         .await;
     bench.watch(&peer.channel);
+    // A layer may hold messages back for a while.
+    bench.world.sleep(Duration::from_secs(10)).await;
     let before = stack.above.count();
     let bodies = [body(1, 100), body(2, 5000)];
     for (number, body) in bodies.iter().enumerate() {

@@ -1,0 +1,295 @@
+//! Compresses bodies (Tribes: `GzipInterceptor`).
+//!
+//! Sending, a body longer than [`min_size`](GzipConfig::min_size) is replaced by its gzip form, and the message marked by
+//! the option bit `0x100`. Receiving, a marked body is unpacked and the mark taken off. Members understand each other
+//! whatever their minimum, level and bounds are; only the mark must be the same.
+//!
+//! | a message | goes out |
+//! |---|---|
+//! | with a body of at most `min_size` bytes | as it is |
+//! | whose gzip form is not shorter | as it is |
+//! | that the application itself marked ([`SendOptions::GZIP`](tribes_core::SendOptions::GZIP)) | compressed, whatever its size |
+//! | any other | compressed |
+//!
+//! With a large minimum, then, just the messages are compressed that the application picks.
+//!
+//! # Guarantees
+//! Order is kept, and each message keeps its outcome. A large body is worked on in steps of 64 KiB, between which other tasks
+//! have their turn; the sender waits meanwhile, or with [`Channel::try_send`](tribes_core::Channel::try_send) does all of the
+//! work in that call. One body is compressed once for all its destinations.
+//!
+//! # What a peer can do
+//! A body unpacks to at most [`max_size`](GzipConfig::max_size) bytes, and memory is taken only for what it can be by its
+//! own length. All unpacked bodies that wait for listeners have [`max_memory`](GzipConfig::max_memory) bytes together: when
+//! a sender's quarter is used up, its next message waits here, and its connection with it, until listeners have made
+//! room. A body that is damaged, no gzip or too large is refused, and the sender hears of it if it asked for a synchronized
+//! acknowledgement.
+//!
+//! # Differences to Tribes, on purpose
+//! - The output is bounded (T9), and a broken body is refused instead of being dropped and acknowledged (T12).
+//! - The caller's buffer stays as it is (T4): bodies are immutable.
+//! - Bodies that gzip makes longer go out as they are; Tribes compresses them all the same.
+//! - A small message that the application marked is compressed; Tribes sends it plain, and its receiver drops it.
+//! - The mark is taken off on receipt, and a mark of several bits is recognised by all of them, not by any.
+//! - Bytes behind the last gzip member are refused, which Tribes overlooks: no sender writes them, and they are what is seen when
+//!   two members have their layers in different orders. Several members one behind the other are accepted, as there.
+//!
+//! # Place in the stack
+//! Above `fragmentation` and `encrypt`: pieces compress badly, and what is encrypted not at all.
+//!
+//! # Cancel safety
+//! A send that is dropped while its body is compressed sends nothing.
+
+mod config;
+mod core;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use flate2::{Compress, Decompress};
+use tribes_core::{
+    Body, BoxError, Budget, BudgetConfig, ChannelInterceptor, Cx, Gauge, Handled, Inbound, Interest, Lease, Link, Next,
+    Outbound, OverloadPolicy, Readiness, ReceiveError, SendError, SendOptions, WireEffect, async_trait,
+};
+
+pub use self::config::GzipConfig;
+pub use self::core::UnpackError;
+use self::core::{NotShorter, Packing, STEP, Step, Unpacking, claimed_size, compressor, decompressor};
+
+const NAME: &str = "gzip";
+
+/// Compressors that are kept for the next message, and decompressors: as many as work at a time, in a process of usual size.
+const SPARE: usize = 4;
+
+/// Room is waited for until there is some: that makes the sender wait, as it should.
+const PATIENTLY: OverloadPolicy = OverloadPolicy::Wait(Duration::MAX);
+
+/// Compresses bodies. See the [module](self). One instance serves one channel.
+#[derive(Debug)]
+pub struct Gzip {
+    config: GzipConfig,
+    compressors: Mutex<Vec<Compress>>,
+    decompressors: Mutex<Vec<Decompress>>,
+    /// Memory for unpacked bodies, by their senders.
+    memory: OnceLock<Budget>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    plain: AtomicU64,
+    packed: AtomicU64,
+    packed_from: AtomicU64,
+    packed_to: AtomicU64,
+    unpacked: AtomicU64,
+    unpacked_from: AtomicU64,
+    unpacked_to: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Gzip {
+    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    #[must_use]
+    pub fn new(config: GzipConfig) -> Self {
+        Self {
+            config,
+            compressors: Mutex::default(),
+            decompressors: Mutex::default(),
+            memory: OnceLock::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// How long the compressed form of this message may be; `None` if it goes out as it is.
+    fn limit(&self, out: &Outbound) -> Option<usize> {
+        if out.message.options.contains(self.config.trigger) {
+            return Some(usize::MAX);
+        }
+        // Not longer than what it replaces.
+        (out.len() > self.config.min_size).then(|| out.len().saturating_sub(1))
+    }
+
+    fn pack_now(&self, out: &mut Outbound, limit: usize) {
+        let mut packing = self.packing(out.len(), limit);
+        let packed = out.message.body.segments().try_for_each(|segment| packing.feed(segment));
+        self.packed(out, packed, packing);
+    }
+
+    fn packing(&self, len: usize, limit: usize) -> Packing {
+        Packing::new(take(&self.compressors).unwrap_or_else(|| compressor(self.config.level)), len, limit)
+    }
+
+    /// Ends the work on a body: the message carries what came out, if it is of use.
+    fn packed(&self, out: &mut Outbound, fed: Result<(), NotShorter>, mut packing: Packing) {
+        let len = out.len();
+        if let Ok(packed) = fed.and_then(|()| packing.finish()) {
+            add(&self.counters.packed, 1);
+            add(&self.counters.packed_from, len);
+            add(&self.counters.packed_to, packed.len());
+            out.message.body = Body::new(packed);
+            out.message.options |= self.config.trigger;
+        } else {
+            add(&self.counters.plain, 1);
+        }
+        keep(&self.compressors, packing.into_compressor());
+    }
+
+    /// Unpacks the body, in memory that the message holds until it has been handled.
+    async fn unpack(&self, msg: &mut Inbound) -> Result<(), UnpackError> {
+        let packed = msg.message.body.to_bytes();
+        let limit = self.config.max_size;
+        let claimed = claimed_size(&packed)?;
+        if claimed > limit {
+            return Err(UnpackError::TooLarge { limit });
+        }
+        let memory = self.memory.get().ok_or(UnpackError::Stopped)?;
+        let room = |bytes| memory.admit_with(msg.from(), bytes, PATIENTLY);
+        let mut held = room(claimed).await.ok_or(UnpackError::Stopped)?;
+        let body = match self.inflate(&packed, claimed).await {
+            Err(UnpackError::TooLarge { .. }) if claimed < limit => {
+                // It has several members: only now is known how large it may be.
+                drop(held);
+                held = room(limit).await.ok_or(UnpackError::Stopped)?;
+                let mut body = self.inflate(&packed, limit).await?;
+                body.shrink_to_fit();
+                held.give_back(limit.saturating_sub(body.len()));
+                body
+            }
+            body => body?,
+        };
+        add(&self.counters.unpacked, 1);
+        add(&self.counters.unpacked_from, packed.len());
+        add(&self.counters.unpacked_to, body.len());
+        msg.message.body = Body::new(body);
+        msg.message.options.remove(self.config.trigger);
+        msg.lease.join(Lease::new(held));
+        Ok(())
+    }
+
+    async fn inflate(&self, packed: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
+        let mut unpacking = Unpacking::new(take(&self.decompressors).unwrap_or_else(decompressor), packed, limit);
+        while unpacking.step()? == Step::More {
+            tokio::task::yield_now().await;
+        }
+        let (body, decompressor) = unpacking.into_parts();
+        keep(&self.decompressors, decompressor);
+        Ok(body)
+    }
+}
+
+impl Default for Gzip {
+    fn default() -> Self {
+        Self::new(GzipConfig::default())
+    }
+}
+
+#[async_trait]
+impl ChannelInterceptor for Gzip {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn interest(&self) -> Interest {
+        Interest::SEND | Interest::RECEIVE | Interest::SEES_ALL
+    }
+
+    fn trigger(&self) -> SendOptions {
+        self.config.trigger
+    }
+
+    fn wire(&self) -> WireEffect {
+        WireEffect::Tribes
+    }
+
+    async fn start(&self, link: Link) -> Result<(), BoxError> {
+        self.config.validate()?;
+        self.memory.get_or_init(|| {
+            let bounds = BudgetConfig::with_total(self.config.max_memory).with_policy(PATIENTLY);
+            Budget::new(bounds, link.env().clone())
+        });
+        Ok(())
+    }
+
+    fn send_now(&self, out: &mut Outbound, _: &mut Cx<'_>) -> Readiness {
+        match self.limit(out) {
+            None => add(&self.counters.plain, 1),
+            Some(limit) if out.len() <= STEP || !out.may_wait => self.pack_now(out, limit),
+            Some(_) => return Readiness::Wait,
+        }
+        Readiness::Pass
+    }
+
+    async fn send(&self, mut out: Outbound, next: Next<'_>) -> Result<(), SendError> {
+        if let Some(limit) = self.limit(&out) {
+            let mut packing = self.packing(out.len(), limit);
+            let body = out.message.body.clone();
+            let mut fed = Ok(());
+            'body: for segment in body.segments() {
+                for bytes in segment.chunks(STEP) {
+                    fed = packing.feed(bytes);
+                    if fed.is_err() {
+                        break 'body;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+            drop(body);
+            self.packed(&mut out, fed, packing);
+        }
+        next.send(out).await
+    }
+
+    async fn receive(&self, mut msg: Inbound, next: Next<'_>) -> Result<(), ReceiveError> {
+        if !next.matches() {
+            return next.receive(msg).await;
+        }
+        match self.unpack(&mut msg).await {
+            Ok(()) => next.receive(msg).await,
+            Err(error) => {
+                add(&self.counters.refused, 1);
+                tracing::debug!(from = %msg.from(), id = %msg.message.id, %error, "a compressed message was refused");
+                let error = ReceiveError::Refused { layer: NAME, reason: error.to_string() };
+                msg.receipt.resolve(Handled::Failed(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        let counters = &self.counters;
+        let counted = [
+            ("plain_messages", &counters.plain),
+            ("packed_messages", &counters.packed),
+            ("packed_from_bytes", &counters.packed_from),
+            ("packed_to_bytes", &counters.packed_to),
+            ("unpacked_messages", &counters.unpacked),
+            ("unpacked_from_bytes", &counters.unpacked_from),
+            ("unpacked_to_bytes", &counters.unpacked_to),
+            ("refused_messages", &counters.refused),
+        ];
+        let mut gauges = counted.map(|(name, counter)| Gauge::new(name, counter.load(Ordering::Relaxed))).to_vec();
+        let held = self.memory.get().map_or(0, Budget::used);
+        gauges.push(Gauge::new("held_bytes", u64::try_from(held).unwrap_or(u64::MAX)));
+        gauges
+    }
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// One of the spare ones.
+fn take<T>(spare: &Mutex<Vec<T>>) -> Option<T> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
+
+/// Keeps one that is not in use any more, if there are not enough.
+fn keep<T>(spare: &Mutex<Vec<T>>, one: T) {
+    let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+    if spare.len() < SPARE {
+        spare.push(one);
+    }
+}
