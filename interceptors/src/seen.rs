@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "dedup")]
 use std::time::Duration;
 
 use tribes_core::{AckMode, ChannelMessage, Handled, MessageId, Receipt, Time};
@@ -30,11 +31,13 @@ impl Fingerprint {
     }
 
     /// That of one of several messages that share an id.
+    #[cfg(feature = "order")]
     pub(crate) fn numbered(self, number: i32) -> Self {
         Self((u128::from_be_bytes(self.0) ^ (u128::from(number.cast_unsigned()) << 96)).to_be_bytes())
     }
 
     /// Half of it, never zero.
+    #[cfg(feature = "order")]
     pub(crate) fn short(self) -> u64 {
         let whole = u128::from_be_bytes(self.0);
         let [high, low] = [whole >> 64, whole & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(0));
@@ -51,6 +54,7 @@ pub(crate) struct Span {
     pub(crate) since: Time,
 }
 
+#[cfg(feature = "dedup")]
 impl Span {
     /// The last `entries` messages, but none older than `age`.
     pub(crate) fn new(entries: usize, age: Duration, now: Time) -> Self {
@@ -58,6 +62,7 @@ impl Span {
     }
 }
 
+#[cfg(feature = "dedup")]
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
