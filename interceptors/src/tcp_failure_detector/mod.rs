@@ -7,7 +7,7 @@
 //! | a member was added | it is probed at once, and announced above when it answers; until then it is tried again |
 //! | it left on purpose, or was excluded | believed |
 //! | it expired or failed | probed: dead, it is removed; alive, it is a *suspect*: announced as suspected once, and probed again until the service hears of it again, or it is dead |
-//! | its connection closed, a message to it failed | probed at once: dead, it is removed; alive, nothing happened |
+//! | its connection closed, a message to it failed | probed at once, one of Tribes after 25 ms, in which its good-bye may still come: dead, it is removed; alive, nothing happened |
 //!
 //! A probe has to be *answered*: a frozen process, whose kernel still accepts connections, is found (T32). Being refused is
 //! proof of death at once, and so is another process at the address. No answer in time is proof for a member that went

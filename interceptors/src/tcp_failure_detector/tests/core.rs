@@ -7,7 +7,6 @@ use std::time::Duration;
 use tribes_core::{Departure, FaultKind, Member, MemberEvent, MemberId, ProbeResult, Suspicion, Time};
 
 use crate::tcp_failure_detector::core::{Action, Census, Core, SLOW, SPACING, Timing};
-use crate::testing::member;
 
 use Action::{Probe, Raise, WakeAt};
 use MemberEvent::{Added, Removed, Suspected, Updated};
@@ -17,6 +16,13 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 fn fresh() -> Core {
     Core::new(Timing { recheck: RECHECK, close_watch: Duration::from_secs(300) })
+}
+
+/// A member of ours.
+fn member(number: u16) -> Arc<Member> {
+    let mut id = *b"......\x81.\x80TRS....";
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    Arc::new(Member::new(MemberId::from_bytes(id), ([127, 0, 0, 1], number).into()))
 }
 
 const fn ms(millis: u64) -> Time {
@@ -469,4 +475,38 @@ fn a_death_right_after_a_goodbye_is_a_shutdown() {
     core.probed(&member(1), 1, Answered, ms(1001));
     core.event(Suspected(member(1), Suspicion::ConnectionClosed), ms(60_000));
     assert!(core.probed(&member(1), 2, Refused, ms(60_001)).contains(&Raise(Removed(member(1), Departure::Failed))));
+}
+
+#[test]
+fn the_goodbye_of_a_tribes_member_may_come_after_its_connection_is_closed() {
+    let theirs = crate::testing::member(1);
+    assert!(!theirs.id().is_ours());
+    let with_theirs = || {
+        let mut core = fresh();
+        core.event(Added(theirs.clone()), ms(0));
+        core.probed(&theirs, 0, Answered, ms(0));
+        core
+    };
+    let closed = Suspected(theirs.clone(), Suspicion::ConnectionClosed);
+    let probe = Probe { member: theirs.clone(), ticket: 1 };
+
+    // The service below believes the good-bye: no probe at all.
+    let mut core = with_theirs();
+    assert_eq!(core.event(closed.clone(), ms(1000)), [WakeAt(ms(1025))]);
+    assert_eq!(core.fault(&theirs, &FaultKind::Connect("refused".to_owned()), ms(1010)), []);
+    let left = Removed(theirs.clone(), Departure::Shutdown);
+    assert_eq!(core.event(left.clone(), ms(1011)), [Raise(left.clone()), WakeAt(Time::NEVER)]);
+
+    // It wants to verify it: probed at once, and not found.
+    let mut core = with_theirs();
+    core.event(closed.clone(), ms(1000));
+    let unconfirmed = Suspected(theirs.clone(), Suspicion::GoodbyeUnconfirmed);
+    assert_eq!(core.event(unconfirmed, ms(1003)), [probe.clone(), WakeAt(Time::NEVER)]);
+    assert_eq!(core.probed(&theirs, 1, Refused, ms(1004))[0], Raise(left));
+
+    // There was none: dead.
+    let mut core = with_theirs();
+    core.event(closed, ms(1000));
+    assert_eq!(core.tick(ms(1025)), [probe, WakeAt(Time::NEVER)]);
+    assert_eq!(core.probed(&theirs, 1, Refused, ms(1026))[0], Raise(Removed(theirs.clone(), Departure::Failed)));
 }

@@ -106,7 +106,8 @@ async fn a_frozen_process_is_found() {
     expect(&mut events, Removed(member(1), Departure::Failed)).await;
     assert_eq!(start.elapsed().as_millis(), 1000);
     expect(&mut events, Removed(member(2), Departure::Failed)).await;
-    assert_eq!(start.elapsed().as_millis(), 2000);
+    // Not one of ours: a good-bye had 25 ms to come.
+    assert_eq!(start.elapsed().as_millis(), 2025);
 }
 
 #[tokio::test(start_paused = true)]
