@@ -22,6 +22,13 @@ pub(crate) fn member(number: u16) -> Arc<Member> {
     Arc::new(Member::new(MemberId::from_bytes(id), ([127, 0, 0, 1], number).into()))
 }
 
+/// The same, of our own kind.
+pub(crate) fn member_of_ours(number: u16) -> Arc<Member> {
+    let mut id = *b"......\x81.\x80TRS....";
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    Arc::new(Member::new(MemberId::from_bytes(id), ([127, 0, 0, 1], number).into()))
+}
+
 /// What the wire took for a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Taken {

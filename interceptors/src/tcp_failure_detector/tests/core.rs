@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tribes_core::{Departure, FaultKind, Member, MemberEvent, MemberId, ProbeResult, Suspicion, Time};
+use tribes_core::{Departure, FaultKind, Member, MemberEvent, ProbeResult, Suspicion, Time};
 
 use crate::tcp_failure_detector::core::{Action, Census, Core, SLOW, SPACING, Timing};
+use crate::testing::member_of_ours as member;
 
 use Action::{Probe, Raise, WakeAt};
 use MemberEvent::{Added, Removed, Suspected, Updated};
@@ -16,13 +17,6 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 fn fresh() -> Core {
     Core::new(Timing { recheck: RECHECK, close_watch: Duration::from_secs(300) })
-}
-
-/// A member of ours.
-fn member(number: u16) -> Arc<Member> {
-    let mut id = *b"......\x81.\x80TRS....";
-    id[..2].copy_from_slice(&number.to_be_bytes());
-    Arc::new(Member::new(MemberId::from_bytes(id), ([127, 0, 0, 1], number).into()))
 }
 
 const fn ms(millis: u64) -> Time {
