@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tribes_core::{Departure, FaultKind, Member, MemberEvent, ProbeResult, Suspicion, Time};
+use tribes_core::{Departure, FaultKind, Member, MemberEvent, MemberId, ProbeResult, Suspicion, Time};
 
 use crate::tcp_failure_detector::core::{Action, Census, Core, SLOW, SPACING, Timing};
 use crate::testing::member_of_ours as member;
