@@ -11,6 +11,7 @@
 //! | [`pipeline`] | how a message walks through the layers |
 //! | [`delivery`] | what becomes of a message |
 //! | [`transport`] | the traits of sender, receiver and membership service |
+//! | [`settings`], [`registry`] | what can be set and named in a configuration |
 //! | [`wire`] | the bytes, without I/O |
 
 pub mod budget;
@@ -23,7 +24,9 @@ pub mod member;
 pub mod message;
 mod options;
 pub mod pipeline;
+pub mod registry;
 mod services;
+pub mod settings;
 pub mod stats;
 mod time;
 pub mod transport;
