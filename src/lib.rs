@@ -94,6 +94,8 @@ pub use tribes_core::{
     Services, StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel, WireEffect,
     async_trait,
 };
+#[cfg(feature = "config")]
+pub use tribes_core::config;
 pub use tribes_core::{budget, delivery, error, interceptor, member, message, pipeline, stats, transport, wire};
 
 /// Ready-made interceptors, also by name.

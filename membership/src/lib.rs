@@ -19,4 +19,4 @@ mod timer;
 
 pub use error::ConfigError;
 pub use fixed::{Resolve, StaticConfig, StaticMembership, StaticPeer, SystemResolver};
-pub use multicast::{McastConfig, McastMembership};
+pub use multicast::{McastConfig, McastMembership, loops_back};

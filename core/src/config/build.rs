@@ -7,7 +7,7 @@ use super::{ChannelConfig, Config, Entry, Part};
 use crate::error::BuildFault;
 use crate::registry::{PartKind, Registry, RegistryError};
 use crate::settings::{SettingFault, Settings as _};
-use crate::{Channel, ChannelBuilder};
+use crate::{Channel, ChannelBuilder, Layer};
 
 pub(super) fn channel(config: &Config) -> Result<Channel, ConfigError> {
     let (builder, mut faults) = assemble(config);
@@ -43,13 +43,9 @@ fn assemble(config: &Config) -> (ChannelBuilder, Vec<ConfigFault>) {
         Err(wrong) => faults.extend(wrong.iter().map(|one| said(&config.channel, &config.source, "[channel]", one))),
     }
     for part in &config.interceptors {
-        match Registry::interceptor(&part.name, part.pairs()) {
-            Ok(layer) if layer.name() == part.name => builder = builder.interceptor(layer),
-            Ok(layer) => {
-                let message = format!("its layer calls itself {:?}: a mistake in the crate that has it", layer.name());
-                faults.push(ConfigFault::new(&part.origin, part.place(), message));
-            }
-            Err(error) => faults.extend(of_part(config, part, error)),
+        match layer(config, part) {
+            Ok(layer) => builder = builder.interceptor(layer),
+            Err(wrong) => faults.extend(wrong),
         }
     }
     match Registry::receiver(&config.receiver.name, config.receiver.pairs()) {
@@ -70,8 +66,25 @@ fn assemble(config: &Config) -> (ChannelBuilder, Vec<ConfigFault>) {
     (builder, faults)
 }
 
+pub(super) fn layers(config: &Config) -> Result<Vec<Layer>, ConfigError> {
+    let mut faults = Vec::new();
+    let made =
+        config.interceptors.iter().filter_map(|part| layer(config, part).map_err(|wrong| faults.extend(wrong)).ok());
+    let layers = made.collect();
+    ConfigError::unless_empty(&config.source, faults).map(|()| layers)
+}
+
+fn layer(config: &Config, part: &Part) -> Result<Layer, Vec<ConfigFault>> {
+    let layer = Registry::interceptor(&part.name, part.pairs()).map_err(|error| of_part(config, part, error))?;
+    if layer.name() == part.name {
+        return Ok(layer);
+    }
+    let message = format!("its layer calls itself {:?}: a mistake in the crate that has it", layer.name());
+    Err(vec![ConfigFault::new(&part.origin, part.place(), message)])
+}
+
 /// The interface for the membership service, if it has such a setting and none was made: that of the receiver.
-fn interface(config: &Config) -> Option<String> {
+pub(super) fn interface(config: &Config) -> Option<String> {
     let membership = Registry::find(PartKind::Membership, &config.membership.name).ok()?;
     let takes_one = membership.settings().iter().any(|info| info.key == "bind");
     if config.membership.has("bind") || !takes_one {

@@ -210,7 +210,7 @@ impl Config {
     }
 
     /// What was set for a key of a section (`channel`, `receiver`, `sender`, `membership`, or an interceptor's name), or its
-    /// default. `None` if there is no such part or key.
+    /// default; secrets, too. `None` if there is no such part or key.
     #[must_use]
     pub fn get(&self, section: &str, key: &str) -> Option<String> {
         let default = |infos: Vec<crate::settings::SettingInfo>| {
@@ -230,6 +230,21 @@ impl Config {
             return Some(part.name.clone());
         }
         set(&part.entries).or_else(|| default(Registry::find(part.kind, &part.name).ok()?.settings()))
+    }
+
+    /// As [`get`](Self::get), with what a part takes over from another: the interface of the membership service.
+    #[must_use]
+    pub fn effective(&self, section: &str, key: &str) -> Option<String> {
+        let taken_over = if (section, key) == ("membership", "bind") { build::interface(self) } else { None };
+        taken_over.or_else(|| self.get(section, key))
+    }
+
+    /// The interceptors as layers, application first.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn layers(&self) -> Result<Vec<crate::Layer>, ConfigError> {
+        build::layers(self)
     }
 
     /// What it says, as a `tribes.toml`: the settings that differ from the defaults. Secrets are not shown.

@@ -16,6 +16,7 @@ mod core;
 mod counters;
 mod data;
 mod driver;
+mod loopback;
 mod recovery;
 mod socket;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use tribes_core::{
 pub use self::config::McastConfig;
 use self::counters::Counters;
 use self::driver::{Command, Driver, Notice};
+pub use self::loopback::loops_back;
 use crate::ConfigError;
 
 /// The largest datagram that IPv4 carries.
