@@ -33,7 +33,7 @@ impl Config {
                 ["membership", key] => Ok(in_part(&mut self.membership, key, &value, &origin)),
                 ["interceptor", layer, key] if *key != "type" => {
                     let names = self.interceptors().join(", ");
-                    let layer_of = |part: &&mut Part| part.name.replace('-', "_") == *layer;
+                    let layer_of = |part: &&mut Part| part.name.replace(['-', '.'], "_") == *layer;
                     let found = self.interceptors.iter_mut().find(layer_of).map(|part| (&mut part.entries, *key));
                     found.ok_or_else(|| {
                         format!("there is no interceptor {:?} in the stack ({names})", layer.replace('_', "-"))

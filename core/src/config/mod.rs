@@ -35,7 +35,7 @@
 //!
 //! # Environment
 //! `TRIBES__RECEIVER__PORT=4001` takes the place of `port` in `[receiver]`; `TRIBES__INTERCEPTOR__GZIP__MIN_SIZE=1KiB` that of `min_size`
-//! of the interceptor `gzip`, which must be in the stack. A hyphen in a name is `_` there. A variable that begins with
+//! of the interceptor `gzip`, which must be in the stack. A hyphen or a dot in a name is `_` there. A variable that begins with
 //! `TRIBES__` and names nothing is an error, too.
 
 mod build;
@@ -185,6 +185,14 @@ impl Config {
     /// As there.
     pub fn from_server_xml(text: &str, name: &str) -> Result<(Self, Vec<Note>), ConfigError> {
         server_xml::read(text, name)
+    }
+
+    /// Every setting that an attribute of Tomcat may become: the kind of part, its type and the key. For the test that they
+    /// exist.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn tomcat_settings() -> Vec<(PartKind, &'static str, &'static str)> {
+        server_xml::settings()
     }
 
     /// A channel as configured, not yet started.

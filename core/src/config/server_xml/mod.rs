@@ -76,6 +76,16 @@ pub(super) fn read(text: &str, name: &str) -> Result<(Config, Vec<Note>), Config
     Ok((reader.config, reader.notes))
 }
 
+/// Every setting of a part that an attribute may become.
+pub(super) fn settings() -> Vec<(PartKind, &'static str, &'static str)> {
+    let of_class = |class: &'static Class| {
+        let rules = class.rules.iter().filter_map(table::Rule::key);
+        let defaults = class.defaults.iter().map(|(_, key, _)| *key);
+        rules.chain(defaults).chain(class.members).map(|key| (class.kind, class.ours, key))
+    };
+    table::CLASSES.iter().flat_map(of_class).collect()
+}
+
 struct Reader<'d, 'i> {
     name: Arc<str>,
     document: &'d Document<'i>,

@@ -54,6 +54,24 @@ enum How {
     Unless(&'static str, &'static str),
 }
 
+impl Rule {
+    /// The setting of the part that it becomes, if it is one of the part.
+    pub(super) const fn key(&self) -> Option<&'static str> {
+        match self.how {
+            How::Same(key)
+            | How::Millis(key, _)
+            | How::OrNone(key, _)
+            | How::AtLeastOne(key)
+            | How::Not(key)
+            | How::Bind(key)
+            | How::Bytes(key) => Some(key),
+            How::Seconds => Some("remove_suspects_timeout"),
+            How::Algorithm => Some("algorithm"),
+            How::Channel(_) | How::ChannelMillis(_) | How::ChannelBytes(_) | How::Tunes(_) | How::Unless(..) => None,
+        }
+    }
+}
+
 /// What an attribute becomes.
 pub(super) enum Target {
     Here(&'static str, String),
