@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use tribes::config::{Config, ConfigError, Note};
 
-use self::finding::{Finding, Level};
+use self::finding::Level;
 
 /// Checks a configuration and this machine.
 ///

@@ -21,7 +21,7 @@ pub trait Configure: Sized {
     /// The part. The settings are each within bounds, and go together as far as [`Settings::check`] knows.
     ///
     /// # Errors
-    /// What makes it impossible all the same.
+    /// What makes it impossible all the same; a [`SettingFault`] if it is about one setting.
     fn configure(config: Self::Config) -> Result<Self, BoxError>;
 }
 
@@ -150,5 +150,8 @@ impl Registration {
 #[doc(hidden)]
 pub fn configured<T: Configure>(settings: Pairs<'_>) -> Result<T, Vec<SettingFault>> {
     let config = T::Config::from_pairs(settings.iter().copied())?;
-    T::configure(config).map_err(|error| vec![SettingFault::together("type", error.to_string())])
+    T::configure(config).map_err(|error| match error.downcast() {
+        Ok(fault) => vec![*fault],
+        Err(error) => vec![SettingFault::together("type", error.to_string())],
+    })
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -174,7 +175,7 @@ impl<T: Whole> Kind for Number<T> {
 #[derive(Clone, Debug)]
 pub struct Fraction(RangeInclusive<f64>);
 
-/// A number with a fraction within these bounds.
+/// A number with a fraction within these bounds: `0.05`, or `5%`.
 #[must_use]
 pub const fn fraction(bounds: RangeInclusive<f64>) -> Fraction {
     Fraction(bounds)
@@ -183,7 +184,11 @@ pub const fn fraction(bounds: RangeInclusive<f64>) -> Fraction {
 impl Kind for Fraction {
     type Value = f64;
     fn parse(&self, text: &str) -> Option<f64> {
-        text.trim().parse().ok().filter(|number| self.0.contains(number))
+        let number: f64 = match text.trim().strip_suffix('%') {
+            Some(percent) => percent.parse::<f64>().ok()? / 100.0,
+            None => text.trim().parse().ok()?,
+        };
+        self.0.contains(&number).then_some(number)
     }
     fn show(&self, value: &f64) -> String {
         value.to_string()
@@ -347,6 +352,18 @@ impl<T> Kind for Custom<T> {
     }
 }
 
+/// The path of a file.
+#[must_use]
+pub const fn path() -> Custom<PathBuf> {
+    fn parse(text: &str) -> Option<PathBuf> {
+        (!text.is_empty()).then(|| PathBuf::from(text))
+    }
+    fn show(path: &PathBuf) -> String {
+        path.display().to_string()
+    }
+    custom("the path of a file", parse, show)
+}
+
 /// See [`list`].
 #[derive(Clone, Debug)]
 pub struct List<K> {
@@ -371,6 +388,9 @@ impl<K: Kind> Kind for List<K> {
     }
     fn show(&self, value: &Self::Value) -> String {
         value.iter().map(|value| self.kind.show(value)).collect::<Vec<_>>().join("+")
+    }
+    fn allows(&self, value: &Self::Value) -> bool {
+        self.count.contains(&value.len()) && value.iter().all(|value| self.kind.allows(value))
     }
     fn shape(&self) -> Shape {
         Shape::List(Box::new(self.kind.shape()))

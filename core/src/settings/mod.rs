@@ -42,7 +42,7 @@ pub(crate) use fault::nearest;
 pub use fault::{Problem, SettingFault};
 pub use kind::{
     Choice, Custom, Flag, Fraction, Kind, List, Number, Options, Or, Parsed, Shape, Span, Text, Whole, address, choice,
-    custom, duration, flag, fraction, list, number, optional, options, parsed, size, text,
+    custom, duration, flag, fraction, list, number, optional, options, parsed, path, size, text,
 };
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
@@ -164,7 +164,8 @@ pub struct SettingInfo {
 
 /// Declares the [`Settings`] of a configuration: for each field its [kind](Kind), and a sentence of help. The key is the field's
 /// name; `key "name"` after the field gives another, which the field of a field (`limits.max_frame key "max_frame"`) needs.
-/// `secret` before the field hides its values. After the fields,
+/// What is no field of its own has two functions in its place, which get and put the value: `"name" via(get, put): …`, with
+/// `fn(&Config) -> Value` and `fn(&mut Config, Value)`. `secret` before either hides the values. After the fields,
 /// `check(|config| …)` may say what settings ask of each other.
 ///
 /// ```
@@ -210,6 +211,26 @@ macro_rules! settings {
     (@rows [$config:ty] [$($done:expr,)*] $field:ident $(. $inner:ident)* $(key $key:literal)? : $kind:expr, $help:literal; $($rest:tt)*) => {
         $crate::settings!(@rows [$config] [$($done,)* $crate::settings!(@row [$config] [$field $(. $inner)*] [$($key)?] $kind, $help, false),] $($rest)*)
     };
+    (@rows [$config:ty] [$($done:expr,)*] secret $key:literal via($get:expr, $put:expr) : $kind:expr, $help:literal; $($rest:tt)*) => {
+        $crate::settings!(@rows [$config] [$($done,)* $crate::settings!(@via [$config] $key, $get, $put, $kind, $help, true),] $($rest)*)
+    };
+    (@rows [$config:ty] [$($done:expr,)*] $key:literal via($get:expr, $put:expr) : $kind:expr, $help:literal; $($rest:tt)*) => {
+        $crate::settings!(@rows [$config] [$($done,)* $crate::settings!(@via [$config] $key, $get, $put, $kind, $help, false),] $($rest)*)
+    };
+    (@via [$config:ty] $key:literal, $get:expr, $put:expr, $kind:expr, $help:literal, $secret:literal) => {
+        $crate::settings::Setting {
+            key: $key,
+            help: $help,
+            secret: $secret,
+            shape: || $crate::settings::shape_via(&$kind, $get),
+            set: |config: &mut $config, text: &str| {
+                $put(config, $crate::settings::Kind::parse(&$kind, text)?);
+                ::core::option::Option::Some(())
+            },
+            get: |config: &$config| $crate::settings::Kind::show(&$kind, &$get(config)),
+            allows: |config: &$config| $crate::settings::Kind::allows(&$kind, &$get(config)),
+        }
+    };
     (@row [$config:ty] [$($field:tt)+] [$($key:literal)?] $kind:expr, $help:literal, $secret:literal) => {
         $crate::settings::Setting {
             key: $crate::settings!(@key [$($field)+] $($key)?),
@@ -231,6 +252,11 @@ macro_rules! settings {
 /// The shape of a kind; the field tells which type a number has.
 #[doc(hidden)]
 pub fn shape_of<C, K: Kind>(kind: &K, _field: fn(&C) -> &K::Value) -> Shape {
+    kind.shape()
+}
+
+#[doc(hidden)]
+pub fn shape_via<C, K: Kind>(kind: &K, _get: fn(&C) -> K::Value) -> Shape {
     kind.shape()
 }
 

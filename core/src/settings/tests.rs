@@ -31,6 +31,17 @@ struct Everything {
     names: Vec<String>,
     password: String,
     inner: Inner,
+    tags: Vec<(char, u32)>,
+}
+
+impl Everything {
+    fn tag(&self, name: char) -> Option<u32> {
+        self.tags.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+    }
+    fn set_tag(&mut self, name: char, number: Option<u32>) {
+        self.tags.retain(|(known, _)| *known != name);
+        self.tags.extend(number.map(|number| (name, number)));
+    }
 }
 
 impl Default for Everything {
@@ -48,6 +59,7 @@ impl Default for Everything {
             names: Vec::new(),
             password: "geheim".to_owned(),
             inner: Inner { depth: 3 },
+            tags: Vec::new(),
         }
     }
 }
@@ -67,6 +79,10 @@ crate::settings! { Everything {
     names: list(0..=2, text()), "Who.";
     secret password: text(), "What nobody may see.";
     inner.depth key "depth": number(0..=9), "How deep.";
+    "tag_a" via(|config: &Everything| config.tag('a'), |config: &mut Everything, tag| config.set_tag('a', tag)):
+        optional("none", number(0..=9)), "One tag.";
+    secret "tag_b" via(|config: &Everything| config.tag('b'), |config: &mut Everything, tag| config.set_tag('b', tag)):
+        optional("none", number(0..=9)), "Another, which nobody may see.";
 } check(|config| {
     if config.on && config.count == 1 {
         return Err(SettingFault::together("on", "one alone cannot be on: set count to 2 or more"));
@@ -80,7 +96,7 @@ fn every_kind_is_read_and_shown() {
         ("on", "true", "true"),
         ("count", " 7 ", "7"),
         ("bytes", "2048", "2KiB"),
-        ("share", "0.25", "0.25"),
+        ("share", "25%", "0.25"),
         ("pause", "60000ms", "1m"),
         ("limit", "off", "off"),
         ("trigger", "sync, ack", "sync,use_ack"),
@@ -89,9 +105,12 @@ fn every_kind_is_read_and_shown() {
         ("names", "a+b", "a+b"),
         ("password", "p w", "p w"),
         ("depth", "9", "9"),
+        ("tag_a", "7", "7"),
+        ("tag_b", "none", "none"),
     ];
     let config = Everything::from_pairs(pairs.map(|(key, value, _)| (key, value))).unwrap();
     assert_eq!((config.count, config.bytes, config.inner.depth), (7, 2048, 9));
+    assert_eq!((config.share, config.tags.as_slice()), (0.25, &[('a', 7)][..]));
     assert_eq!((config.colour, config.trigger), (Colour::Blue, SendOptions::SYNC_ACK));
     for (setting, (key, _, shown)) in Everything::table().iter().zip(pairs) {
         assert_eq!((setting.key, (setting.get)(&config).as_str()), (key, shown));
@@ -121,11 +140,13 @@ fn all_faults_are_found_and_nothing_is_changed() {
         ("names", "a+b+c", "a list, or a text joined by +, each a text that is not empty"),
         ("password", "", "a text that is not empty"),
         ("depth", "-1", "a whole number from 0 to 9"),
+        ("tag_a", "10", "none, or a whole number from 0 to 9"),
+        ("tag_b", "10", "none, or a whole number from 0 to 9"),
     ];
     let faults = Everything::from_pairs(wrong.map(|(key, value, _)| (key, value))).unwrap_err();
     assert_eq!(faults.len(), wrong.len());
     for (fault, (key, value, expected)) in faults.iter().zip(wrong) {
-        let shown = if key == "password" { "(hidden)" } else { value };
+        let shown = if ["password", "tag_b"].contains(&key) { "(hidden)" } else { value };
         assert_eq!(*fault, SettingFault::invalid(key, shown, expected));
         let mut config = Everything::default();
         config.set(key, value).unwrap_err();
@@ -142,6 +163,10 @@ fn what_was_set_in_code_is_checked_too() {
     assert_eq!(long.validate().unwrap_err().key, "limit");
     let alone = Everything { on: true, ..Everything::default() };
     assert_eq!(alone.validate().unwrap_err().to_string(), "on: one alone cannot be on: set count to 2 or more");
+    let tagged = Everything { tags: vec![('a', 10)], ..Everything::default() };
+    assert_eq!(tagged.validate().unwrap_err().key, "tag_a");
+    let crowd = Everything { names: vec!["a".to_owned(); 3], ..Everything::default() };
+    assert_eq!(crowd.validate().unwrap_err().key, "names");
     let hidden = Everything { password: String::new(), ..Everything::default() };
     assert!(hidden.validate().unwrap_err().to_string().contains("(hidden)"));
 }

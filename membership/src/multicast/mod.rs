@@ -29,6 +29,8 @@ use async_trait::async_trait;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tribes_core::error::Unsupported;
+use tribes_core::registry::Configure;
+use tribes_core::settings::{SettingFault, Settings as _};
 use tribes_core::wire::{self, Limits, WireError};
 use tribes_core::{
     AckMode, BoxError, Delivery, FaultKind, Gauge, Member, MembershipContext, MembershipService, Outbound, SendError,
@@ -39,7 +41,6 @@ pub use self::config::McastConfig;
 use self::counters::Counters;
 use self::driver::{Command, Driver, Notice};
 pub use self::loopback::loops_back;
-use crate::ConfigError;
 
 /// The largest datagram that IPv4 carries.
 const MAX_DATAGRAM: usize = 65_507;
@@ -96,7 +97,7 @@ impl McastMembership {
     ///
     /// # Errors
     /// If a setting is out of its bounds.
-    pub fn new(config: McastConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: McastConfig) -> Result<Self, SettingFault> {
         config.validate()?;
         Ok(Self { config, running: tokio::sync::Mutex::default(), shared: Arc::default(), notices: Mutex::default() })
     }
@@ -146,6 +147,17 @@ impl McastMembership {
         Running { services: Services::empty(), commands, task }
     }
 }
+
+impl Configure for McastMembership {
+    const NAME: &'static str = "multicast";
+    const HELP: &'static str = "finds members by heartbeats to a multicast group";
+    type Config = McastConfig;
+    fn configure(config: McastConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config)?)
+    }
+}
+
+tribes_core::register_membership!(McastMembership);
 
 #[async_trait]
 impl MembershipService for McastMembership {
