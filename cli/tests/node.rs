@@ -216,3 +216,17 @@ fn what_cannot_start_says_why() {
         }
     }
 }
+
+#[test]
+fn a_file_says_it_all() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("node.toml");
+    let text = format!(
+        "[receiver]\nport = 0\n[membership]\nport = {}\n[channel]\ndomain = \"d\"\n",
+        group().rsplit_once(':').unwrap().1
+    );
+    std::fs::write(&file, text).unwrap();
+    let args = ["--config", file.to_str().unwrap()];
+    let (mut left, mut right) = (Node::start(&args), Node::start(&args));
+    assert_eq!(left.wait("member").1["id"], json!(right.id));
+    assert_eq!(right.wait("member").1["domain"], json!("64"));
+}

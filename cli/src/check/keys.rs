@@ -14,7 +14,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     if !config.interceptors().contains(&"encrypt") {
         return Vec::new();
     }
-    let set = |key: &str| config.get("encrypt", key).filter(|value| !value.is_empty());
+    let set = |key: &str| config.get("encrypt", key).filter(|value| !value.is_empty() && value != "none");
     let mut findings = Vec::new();
     if let Some(keys) = set("key") {
         findings.extend(keys.split('+').map(|key| strength(key.trim())));

@@ -35,6 +35,16 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// The line, for the order in which faults are shown; what has none comes last.
+    const fn line(&self) -> usize {
+        match self {
+            Self::File { line, .. } if *line > 0 => *line,
+            _ => usize::MAX,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,7 +104,8 @@ impl ConfigError {
     }
 
     /// `Ok` if there is no fault.
-    pub(super) fn unless_empty(source: &Origin, faults: Vec<ConfigFault>) -> Result<(), Self> {
+    pub(super) fn unless_empty(source: &Origin, mut faults: Vec<ConfigFault>) -> Result<(), Self> {
+        faults.sort_by_key(|fault| fault.origin.line());
         if faults.is_empty() { Ok(()) } else { Err(Self { source: source.clone(), faults }) }
     }
 
