@@ -355,13 +355,11 @@ impl<T> Kind for Custom<T> {
 /// The path of a file.
 #[must_use]
 pub const fn path() -> Custom<PathBuf> {
-    fn parse(text: &str) -> Option<PathBuf> {
-        (!text.is_empty()).then(|| PathBuf::from(text))
-    }
-    fn show(path: &PathBuf) -> String {
-        path.display().to_string()
-    }
-    custom("the path of a file", parse, show)
+    custom(
+        "the path of a file",
+        |text| (!text.is_empty()).then(|| PathBuf::from(text)),
+        |path| path.display().to_string(),
+    )
 }
 
 /// See [`list`].

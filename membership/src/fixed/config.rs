@@ -203,7 +203,7 @@ tribes_core::settings! { StaticConfig {
     max_members: number(1..=1 << 24), "The most members there may be; further ones are ignored, and counted.";
     membership_name: optional("(channel)", text()),
         "Members of another name ignore each other; (channel) makes it of the channel's name, as Tribes does.";
-    member_class_version: custom("16 hexadecimal digits, or a whole number of 64 bits", version, show_version),
+    member_class_version: custom("0x with 16 hexadecimal digits, or a whole number of 64 bits", version, show_version),
         "The class version of MemberImpl that Java peers have.";
 } check(|config| {
     if config.expiration < config.ping_interval * 3 {
@@ -212,14 +212,13 @@ tribes_core::settings! { StaticConfig {
     Ok(())
 }) }
 
-/// A class version as hexadecimal digits, after `0x` or not, or as Java's sources have it: a signed number.
+/// A class version as `0x` and hexadecimal digits, or as Java's sources have it: a signed number.
 fn version(text: &str) -> Option<[u8; 8]> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let is_hex = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    if is_hex {
-        return u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes);
+    if let Some(digits) = text.strip_prefix("0x") {
+        let is_hex = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        return is_hex.then(|| u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes)).flatten();
     }
-    text.trim_end_matches('L').parse().ok().map(i64::to_be_bytes)
+    text.strip_suffix('L').unwrap_or(text).parse().ok().map(i64::to_be_bytes)
 }
 
 fn show_version(version: &[u8; 8]) -> String {
@@ -264,10 +263,10 @@ mod tests {
         let config = StaticConfig::from_pairs(pairs).unwrap();
         let expected = StaticConfig::default().with_peers(["a:1", "[::1]:2"].map(|peer| peer.parse().unwrap()));
         assert_eq!(config, expected.with_membership_name("x").with_member_class_version((-2_i64).to_be_bytes()));
-        for text in ["0102030405060708", "0x0102030405060708", "72623859790382856", "72623859790382856L"] {
+        for text in ["0x0102030405060708", "72623859790382856", "72623859790382856L"] {
             assert_eq!(version(text), Some([1, 2, 3, 4, 5, 6, 7, 8]), "{text}");
         }
-        for wrong in ["", "0x", "01020304050607", "99999999999999999999", "x"] {
+        for wrong in ["", "0x", "0x01020304050607", "0x+102030405060708", "ff", "99999999999999999999", "x"] {
             assert_eq!(version(wrong), None, "{wrong}");
         }
         let wrong = [("peers", "a:1+b"), ("max_members", "0"), ("member_class_version", "x"), ("membership_name", "")];
