@@ -15,7 +15,7 @@ use bytes::Bytes;
 use common::null;
 use common::payload::{SIZES, body};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tribes::interceptors::{NAMES, by_name};
+use tribes::registry::{PartKind, Registry};
 use tribes::{Channel, Layer, SendOptions, To};
 
 /// Each interceptor: its name, its options where the defaults are not what is used, and the options of the messages.
@@ -38,8 +38,7 @@ const TOGETHER: u64 = 64;
 
 /// No layer, or the one of that name.
 fn layer(name: Option<&str>, options: Options) -> Option<Layer> {
-    let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    name.map(|name| by_name(name, options).unwrap())
+    name.map(|name| Registry::interceptor(name, options.iter().copied()).unwrap())
 }
 
 async fn send_many(channel: &Channel, to: &To, body: &Bytes, options: SendOptions, count: u64) -> Duration {
@@ -57,11 +56,12 @@ async fn send_many(channel: &Channel, to: &To, body: &Bytes, options: SendOption
 }
 
 fn interceptors(criterion: &mut Criterion) {
-    for name in NAMES {
+    let names: Vec<_> = Registry::list(PartKind::Interceptor).iter().map(|part| part.name).collect();
+    for name in &names {
         assert!(LAYERS.iter().any(|(known, ..)| known == name), "the interceptor {name} has no line in LAYERS");
     }
     let rows = || {
-        let built = LAYERS.iter().filter(|(name, ..)| NAMES.contains(name));
+        let built = LAYERS.iter().filter(|(name, ..)| names.contains(name));
         let named = built.map(|(name, options, send)| (Some(*name), *options, *send));
         [(None, Options::default(), SendOptions::NONE)].into_iter().chain(named)
     };

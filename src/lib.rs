@@ -84,6 +84,8 @@
 mod builder;
 
 pub use builder::{GroupBuilder, channel};
+#[cfg(feature = "config")]
+pub use tribes_core::config;
 pub use tribes_core::{
     AckMode, Batch, Body, BoxError, BoxFuture, Budget, BudgetConfig, BuildError, Channel, ChannelBuilder,
     ChannelInterceptor, ChannelListener, ChannelMessage, ChannelReceiver, ChannelSender, ChannelStats, Completion, Cx,
@@ -94,9 +96,13 @@ pub use tribes_core::{
     Services, StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel, WireEffect,
     async_trait,
 };
-pub use tribes_core::{budget, delivery, error, interceptor, member, message, pipeline, stats, transport, wire};
+pub use tribes_core::{
+    budget, delivery, error, interceptor, member, message, pipeline, registry, settings, stats, transport, wire,
+};
+#[doc(inline)]
+pub use tribes_core::{register_interceptor, register_membership, register_receiver, register_sender};
 
-/// Ready-made interceptors, also by name.
+/// Ready-made interceptors; by name, they come from the [`registry`].
 pub mod interceptors {
     #[doc(inline)]
     pub use tribes_interceptors::*;

@@ -1,6 +1,7 @@
 //! The `tribes` command: see groups work, chat in one, drive a member from a script, measure.
 
 mod chat;
+mod check;
 mod demo;
 mod input;
 #[cfg(unix)]
@@ -27,6 +28,7 @@ enum Command {
     /// Shows a group at work on this machine: joins, messages, a death, a return. Ends with 0 if all of it happened.
     Demo,
     Chat(chat::ChatArgs),
+    Check(check::CheckArgs),
     Node(Box<node::NodeArgs>),
     #[cfg(unix)]
     Load(Box<load::LoadCommand>),
@@ -43,6 +45,10 @@ fn main() -> ExitCode {
         Command::Chat(args) => {
             log("error");
             on_all_cores(chat::run(args))
+        }
+        Command::Check(args) => {
+            log("error");
+            on_all_cores(check::run(args))
         }
         Command::Node(args) => {
             log("warn");

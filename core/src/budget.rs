@@ -5,6 +5,7 @@
 //! channel, so their queues together stay within it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::delivery::Destination;
 use crate::member::MemberTable;
+use crate::settings::{SettingFault, format_duration, parse_duration};
 use crate::{Env, Member};
 
 /// What a queue does with a message that finds it full.
@@ -27,6 +29,37 @@ pub enum OverloadPolicy {
     Fail,
     /// Make room by dropping the oldest queued message of that member; only queues of asynchronous messages can.
     DropOldest,
+}
+
+impl OverloadPolicy {
+    /// What [`from_str`](FromStr::from_str) reads, as in "must be …".
+    pub const EXPECTED: &'static str = "wait:DURATION (such as wait:200ms), fail or drop-oldest";
+}
+
+impl FromStr for OverloadPolicy {
+    type Err = SettingFault;
+
+    /// Reads `wait:200ms` (any duration above zero), `fail` or `drop-oldest`.
+    fn from_str(text: &str) -> Result<Self, SettingFault> {
+        match text.trim() {
+            "fail" => Ok(Self::Fail),
+            "drop-oldest" => Ok(Self::DropOldest),
+            other => {
+                let wait = other.strip_prefix("wait:").and_then(parse_duration).filter(|wait| !wait.is_zero());
+                wait.map(Self::Wait).ok_or_else(|| SettingFault::invalid("policy", text, Self::EXPECTED))
+            }
+        }
+    }
+}
+
+impl fmt::Display for OverloadPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wait(wait) => write!(f, "wait:{}", format_duration(*wait)),
+            Self::Fail => f.write_str("fail"),
+            Self::DropOldest => f.write_str("drop-oldest"),
+        }
+    }
 }
 
 impl Default for OverloadPolicy {

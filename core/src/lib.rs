@@ -11,10 +11,14 @@
 //! | [`pipeline`] | how a message walks through the layers |
 //! | [`delivery`] | what becomes of a message |
 //! | [`transport`] | the traits of sender, receiver and membership service |
+//! | `config` (feature `config`) | channels from `tribes.toml`, the environment, or Tomcat's `server.xml` |
+//! | [`settings`], [`registry`] | what can be set and named in a configuration |
 //! | [`wire`] | the bytes, without I/O |
 
 pub mod budget;
 pub mod channel;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod delivery;
 mod env;
 pub mod error;
@@ -23,7 +27,9 @@ pub mod member;
 pub mod message;
 mod options;
 pub mod pipeline;
+pub mod registry;
 mod services;
+pub mod settings;
 pub mod stats;
 mod time;
 pub mod transport;

@@ -25,24 +25,26 @@
 //! Each folder is cut alike: `mod.rs` is the type and its hooks, `config.rs` its options, `core.rs` its state without any
 //! I/O, `tests.rs` what holds it to its word.
 //!
-//! A layer of a name known only at run time (a command line, a file) comes from [`by_name`]:
+//! A layer of a name known only at run time (a command line, a file) comes from the
+//! [`Registry`](tribes_core::registry::Registry), in which each layer registers itself:
 //!
 //! ```
 //! # #[cfg(feature = "throughput")] {
-//! let layer = tribes_interceptors::by_name("throughput", [("interval".to_owned(), "1s".to_owned())])?;
+//! use tribes_core::registry::Registry;
+//! # use tribes_interceptors as _;
+//!
+//! let layer = Registry::interceptor("throughput", [("interval", "1s")])?;
 //! assert_eq!(layer.name(), "throughput");
+//! let error = Registry::interceptor("throughputt", []).unwrap_err();
+//! assert!(error.to_string().contains("did you mean \"throughput\"?"));
 //! # }
-//! let error = tribes_interceptors::by_name("throughputt", []).unwrap_err();
-//! assert!(error.to_string().starts_with("there is no interceptor \"throughputt\""));
-//! # Ok::<(), tribes_interceptors::ConfigError>(())
+//! # Ok::<(), tribes_core::registry::RegistryError>(())
 //! ```
 
 #[cfg(feature = "audit")]
 pub mod audit;
-mod by_name;
 #[cfg(feature = "chaos")]
 pub mod chaos;
-mod config;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 #[cfg(feature = "domain-filter")]
@@ -86,10 +88,8 @@ mod vectors;
 
 #[cfg(feature = "audit")]
 pub use audit::{Audit, AuditConfig};
-pub use by_name::{NAMES, by_name};
 #[cfg(feature = "chaos")]
 pub use chaos::{Chaos, ChaosConfig};
-pub use config::ConfigError;
 #[cfg(feature = "dedup")]
 pub use dedup::{Dedup, DedupConfig};
 #[cfg(feature = "domain-filter")]

@@ -5,8 +5,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tribes_core::registry::Registry;
 use tribes_core::{Channel, SendOptions};
-use tribes_interceptors::{Trace, TraceContext, by_name};
+use tribes_interceptors::{Trace, TraceContext};
 use tribes_testkit::{World, simulate};
 
 /// Layers, top first; `trace` is the layer of that name.
@@ -33,10 +34,10 @@ fn bodies_arrive_as_they_were_and_the_trace_goes_on() {
                     builder = match *name {
                         "trace" => builder.interceptor(Arc::clone(&trace)),
                         "fragmentation" => {
-                            let size = ("max_size".to_owned(), "1024".to_owned());
-                            builder.interceptor(by_name("fragmentation", [size]).unwrap())
+                            let size = ("max_size", "1024");
+                            builder.interceptor(Registry::interceptor("fragmentation", [size]).unwrap())
                         }
-                        name => builder.interceptor(by_name(name, []).unwrap()),
+                        name => builder.interceptor(Registry::interceptor(name, []).unwrap()),
                     };
                 }
                 let channel = builder.build().unwrap();

@@ -6,10 +6,11 @@
 //! | [`StaticMembership`] | a list of addresses that can change at run time | `StaticMembershipService` |
 //!
 //! Each has a `core` without I/O, which takes what was heard and a time and returns what to do, and a thin driver around
-//! it that owns sockets and timers.
+//! it that owns sockets and timers. Configurations name them `multicast` and `static`; see
+//! [`Registry`](tribes_core::registry::Registry).
 
+mod bounds;
 mod counters;
-mod error;
 mod fixed;
 mod limiter;
 mod multicast;
@@ -17,6 +18,5 @@ mod multicast;
 mod stub;
 mod timer;
 
-pub use error::ConfigError;
 pub use fixed::{Resolve, StaticConfig, StaticMembership, StaticPeer, SystemResolver};
-pub use multicast::{McastConfig, McastMembership};
+pub use multicast::{McastConfig, McastMembership, loops_back};

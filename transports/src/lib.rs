@@ -9,6 +9,9 @@
 //!
 //! Between two nodes of this project a connection begins with a hello and is resumed after a break: nothing is lost, doubled
 //! or put out of order. Towards Java Tribes it is what Tribes expects. Which of the two it is, the first bytes say.
+//!
+//! Configurations name the receiver `tcp` and the sender `pooled-parallel`; see
+//! [`Registry`](tribes_core::registry::Registry).
 
 pub mod receiver;
 pub mod sender;

@@ -1,7 +1,7 @@
 //! From the options to a channel.
 
-use tribes::interceptors::by_name;
 use tribes::membership::{McastConfig, StaticConfig};
+use tribes::registry::Registry;
 use tribes::transports::ReceiverConfig;
 use tribes::{BoxError, Channel};
 
@@ -32,7 +32,8 @@ pub(super) fn channel(args: NodeArgs) -> Result<Channel, BoxError> {
         builder = builder.no_default_interceptors();
     }
     for layer in args.interceptor {
-        builder = builder.interceptor(by_name(&layer.name, layer.settings)?);
+        let settings = layer.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        builder = builder.interceptor(Registry::interceptor(&layer.name, settings)?);
     }
     Ok(builder.build()?)
 }

@@ -81,9 +81,21 @@ impl ChannelBuilder {
         self
     }
 
+    /// As [`sender`](Self::sender) for one that is shared.
+    pub fn sender_shared(mut self, sender: Arc<dyn ChannelSender>) -> Self {
+        self.sender = Some(sender);
+        self
+    }
+
     /// What takes messages in.
     pub fn receiver(mut self, receiver: impl ChannelReceiver) -> Self {
         self.receiver = Some(Arc::new(receiver));
+        self
+    }
+
+    /// As [`receiver`](Self::receiver) for one that is shared.
+    pub fn receiver_shared(mut self, receiver: Arc<dyn ChannelReceiver>) -> Self {
+        self.receiver = Some(receiver);
         self
     }
 
@@ -220,7 +232,8 @@ impl ChannelBuilder {
         Ok(Channel(inner))
     }
 
-    fn faults(&self) -> Vec<BuildFault> {
+    /// What is wrong so far.
+    pub(crate) fn faults(&self) -> Vec<BuildFault> {
         let mut faults = Vec::new();
         for (missing, part, method) in [
             (self.sender.is_none(), "sender", "sender"),

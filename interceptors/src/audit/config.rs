@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::NAME;
-use crate::ConfigError;
-use crate::config::size;
+use tribes_core::settings::{number, path, size};
 
 /// Options of [`Audit`](super::Audit).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +21,6 @@ pub struct AuditConfig {
     pub body: usize,
 }
 
-const SIZES: std::ops::RangeInclusive<u64> = 4096..=1 << 40;
-const SIZES_TEXT: &str = "a size from 4KiB to 1TiB";
-const FILE_COUNTS: std::ops::RangeInclusive<usize> = 1..=1000;
-const FILE_COUNTS_TEXT: &str = "a number from 1 to 1000";
-const QUEUES: std::ops::RangeInclusive<usize> = 16..=1 << 20;
-const QUEUES_TEXT: &str = "a number of records from 16 to 1048576";
-const BODIES: std::ops::RangeInclusive<usize> = 0..=1024;
-const BODIES_TEXT: &str = "a number of bytes from 0 to 1024";
-
 impl AuditConfig {
     /// The default of [`path`](Self::path).
     pub const PATH: &'static str = "tribes-audit.jsonl";
@@ -41,8 +30,6 @@ impl AuditConfig {
     pub const FILES: usize = 5;
     /// The default of [`queue`](Self::queue), 8,192.
     pub const QUEUE: usize = 8192;
-
-    const KEYS: &'static [&'static str] = &["path", "max_size", "files", "queue", "body"];
 
     /// With this file.
     #[must_use]
@@ -78,57 +65,6 @@ impl AuditConfig {
         self.body = bytes;
         self
     }
-
-    /// Sets an option from text: its name in snake_case; sizes as a number of bytes or as in `64KiB`.
-    ///
-    /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let Some(key) = Self::KEYS.iter().copied().find(|known| *known == key) else {
-            return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });
-        };
-        let number = |text: &str| text.trim().parse::<usize>().ok();
-        let within = |number: Option<usize>, bounds: &std::ops::RangeInclusive<usize>, expected| {
-            number.filter(|number| bounds.contains(number)).ok_or_else(|| invalid(key, value, expected))
-        };
-        match key {
-            "max_size" => {
-                let bytes = size(value).filter(|bytes| SIZES.contains(bytes));
-                self.max_size = bytes.ok_or_else(|| invalid(key, value, SIZES_TEXT))?;
-            }
-            "files" => self.files = within(number(value), &FILE_COUNTS, FILE_COUNTS_TEXT)?,
-            "queue" => self.queue = within(number(value), &QUEUES, QUEUES_TEXT)?,
-            "body" => {
-                let bytes = size(value).and_then(|bytes| usize::try_from(bytes).ok());
-                self.body = within(bytes, &BODIES, BODIES_TEXT)?;
-            }
-            _ if value.is_empty() => return Err(invalid(key, value, "the path of a file")),
-            _ => self.path = PathBuf::from(value),
-        }
-        Ok(())
-    }
-
-    /// Checks what the type system does not.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let refuse = |key, value: &dyn ToString, expected| Err(invalid(key, &value.to_string(), expected));
-        if !SIZES.contains(&self.max_size) {
-            return refuse("max_size", &self.max_size, SIZES_TEXT);
-        }
-        if !FILE_COUNTS.contains(&self.files) {
-            return refuse("files", &self.files, FILE_COUNTS_TEXT);
-        }
-        if !QUEUES.contains(&self.queue) {
-            return refuse("queue", &self.queue, QUEUES_TEXT);
-        }
-        if !BODIES.contains(&self.body) {
-            return refuse("body", &self.body, BODIES_TEXT);
-        }
-        Ok(())
-    }
-}
-
-fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
 }
 
 impl Default for AuditConfig {
@@ -142,3 +78,11 @@ impl Default for AuditConfig {
         }
     }
 }
+
+tribes_core::settings! { AuditConfig {
+    path: path(), "The file that records are appended to; its folder must exist.";
+    max_size: size(4096..=1 << 40), "The file is rotated before it grows beyond so many bytes.";
+    files: number(1..=1000), "How many rotated files are kept.";
+    queue: number(16..=1 << 20), "How many records may wait to be written; more are lost, and counted.";
+    body: size(0..=1024), "How many bytes of each body, from its beginning, go into the record.";
+} }

@@ -42,6 +42,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tribes_core::message::ChannelMessage;
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{BoxError, Cx, Gauge, Inbound, Interest, Link, Outbound, Outcome, SyncInterceptor, Verdict};
 
 pub use self::config::AuditConfig;
@@ -94,6 +96,17 @@ impl Audit {
         }
     }
 }
+
+impl Configure for Audit {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "writes down who sent what to whom";
+    type Config = AuditConfig;
+    fn configure(config: AuditConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Audit);
 
 impl SyncInterceptor for Audit {
     fn name(&self) -> &'static str {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use tribes_core::message::ChannelMessage;
+use tribes_core::settings::Settings as _;
 use tribes_core::{Body, FaultKind, Inbound, IntoLayer, Lease, MessageId, Receipt, Route, SendOptions};
 use tribes_testkit::suite::interceptor_suite;
 

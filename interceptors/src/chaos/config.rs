@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::NAME;
-use crate::ConfigError;
-use crate::config::{DURATION, duration};
+use tribes_core::settings::{SettingFault, duration, fraction, number, optional};
 
 /// Options of [`Chaos`](super::Chaos). Probabilities are from 0 to 1, for each message and destination; all are 0 by default.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,8 +30,6 @@ pub struct ChaosConfig {
     pub ack_timeout: Duration,
 }
 
-const PROBABILITY: &str = "a probability such as 0.05 or 5%, from 0 to 1";
-
 impl ChaosConfig {
     /// The default of [`reorder_within`](Self::reorder_within), 100 ms.
     pub const REORDER_WITHIN: Duration = Duration::from_millis(100);
@@ -41,9 +37,6 @@ impl ChaosConfig {
     pub const DELAY_MAX: Duration = Duration::from_millis(100);
     /// The default of [`ack_timeout`](Self::ack_timeout), 3 s.
     pub const ACK_TIMEOUT: Duration = Duration::from_secs(3);
-
-    const KEYS: &'static [&'static str] =
-        &["seed", "loss", "duplicate", "reorder", "reorder_within", "delay", "delay_min", "delay_max", "ack_timeout"];
 
     /// With this seed.
     #[must_use]
@@ -89,63 +82,6 @@ impl ChaosConfig {
         self.ack_timeout = timeout;
         self
     }
-
-    /// Sets an option from text: its name in snake_case; probabilities as `0.05` or `5%`, durations as in `250ms`.
-    ///
-    /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let Some(key) = Self::KEYS.iter().copied().find(|known| *known == key) else {
-            return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });
-        };
-        let chance = || probability(value).ok_or_else(|| invalid(key, value, PROBABILITY));
-        let time = || duration(value).ok_or_else(|| invalid(key, value, DURATION));
-        match key {
-            "loss" => self.loss = chance()?,
-            "duplicate" => self.duplicate = chance()?,
-            "reorder" => self.reorder = chance()?,
-            "delay" => self.delay = chance()?,
-            "reorder_within" => self.reorder_within = time()?,
-            "delay_min" => self.delay_min = time()?,
-            "delay_max" => self.delay_max = time()?,
-            "ack_timeout" => self.ack_timeout = time()?,
-            _ => {
-                let seed = value.trim().parse().map_err(|_no_number| invalid(key, value, "a number of 64 bits"))?;
-                self.seed = Some(seed);
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks what the type system does not, and what one option says of another.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let chances =
-            [("loss", self.loss), ("duplicate", self.duplicate), ("reorder", self.reorder), ("delay", self.delay)];
-        if let Some((key, chance)) = chances.iter().find(|(_, chance)| !(0.0..=1.0).contains(chance)) {
-            return Err(invalid(key, &chance.to_string(), PROBABILITY));
-        }
-        let times = [("reorder_within", self.reorder_within), ("ack_timeout", self.ack_timeout)];
-        if let Some((key, _)) = times.iter().find(|(_, time)| time.is_zero()) {
-            return Err(invalid(key, "0s", DURATION));
-        }
-        if self.delay_min > self.delay_max {
-            return Err(invalid("delay_min", &format!("{:?}", self.delay_min), "at most delay_max"));
-        }
-        Ok(())
-    }
-}
-
-fn probability(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let value = match text.strip_suffix('%') {
-        Some(percent) => percent.parse::<f64>().ok()? / 100.0,
-        None => text.parse().ok()?,
-    };
-    (0.0..=1.0).contains(&value).then_some(value)
-}
-
-fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
 }
 
 impl Default for ChaosConfig {
@@ -163,3 +99,25 @@ impl Default for ChaosConfig {
         }
     }
 }
+
+/// A duration above zero.
+const SHORTEST: Duration = Duration::from_micros(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+tribes_core::settings! { ChaosConfig {
+    seed: optional("random", number(0..=u64::MAX)),
+        "Decides all chances, so that a run can be repeated; a random one is logged.";
+    loss: fraction(0.0..=1.0), "The probability that a message is lost.";
+    duplicate: fraction(0.0..=1.0), "The probability that a message is sent twice.";
+    reorder: fraction(0.0..=1.0), "The probability that a message is put aside, so that later ones overtake it.";
+    reorder_within: duration(SHORTEST..=DAY), "For how long a message is put aside at most.";
+    delay: fraction(0.0..=1.0), "The probability that a message is delayed, and with it those behind it.";
+    delay_min: duration(Duration::ZERO..=DAY), "The shortest delay.";
+    delay_max: duration(Duration::ZERO..=DAY), "The longest delay; not below delay_min.";
+    ack_timeout: duration(SHORTEST..=DAY), "After how long the acknowledgement of a lost message is given up.";
+} check(|config| {
+    if config.delay_min > config.delay_max {
+        return Err(SettingFault::together("delay_min", "it must be at most delay_max"));
+    }
+    Ok(())
+}) }

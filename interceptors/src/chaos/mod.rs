@@ -42,6 +42,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     AckMode, BoxError, ChannelInterceptor, Delivery, Destination, FaultKind, Gauge, Interest, Link, MemberEvent, Next,
     Outbound, OverloadPolicy, SendError, Time,
@@ -176,6 +178,17 @@ async fn send_direct(out: Outbound, copies: Vec<Outbound>, next: Next<'_>) -> Re
     }
     Ok(())
 }
+
+impl Configure for Chaos {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "delays, loses, doubles and reorders messages by chance, to test applications";
+    type Config = ChaosConfig;
+    fn configure(config: ChaosConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Chaos);
 
 #[async_trait]
 impl ChannelInterceptor for Chaos {

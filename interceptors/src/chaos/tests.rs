@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tribes_core::settings::Settings as _;
 use tribes_core::{Departure, FaultKind, IntoLayer, MemberEvent, SendOptions, Time};
 use tribes_testkit::suite::{InterceptorSuite, interceptor_suite};
 

@@ -31,6 +31,8 @@ mod tests;
 
 use std::sync::atomic::Ordering;
 
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, MemberEvent, SyncInterceptor, Time, Verdict,
 };
@@ -60,6 +62,17 @@ impl Default for Dedup {
         Self::new(DedupConfig::default())
     }
 }
+
+impl Configure for Dedup {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "drops messages that have been seen already";
+    type Config = DedupConfig;
+    fn configure(config: DedupConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Dedup);
 
 impl SyncInterceptor for Dedup {
     fn name(&self) -> &'static str {

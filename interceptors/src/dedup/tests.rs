@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tribes_core::settings::Settings as _;
 use tribes_core::{ChannelMessage, Departure, Handled, IntoLayer as _, Member, MessageId, SendOptions};
 use tribes_testkit::suite::InterceptorSuite;
 use tribes_testkit::{Layered, Reaction, member};

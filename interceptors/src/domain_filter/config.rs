@@ -1,7 +1,6 @@
 //! Options of [`DomainFilter`](super::DomainFilter).
 
-use super::NAME;
-use crate::ConfigError;
+use tribes_core::settings::{Kind, Shape, number, optional};
 
 /// Options of [`DomainFilter`](super::DomainFilter).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +18,6 @@ impl DomainFilterConfig {
     /// The default of [`log_interval`](Self::log_interval), 100 messages.
     pub const LOG_INTERVAL: u64 = 100;
 
-    const KEYS: &'static [&'static str] = &["domain", "log_interval"];
-
     /// With this domain.
     #[must_use]
     pub fn with_domain(mut self, domain: impl Into<Vec<u8>>) -> Self {
@@ -34,38 +31,6 @@ impl DomainFilterConfig {
         self.log_interval = messages;
         self
     }
-
-    /// Sets an option from text: its name in snake_case; `domain` in ASCII, as other characters are other bytes in Java than
-    /// here; `log_interval` as a number of messages.
-    ///
-    /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        match key {
-            "domain" if value.is_ascii() => self.domain = Some(value.as_bytes().to_vec()),
-            "domain" => return Err(invalid("domain", value, "a text in ASCII")),
-            "log_interval" => {
-                let number = value.trim().parse().ok().filter(|number| *number > 0);
-                self.log_interval = number.ok_or_else(|| invalid("log_interval", value, AT_LEAST_1))?;
-            }
-            _ => {
-                let (key, known) = (key.to_owned(), Self::KEYS);
-                return Err(ConfigError::UnknownKey { interceptor: NAME, key, known });
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks what the type system does not.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        if self.log_interval == 0 { Err(invalid("log_interval", "0", AT_LEAST_1)) } else { Ok(()) }
-    }
-}
-
-const AT_LEAST_1: &str = "a number of messages, at least 1";
-
-fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
 }
 
 impl Default for DomainFilterConfig {
@@ -73,3 +38,28 @@ impl Default for DomainFilterConfig {
         Self { domain: None, log_interval: Self::LOG_INTERVAL }
     }
 }
+
+/// A domain as text: in ASCII, as other characters are other bytes in Java than here. In code it may be any bytes.
+struct Domain;
+
+impl Kind for Domain {
+    type Value = Vec<u8>;
+    fn parse(&self, text: &str) -> Option<Vec<u8>> {
+        text.is_ascii().then(|| text.as_bytes().to_vec())
+    }
+    fn show(&self, value: &Vec<u8>) -> String {
+        String::from_utf8_lossy(value).into_owned()
+    }
+    fn allows(&self, _: &Vec<u8>) -> bool {
+        true
+    }
+    fn shape(&self) -> Shape {
+        Shape::Text { expected: "a text in ASCII" }
+    }
+}
+
+tribes_core::settings! { DomainFilterConfig {
+    domain: optional("(own)", Domain),
+        "The domain that members and senders must have; (own) is the one that this channel announces.";
+    log_interval: number(1..=u64::MAX), "After the first refused message, one in so many is logged as a warning.";
+} }

@@ -36,6 +36,8 @@ mod tests;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, MemberEvent, SyncInterceptor, Time, Verdict,
 };
@@ -95,6 +97,17 @@ impl DomainFilter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Configure for DomainFilter {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "hides members of other domains and refuses their messages";
+    type Config = DomainFilterConfig;
+    fn configure(config: DomainFilterConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(DomainFilter);
 
 impl SyncInterceptor for DomainFilter {
     fn name(&self) -> &'static str {

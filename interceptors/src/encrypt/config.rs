@@ -1,13 +1,12 @@
 //! Options of [`Encrypt`](super::Encrypt).
 
-use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::NAME;
+use tribes_core::settings::{Kind, SettingFault, Shape, choice, custom, duration, flag, number, optional, path};
+
 use super::algorithm::Algorithm;
 use super::key::{Key, KeyError, KeySource, MAX_KEYS};
-use crate::ConfigError;
-use crate::config::duration;
 
 /// Which format is sealed, and hence who can be in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -46,6 +45,9 @@ pub enum Layout {
 
 /// Options of [`Encrypt`](super::Encrypt).
 ///
+/// Set from text, `key`, `key_file` and `key_env` each replace what they set before, and stand in the order in which they
+/// were first set. No error shows a key.
+///
 /// | key | default | bounds | Tribes |
 /// |---|---|---|---|
 /// | `key` | none | 32, 48 or 64 hexadecimal digits; several joined by `+` | `encryptionKey` |
@@ -82,30 +84,12 @@ pub struct EncryptConfig {
     pub replay_window_message_count: usize,
 }
 
-const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
-const COUNTS: RangeInclusive<usize> = 1..=1_048_576;
-const EXPECTED_TIME: &str = "a duration from 1ms to 24h, or off";
-const EXPECTED_COUNT: &str = "a number from 1 to 1048576";
-
 impl EncryptConfig {
     /// The default of [`replay_window_time`](Self::replay_window_time), as in Tribes.
     pub const REPLAY_WINDOW_TIME: Duration = Duration::from_secs(10);
     /// The default of [`replay_window_message_count`](Self::replay_window_message_count). Tribes' 8,192 refuse honest messages
     /// from about 800 a second on (T15).
     pub const REPLAY_WINDOW_MESSAGE_COUNT: usize = 65_536;
-
-    const KEYS: &'static [&'static str] = &[
-        "algorithm",
-        "key",
-        "key_env",
-        "key_file",
-        "layout",
-        "legacy",
-        "mode",
-        "replay_window_message_count",
-        "replay_window_time",
-        "towards_java",
-    ];
 
     /// With these keys: the first seals, any of them opens.
     #[must_use]
@@ -170,91 +154,36 @@ impl EncryptConfig {
         self
     }
 
-    /// Sets an option from text; the keys are in the table above. `key`, `key_file` and `key_env` each replace what they set
-    /// before, and stand in the order in which they were first set.
-    ///
-    /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged. The error never shows a key.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let Some(key) = Self::KEYS.iter().copied().find(|known| *known == key) else {
-            return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });
-        };
-        let text = value.trim();
-        let invalid = |expected| invalid(key, value, expected);
-        match key {
-            "key" => {
-                let keys = Key::several_from_hex(text).map_err(|_not_shown| {
-                    hidden("hexadecimal digits of a key of 128, 192 or 256 bits, or of several joined by +")
-                })?;
-                self.replace(KeySource::Inline(keys));
-            }
-            "key_file" | "key_env" if text.is_empty() => return Err(invalid("a name")),
-            "key_file" => self.replace(KeySource::File(text.into())),
-            "key_env" => self.replace(KeySource::Env(text.to_owned())),
-            "mode" => {
-                self.mode = match text {
-                    "tribes" => Mode::Tribes,
-                    "authenticated" => Mode::Authenticated,
-                    _ => return Err(invalid("tribes or authenticated")),
-                }
-            }
-            "towards_java" => {
-                self.towards_java = match text {
-                    "refuse" => TowardsJava::Refuse,
-                    "tribes" => TowardsJava::Tribes,
-                    _ => return Err(invalid("refuse or tribes")),
-                }
-            }
-            "algorithm" => {
-                self.algorithm = Algorithm::from_name(text).ok_or_else(|| invalid(Algorithm::EXPECTED))?;
-            }
-            "legacy" => self.legacy = text.parse().map_err(|_not_a_bool| invalid("true or false"))?,
-            "layout" => {
-                self.layout = match text {
-                    "current" => Layout::Current,
-                    "before-10.1.56" => Layout::BeforeTimestamps,
-                    _ => return Err(invalid("current or before-10.1.56")),
-                }
-            }
-            "replay_window_time" if text == "off" => self.replay_window_time = None,
-            "replay_window_time" => {
-                let time = duration(text).filter(|time| TIMES.contains(time));
-                self.replay_window_time = Some(time.ok_or_else(|| invalid(EXPECTED_TIME))?);
-            }
-            _ => {
-                let count = text.parse().ok().filter(|count| COUNTS.contains(count));
-                self.replay_window_message_count = count.ok_or_else(|| invalid(EXPECTED_COUNT))?;
-            }
-        }
-        Ok(())
+    fn inline(&self) -> Option<Vec<Key>> {
+        self.keys.iter().find_map(|source| if let KeySource::Inline(keys) = source { Some(keys.clone()) } else { None })
     }
 
-    /// Puts `source` in the place of the one of its kind, or at the end.
-    fn replace(&mut self, source: KeySource) {
-        let kind = std::mem::discriminant(&source);
-        match self.keys.iter_mut().find(|known| std::mem::discriminant(*known) == kind) {
-            Some(known) => *known = source,
-            None => self.keys.push(source),
-        }
+    fn set_inline(&mut self, keys: Option<Vec<Key>>) {
+        self.replace(|source| matches!(source, KeySource::Inline(_)), keys.map(KeySource::Inline));
     }
 
-    /// Checks what the type system does not, and what options ask of each other.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        if self.algorithm.is_legacy() && !self.legacy {
-            let expected = "AES/GCM/NoPadding, or have legacy = true beside it: nothing vouches for what it encrypts";
-            return Err(invalid("algorithm", self.algorithm.name(), expected));
+    fn file(&self) -> Option<PathBuf> {
+        self.keys.iter().find_map(|source| if let KeySource::File(path) = source { Some(path.clone()) } else { None })
+    }
+
+    fn set_file(&mut self, path: Option<PathBuf>) {
+        self.replace(|source| matches!(source, KeySource::File(_)), path.map(KeySource::File));
+    }
+
+    fn env(&self) -> Option<String> {
+        self.keys.iter().find_map(|source| if let KeySource::Env(name) = source { Some(name.clone()) } else { None })
+    }
+
+    fn set_env(&mut self, name: Option<String>) {
+        self.replace(|source| matches!(source, KeySource::Env(_)), name.map(KeySource::Env));
+    }
+
+    /// Puts `source` in the place of the first of its kind, or at the end; `None` takes that one away.
+    fn replace(&mut self, is_of_its_kind: fn(&KeySource) -> bool, source: Option<KeySource>) {
+        match (self.keys.iter().position(is_of_its_kind), source) {
+            (Some(place), source) => drop(self.keys.splice(place..=place, source)),
+            (None, source) => self.keys.extend(source),
         }
-        if self.algorithm.is_legacy() && self.mode == Mode::Authenticated {
-            return Err(invalid("algorithm", self.algorithm.name(), "AES/GCM/NoPadding in authenticated mode"));
-        }
-        if let Some(time) = self.replay_window_time.filter(|time| !TIMES.contains(time)) {
-            return Err(invalid("replay_window_time", &format!("{time:?}"), EXPECTED_TIME));
-        }
-        if !COUNTS.contains(&self.replay_window_message_count) {
-            let count = self.replay_window_message_count.to_string();
-            return Err(invalid("replay_window_message_count", &count, EXPECTED_COUNT));
-        }
-        Ok(())
     }
 
     /// All keys, in order.
@@ -284,15 +213,6 @@ impl EncryptConfig {
     }
 }
 
-fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
-}
-
-/// An error about a key, which is not shown.
-fn hidden(expected: &'static str) -> ConfigError {
-    invalid("key", "(hidden)", expected)
-}
-
 impl Default for EncryptConfig {
     fn default() -> Self {
         Self {
@@ -307,3 +227,64 @@ impl Default for EncryptConfig {
         }
     }
 }
+
+/// Keys as text; they are never shown again.
+struct Inline;
+
+impl Kind for Inline {
+    type Value = Option<Vec<Key>>;
+    fn parse(&self, text: &str) -> Option<Self::Value> {
+        if text.trim() == "none" { Some(None) } else { Key::several_from_hex(text).ok().map(Some) }
+    }
+    fn show(&self, value: &Self::Value) -> String {
+        if value.is_some() { "(hidden)".to_owned() } else { "none".to_owned() }
+    }
+    fn allows(&self, _: &Self::Value) -> bool {
+        true
+    }
+    fn shape(&self) -> Shape {
+        let expected = "hexadecimal digits of a key of 128, 192 or 256 bits, or of several joined by +";
+        Shape::Or("none", Box::new(Shape::Text { expected }))
+    }
+}
+
+fn name(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+tribes_core::settings! { EncryptConfig {
+    secret "key" via(EncryptConfig::inline, EncryptConfig::set_inline): Inline,
+        "Keys in hexadecimal digits, joined by +: the first seals, any of them opens.";
+    "key_file" via(EncryptConfig::file, EncryptConfig::set_file): optional("none", path()),
+        "A file with one key a line, for more keys or instead of key.";
+    "key_env" via(EncryptConfig::env, EncryptConfig::set_env):
+        optional("none", custom("the name of an environment variable", name, String::clone)),
+        "An environment variable that holds keys as key does.";
+    mode: choice(&[("tribes", Mode::Tribes), ("authenticated", Mode::Authenticated)]),
+        "Which format is sealed: that of Tribes, or ours, which also protects envelopes and refuses replays.";
+    towards_java: choice(&[("refuse", TowardsJava::Refuse), ("tribes", TowardsJava::Tribes)]),
+        "What becomes of messages to and from Java members in authenticated mode.";
+    algorithm: custom(Algorithm::EXPECTED, Algorithm::from_name, |algorithm| algorithm.name().to_owned()),
+        "How bodies are encrypted, by Tribes' names.";
+    legacy: flag(), "Allows the algorithms without authentication.";
+    layout: choice(&[("current", Layout::Current), ("before-10.1.56", Layout::BeforeTimestamps)]),
+        "What stands inside of sealed bodies, by the version of Tribes; the same on all members.";
+    replay_window_time: optional("off", duration(Duration::from_millis(1)..=DAY)),
+        "How far a sender's clock may be from ours, both ways; off does not look for replays.";
+    replay_window_message_count: number(1..=1_048_576),
+        "How many messages are remembered within replay_window_time, 50 bytes each.";
+} check(|config| {
+    if config.algorithm.is_legacy() && !config.legacy {
+        let reason = format!(
+            "nothing vouches for what {} encrypts: use AES/GCM/NoPadding, or have legacy = true beside it",
+            config.algorithm
+        );
+        return Err(SettingFault::together("algorithm", reason));
+    }
+    if config.algorithm.is_legacy() && config.mode == Mode::Authenticated {
+        return Err(SettingFault::together("algorithm", "authenticated mode has AES/GCM/NoPadding only"));
+    }
+    Ok(())
+}) }

@@ -65,6 +65,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tribes_core::error::Unsupported;
+use tribes_core::registry::Configure;
+use tribes_core::settings::{SettingFault, Settings as _};
 use tribes_core::{
     BoxError, Cx, FaultKind, Gauge, Inbound, Interest, Link, Member, Outbound, SendOptions, SyncInterceptor, Verdict,
     WireEffect,
@@ -187,6 +189,21 @@ impl Encrypt {
 fn is_ours(member: &Member) -> bool {
     member.id().is_ours()
 }
+
+impl Configure for Encrypt {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "encrypts bodies under keys that the group shares";
+    type Config = EncryptConfig;
+    fn configure(config: EncryptConfig) -> Result<Self, BoxError> {
+        // Nobody can hand keys to a layer of a configuration later.
+        if config.keys.is_empty() {
+            return Err(SettingFault::together("key", KeyError::None.to_string()).into());
+        }
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Encrypt);
 
 impl SyncInterceptor for Encrypt {
     fn name(&self) -> &'static str {

@@ -1,14 +1,11 @@
 //! Options of [`Fragmentation`](super::Fragmentation).
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tribes_core::SendOptions;
+use tribes_core::settings::{SettingFault, duration, options, size};
 
-use super::NAME;
 use super::core::Bounds;
-use crate::ConfigError;
-use crate::config::{DURATION, duration, size};
 
 /// Options of [`Fragmentation`](super::Fragmentation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +38,6 @@ impl FragmentationConfig {
     pub const MAX_MESSAGE: usize = 64 << 20;
     /// The default of [`max_memory`](Self::max_memory), 128 MiB.
     pub const MAX_MEMORY: usize = 128 << 20;
-
-    const KEYS: &'static [&'static str] = &["trigger", "max_size", "expire", "max_message", "max_memory"];
 
     /// With these option bits.
     #[must_use]
@@ -79,69 +74,9 @@ impl FragmentationConfig {
         self
     }
 
-    /// Sets an option from text: its name in snake_case; sizes as in `1024`, `64KiB`, `4MiB`; durations as in `250ms`, `1s`,
-    /// `5m`; `trigger` as an integer or names of options.
-    ///
-    /// # Errors
-    /// An unknown key, or a value out of its bounds; the configuration is then unchanged. Whether the bounds fit each other
-    /// is seen when the channel starts.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let Some(key) = Self::KEYS.iter().copied().find(|known| *known == key) else {
-            return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });
-        };
-        let within = |bounds: &RangeInclusive<usize>, expected| {
-            let bytes = size(value).and_then(|bytes| usize::try_from(bytes).ok());
-            bytes.filter(|bytes| bounds.contains(bytes)).ok_or_else(|| invalid(key, value, expected))
-        };
-        match key {
-            "max_size" => self.max_size = within(&SIZES, SIZES_TEXT)?,
-            "max_message" => self.max_message = within(&SIZES, SIZES_TEXT)?,
-            "max_memory" => self.max_memory = within(&MEMORY, MEMORY_TEXT)?,
-            "expire" => {
-                let time = duration(value).filter(|time| *time <= LONGEST);
-                self.expire = time.ok_or_else(|| invalid(key, value, DURATION))?;
-            }
-            _ => {
-                let expected = "an integer, or names of send options joined by commas";
-                self.trigger = value.parse().map_err(|_unknown_option| invalid(key, value, expected))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks what the type system does not.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let sizes = [
-            ("max_size", self.max_size, SIZES, SIZES_TEXT),
-            ("max_message", self.max_message, SIZES, SIZES_TEXT),
-            ("max_memory", self.max_memory, MEMORY, MEMORY_TEXT),
-        ];
-        if let Some((key, bytes, _, expected)) = sizes.into_iter().find(|(_, bytes, bounds, _)| !bounds.contains(bytes))
-        {
-            return Err(invalid(key, &bytes.to_string(), expected));
-        }
-        if self.max_memory < self.max_message {
-            return Err(invalid("max_memory", &self.max_memory.to_string(), "at least max_message"));
-        }
-        if self.expire.is_zero() || self.expire > LONGEST {
-            return Err(invalid("expire", &format!("{:?}", self.expire), DURATION));
-        }
-        Ok(())
-    }
-
     pub(super) const fn bounds(&self) -> Bounds {
         Bounds { message: self.max_message, memory: self.max_memory, expire: self.expire }
     }
-}
-
-const SIZES: RangeInclusive<usize> = 1..=1 << 30;
-const SIZES_TEXT: &str = "a size from 1 to 1GiB such as 1024 or 100KiB";
-const MEMORY: RangeInclusive<usize> = 1..=16 << 30;
-const MEMORY_TEXT: &str = "a size from 1 to 16GiB such as 128MiB";
-const LONGEST: Duration = Duration::from_secs(86_400);
-
-fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
 }
 
 impl Default for FragmentationConfig {
@@ -155,3 +90,20 @@ impl Default for FragmentationConfig {
         }
     }
 }
+
+/// A duration above zero.
+const SHORTEST: Duration = Duration::from_micros(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+tribes_core::settings! { FragmentationConfig {
+    trigger: options(), "Only messages with all these option bits are cut; none means all messages.";
+    max_size: size(1..=1 << 30), "The most bytes of a body in one piece.";
+    expire: duration(SHORTEST..=DAY), "How long a message may lack pieces, from the last that came, before it is given up.";
+    max_message: size(1..=1 << 30), "The longest body that is cut or put together, in bytes; the same on all members.";
+    max_memory: size(1..=16 << 30), "The most bytes that pieces of incomplete messages take; at least max_message.";
+} check(|config| {
+    if config.max_memory < config.max_message {
+        return Err(SettingFault::together("max_memory", "it must be at least max_message"));
+    }
+    Ok(())
+}) }

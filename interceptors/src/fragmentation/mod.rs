@@ -52,6 +52,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     BoxError, Budget, BudgetConfig, ChannelInterceptor, Cx, FaultKind, Gauge, Handled, Inbound, Interest, Lease, Link,
     Member, Next, Outbound, OverloadPolicy, Readiness, Receipt, ReceiveError, SendError, SendOptions, Time, WireEffect,
@@ -189,6 +191,17 @@ impl Default for Fragmentation {
         Self::new(FragmentationConfig::default())
     }
 }
+
+impl Configure for Fragmentation {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "cuts long messages into pieces and puts them together again";
+    type Config = FragmentationConfig;
+    fn configure(config: FragmentationConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Fragmentation);
 
 #[async_trait]
 impl ChannelInterceptor for Fragmentation {

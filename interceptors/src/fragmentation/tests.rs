@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     Body, ChannelMessage, Delivery, FaultKind, Handled, IntoLayer, Member, MessageId, SendError, SendOptions,
 };
@@ -295,7 +296,7 @@ fn options_from_text() {
     ] {
         assert!(config.set(key, value).unwrap_err().to_string().contains(key), "{key}={value}");
     }
-    assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_message, max_memory"));
+    assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_message, max_memory)"));
     assert!(config.with_max_memory(1000).validate().is_err());
     assert!(config.with_max_size(0).validate().is_err() && config.validate().is_ok());
 }

@@ -50,6 +50,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use flate2::{Compress, Decompress};
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     Body, BoxError, Budget, BudgetConfig, ChannelInterceptor, Cx, Gauge, Handled, Inbound, Interest, Lease, Link, Next,
     Outbound, OverloadPolicy, Readiness, ReceiveError, SendError, SendOptions, WireEffect, async_trait,
@@ -185,6 +187,17 @@ impl Default for Gzip {
         Self::new(GzipConfig::default())
     }
 }
+
+impl Configure for Gzip {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "compresses bodies";
+    type Config = GzipConfig;
+    fn configure(config: GzipConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Gzip);
 
 #[async_trait]
 impl ChannelInterceptor for Gzip {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use tribes_core::settings::Settings as _;
 use tribes_core::{Body, ChannelMessage, Handled, IntoLayer, Member, SendOptions};
 use tribes_testkit::suite::{InterceptorSuite, interceptor_suite};
 use tribes_testkit::{Layered, Reaction};
@@ -314,13 +315,15 @@ fn options_from_text() {
         ("max_memory", "lots"),
         ("level", "0"),
         ("level", "10"),
-        ("trigger", "0"),
-        ("trigger", "3"),
-        ("trigger", "-2147483648"),
+        ("trigger", "often"),
     ] {
         assert!(config.set(key, value).unwrap_err().to_string().contains(key), "{key}={value}");
     }
-    assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_memory, level"));
+    assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_memory, level)"));
+    for trigger in ["0", "3", "-2147483648"] {
+        let error = GzipConfig::from_pairs([("trigger", trigger)]).unwrap_err().remove(0).to_string();
+        assert!(error.starts_with("trigger") && error.contains("0x8000"), "{error}");
+    }
     assert!(config.with_max_memory(1000).validate().is_err());
     assert!(config.with_level(77).validate().is_err() && config.validate().is_ok());
 }

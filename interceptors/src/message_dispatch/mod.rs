@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use tribes_core::registry::Configure;
 use tribes_core::{
     BoxError, ChannelInterceptor, Cx, Gauge, Interest, Link, MemberEvent, Next, Outbound, Outcome, Readiness,
     SendError, SendOptions, Time,
@@ -69,6 +70,17 @@ impl MessageDispatch {
         Self { lanes: Arc::new(Lanes::new(config.policy)), ..Self::default() }
     }
 }
+
+impl Configure for MessageDispatch {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "queues asynchronous messages, one bounded queue for each member";
+    type Config = MessageDispatchConfig;
+    fn configure(config: MessageDispatchConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(MessageDispatch);
 
 #[async_trait]
 impl ChannelInterceptor for MessageDispatch {

@@ -62,6 +62,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tribes_core::error::Unsupported;
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     Body, BoxError, ChannelInterceptor, Cx, Gauge, Inbound, Interest, Link, MemberEvent, Next, Outbound, Outcome,
     Readiness, ReceiveError, Route, SendError, SendOptions, Time, WireEffect,
@@ -104,6 +106,17 @@ impl Default for Order {
         Self::new(OrderConfig::default())
     }
 }
+
+impl Configure for Order {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "delivers what each member sends in the order in which it was sent";
+    type Config = OrderConfig;
+    fn configure(config: OrderConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Order);
 
 #[async_trait]
 impl ChannelInterceptor for Order {

@@ -14,6 +14,7 @@ mod properties;
 mod stacks;
 
 use std::time::Duration;
+use tribes_core::settings::Settings as _;
 
 use super::core::Bounds;
 use super::{Order, OrderConfig};

@@ -39,6 +39,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     BoxError, ChannelInterceptor, Cx, Destination, Env, FaultKind, Gauge, Interest, Link, MemberEvent, Next, Outbound,
     Readiness, SendError, Time,
@@ -118,6 +120,17 @@ async fn send_later(single: Outbound, ticket: Ticket, env: &Env, next: Next<'_>)
         }
     }
 }
+
+impl Configure for RateLimit {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "lets no more than so many messages or bytes per second go to each destination";
+    type Config = RateLimitConfig;
+    fn configure(config: RateLimitConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(RateLimit);
 
 #[async_trait]
 impl ChannelInterceptor for RateLimit {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tribes_core::settings::Settings as _;
 use tribes_core::{Departure, FaultKind, IntoLayer, MemberEvent, SendError, SendOptions, Time};
 use tribes_testkit::suite::interceptor_suite;
 

@@ -2,15 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tribes_core::settings::{SettingFault, duration, list, options, parsed};
 use tribes_core::{MemberId, SendOptions};
 
-use super::NAME;
-use crate::ConfigError;
-use crate::config::duration;
+const MEMBER_TEXT: &str = "HOST:PORT or HOST:PORT@ID with 32 hexadecimal digits";
 
 /// One fixed member, `HOST:PORT` or `HOST:PORT@ID` (Tribes: `StaticMember`).
 ///
@@ -20,7 +18,7 @@ use crate::config::duration;
 /// assert!(member.id().is_some());
 /// assert!("node-2.example:4000".parse::<StaticMember>()?.id().is_none());
 /// assert!("node-2.example".parse::<StaticMember>().is_err());
-/// # Ok::<(), tribes_interceptors::ConfigError>(())
+/// # Ok::<(), tribes_core::settings::SettingFault>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StaticMember {
@@ -34,14 +32,14 @@ impl StaticMember {
     ///
     /// # Errors
     /// If host or port is missing, or the port is not 1 to 65535.
-    pub fn new(addr: impl Into<String>) -> Result<Self, ConfigError> {
+    pub fn new(addr: impl Into<String>) -> Result<Self, SettingFault> {
         let addr = addr.into();
         let good = addr.rsplit_once(':').is_some_and(|(host, port)| {
             let bracketed = host.starts_with('[') && addr.parse::<SocketAddr>().is_ok();
             let name = !host.is_empty() && !host.contains(['[', ']', ':', '@']) && !host.contains(char::is_whitespace);
             (bracketed || name) && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
-        if good { Ok(Self { addr, id: None }) } else { Err(invalid("members", &addr, MEMBERS_TEXT)) }
+        if good { Ok(Self { addr, id: None }) } else { Err(SettingFault::invalid("members", addr, MEMBER_TEXT)) }
     }
 
     /// Only a process with this id is the member. Without it, whichever process says that it has the address.
@@ -65,12 +63,13 @@ impl StaticMember {
 }
 
 impl FromStr for StaticMember {
-    type Err = ConfigError;
+    type Err = SettingFault;
 
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
+    fn from_str(text: &str) -> Result<Self, SettingFault> {
         let text = text.trim();
         let Some((addr, id)) = text.split_once('@') else { return Self::new(text) };
-        Ok(Self::new(addr)?.with_id(id.parse().map_err(|_not_an_id| invalid("members", text, MEMBERS_TEXT))?))
+        let id = id.parse().map_err(|_not_an_id| SettingFault::invalid("members", text, MEMBER_TEXT))?;
+        Ok(Self::new(addr)?.with_id(id))
     }
 }
 
@@ -102,8 +101,6 @@ impl StaticMembersConfig {
     /// The default of [`retry_interval`](Self::retry_interval), 5 s.
     pub const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-    const KEYS: &'static [&'static str] = &["members", "retry_interval", "trigger"];
-
     /// With these members.
     #[must_use]
     pub fn with_members(mut self, members: impl IntoIterator<Item = StaticMember>) -> Self {
@@ -124,56 +121,6 @@ impl StaticMembersConfig {
         self.trigger = trigger;
         self
     }
-
-    /// Sets an option from text: its name in snake_case; `members` as `HOST:PORT[@ID]`, joined by `+`; `retry_interval` as in
-    /// `250ms`, `1s`, `5m`; `trigger` as an integer or names of options.
-    ///
-    /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        match key {
-            "members" => {
-                let members: Vec<StaticMember> = value.split('+').map(str::parse).collect::<Result<_, _>>()?;
-                if members.len() > Self::MAX_MEMBERS {
-                    return Err(invalid("members", &format!("{} members", members.len()), COUNT_TEXT));
-                }
-                self.members = members;
-            }
-            "retry_interval" => {
-                let interval = duration(value).filter(|interval| INTERVALS.contains(interval));
-                self.retry_interval = interval.ok_or_else(|| invalid("retry_interval", value, INTERVALS_TEXT))?;
-            }
-            "trigger" => {
-                let expected = "an integer, or names of send options joined by commas";
-                self.trigger = value.parse().map_err(|_unknown_option| invalid("trigger", value, expected))?;
-            }
-            _ => {
-                let (key, known) = (key.to_owned(), Self::KEYS);
-                return Err(ConfigError::UnknownKey { interceptor: NAME, key, known });
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks what the type system does not.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        if !INTERVALS.contains(&self.retry_interval) {
-            return Err(invalid("retry_interval", &format!("{:?}", self.retry_interval), INTERVALS_TEXT));
-        }
-        if self.members.len() > Self::MAX_MEMBERS {
-            return Err(invalid("members", &format!("{} members", self.members.len()), COUNT_TEXT));
-        }
-        Ok(())
-    }
-}
-
-const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-const INTERVALS_TEXT: &str = "a duration from 10ms to 1h";
-const MEMBERS_TEXT: &str = "HOST:PORT or HOST:PORT@ID with 32 hexadecimal digits, several joined by +";
-const COUNT_TEXT: &str = "at most 4096 members";
-
-fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
 }
 
 impl Default for StaticMembersConfig {
@@ -181,3 +128,11 @@ impl Default for StaticMembersConfig {
         Self { members: Vec::new(), retry_interval: Self::RETRY_INTERVAL, trigger: SendOptions::empty() }
     }
 }
+
+tribes_core::settings! { StaticMembersConfig {
+    members: list(0..=StaticMembersConfig::MAX_MEMBERS, parsed(MEMBER_TEXT)),
+        "The fixed members; the local member may be among them.";
+    retry_interval: duration(Duration::from_millis(10)..=Duration::from_secs(3600)),
+        "How often a member that left, or a name that could not be resolved, is tried again.";
+    trigger: options(), "Option bits that the notices between these members carry.";
+} }

@@ -43,6 +43,8 @@ use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::{STATIC_MEMBER_START, STATIC_MEMBER_STOP};
 use tribes_core::{
     Body, BoxError, Cx, EventVerdict, FaultKind, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound,
@@ -81,6 +83,17 @@ impl StaticMembers {
         Self(Arc::new(Shell { config, ..Shell::default() }))
     }
 }
+
+impl Configure for StaticMembers {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "adds members at fixed addresses to the group";
+    type Config = StaticMembersConfig;
+    fn configure(config: StaticMembersConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(StaticMembers);
 
 impl SyncInterceptor for StaticMembers {
     fn name(&self) -> &'static str {

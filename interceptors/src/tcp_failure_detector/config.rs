@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use tribes_core::SendOptions;
-
-use super::NAME;
-use crate::ConfigError;
-use crate::config::{DURATION, duration};
+use tribes_core::settings::{duration, flag, number, options};
 
 /// Options of [`TcpFailureDetector`](super::TcpFailureDetector).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +43,6 @@ impl TcpFailureDetectorConfig {
     pub const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
     /// The default of [`max_probes`](Self::max_probes), 64.
     pub const MAX_PROBES: usize = 64;
-
-    const KEYS: &'static [&'static str] = &[
-        "trigger",
-        "connect_timeout",
-        "read_test",
-        "read_test_timeout",
-        "remove_suspects_timeout",
-        "recheck_interval",
-        "max_probes",
-    ];
 
     /// With these option bits.
     #[must_use]
@@ -106,63 +93,10 @@ impl TcpFailureDetectorConfig {
         self
     }
 
-    /// Sets an option from text: its name in snake_case; durations as in `250ms`, `1s`, `5m`; `read_test` as `true` or
-    /// `false`; `trigger` as an integer or names of options.
-    ///
-    /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let Some(key) = Self::KEYS.iter().copied().find(|known| *known == key) else {
-            return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });
-        };
-        let time = || duration(value).ok_or_else(|| invalid(key, value, DURATION));
-        match key {
-            "connect_timeout" => self.connect_timeout = time()?,
-            "read_test_timeout" => self.read_test_timeout = time()?,
-            "remove_suspects_timeout" => self.remove_suspects_timeout = time()?,
-            "recheck_interval" => self.recheck_interval = time()?,
-            "read_test" => {
-                self.read_test = value.trim().parse().map_err(|_not_a_bool| invalid(key, value, "true or false"))?;
-            }
-            "max_probes" => {
-                let probes = value.trim().parse().ok().filter(|probes| PROBES.contains(probes));
-                self.max_probes = probes.ok_or_else(|| invalid(key, value, PROBES_TEXT))?;
-            }
-            _ => {
-                let expected = "an integer, or names of send options joined by commas";
-                self.trigger = value.parse().map_err(|_unknown_option| invalid(key, value, expected))?;
-            }
-        }
-        Ok(())
-    }
-
     /// How long one probe may take.
     pub(super) fn probe_limit(&self) -> Duration {
         if self.read_test { self.read_test_timeout.max(self.connect_timeout) } else { self.connect_timeout }
     }
-
-    /// Checks what the type system does not.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let times = [
-            ("connect_timeout", self.connect_timeout),
-            ("read_test_timeout", self.read_test_timeout),
-            ("recheck_interval", self.recheck_interval),
-        ];
-        if let Some((key, _)) = times.iter().find(|(_, time)| time.is_zero()) {
-            return Err(invalid(key, "0s", DURATION));
-        }
-        if !PROBES.contains(&self.max_probes) {
-            return Err(invalid("max_probes", &self.max_probes.to_string(), PROBES_TEXT));
-        }
-        Ok(())
-    }
-}
-
-const PROBES: std::ops::RangeInclusive<usize> = 1..=65_536;
-const PROBES_TEXT: &str = "a number from 1 to 65536";
-
-fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
 }
 
 impl Default for TcpFailureDetectorConfig {
@@ -178,3 +112,19 @@ impl Default for TcpFailureDetectorConfig {
         }
     }
 }
+
+/// A duration above zero.
+const SHORTEST: Duration = Duration::from_micros(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+tribes_core::settings! { TcpFailureDetectorConfig {
+    trigger: options(),
+        "Option bits that probes carry, and that a message must have to be taken for one; the same on all members.";
+    connect_timeout: duration(SHORTEST..=DAY), "How long a probe may take that only connects.";
+    read_test: flag(), "Whether a probe must be answered by the other process, not only by its kernel.";
+    read_test_timeout: duration(SHORTEST..=DAY), "How long the answer to a probe may take, connecting included.";
+    remove_suspects_timeout: duration(Duration::ZERO..=DAY),
+        "How long a silent member that still answers is probed at each recheck_interval; from then on every 5 s.";
+    recheck_interval: duration(SHORTEST..=DAY), "How often a suspect is probed.";
+    max_probes: number(1..=65_536), "How many probes run at a time; others wait.";
+} }

@@ -36,6 +36,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::FAILURE_DETECTOR_PROBE;
 use tribes_core::{
     BoxError, Cx, Departure, EventVerdict, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outcome, ProbeResult,
@@ -103,6 +105,17 @@ impl Default for TcpFailureDetector {
         Self::new(TcpFailureDetectorConfig::default())
     }
 }
+
+impl Configure for TcpFailureDetector {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "verifies by a probe what membership says of members";
+    type Config = TcpFailureDetectorConfig;
+    fn configure(config: TcpFailureDetectorConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(TcpFailureDetector);
 
 impl SyncInterceptor for TcpFailureDetector {
     fn name(&self) -> &'static str {

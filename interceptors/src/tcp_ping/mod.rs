@@ -33,6 +33,8 @@ use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::TCP_PING;
 use tribes_core::{
     Body, BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound, Outcome,
@@ -71,6 +73,17 @@ impl TcpPing {
         Self(Arc::new(Shell { config, ..Shell::default() }))
     }
 }
+
+impl Configure for TcpPing {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "pings each member through the stack, and has those suspected that do not answer";
+    type Config = TcpPingConfig;
+    fn configure(config: TcpPingConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(TcpPing);
 
 impl SyncInterceptor for TcpPing {
     fn name(&self) -> &'static str {

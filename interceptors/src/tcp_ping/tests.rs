@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tribes_core::message::ChannelMessage;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::{self, FAILURE_DETECTOR_PROBE, Frame, FrameDecoder, Limits, SenderCache, TCP_PING};
 use tribes_core::{
     Body, Departure, FaultKind, Handled, Inbound, Lease, Member, MemberEvent, MemberEvents, MessageId, Receipt, Route,
@@ -276,7 +277,7 @@ fn options_from_text() {
         ("static_only", "true"),
     ] {
         let error = config.set(key, value).unwrap_err().to_string();
-        assert!(error.contains(key) && error.contains("tcp-ping"), "{error}");
+        assert!(error.contains(key), "{error}");
     }
     assert!(config.with_interval(Duration::ZERO).validate().is_err());
 }

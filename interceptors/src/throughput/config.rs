@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::NAME;
-use crate::ConfigError;
-use crate::config::{DURATION, duration};
+use tribes_core::settings::{custom, format_duration, parse_duration};
 
 /// When a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +14,24 @@ pub enum ReportInterval {
     Every(Duration),
     /// Never; only [`Throughput::snapshot`](super::Throughput::snapshot) tells.
     Never,
+}
+
+impl ReportInterval {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "never" {
+            return Some(Self::Never);
+        }
+        let messages = text.parse().ok().filter(|messages| *messages > 0).map(Self::Messages);
+        messages.or_else(|| parse_duration(text).filter(|every| !every.is_zero()).map(Self::Every))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Messages(messages) => messages.to_string(),
+            Self::Every(every) => format_duration(*every),
+            Self::Never => "never".to_owned(),
+        }
+    }
 }
 
 /// Options of [`Throughput`](super::Throughput).
@@ -30,56 +46,11 @@ impl ThroughputConfig {
     /// The default of [`interval`](Self::interval): every 10,000 messages, as in Tribes.
     pub const INTERVAL: ReportInterval = ReportInterval::Messages(10_000);
 
-    const KEYS: &'static [&'static str] = &["interval"];
-
     /// With reports at this interval.
     #[must_use]
     pub const fn with_interval(mut self, interval: ReportInterval) -> Self {
         self.interval = interval;
         self
-    }
-
-    /// Sets the option `key` from text: `interval` = a number of messages, a duration such as `1s`, or `never`.
-    ///
-    /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        if key != "interval" {
-            return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });
-        }
-        let interval = match value.trim() {
-            "never" => ReportInterval::Never,
-            number if number.bytes().all(|digit| digit.is_ascii_digit()) => {
-                ReportInterval::Messages(number.parse().map_err(|_overflow_or_empty| Self::invalid(value))?)
-            }
-            text => ReportInterval::Every(duration(text).ok_or_else(|| Self::invalid(value))?),
-        };
-        Self { interval }.validate()?;
-        self.interval = interval;
-        Ok(())
-    }
-
-    /// Checks what the type system does not.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        match self.interval {
-            ReportInterval::Messages(0) => Err(Self::invalid("0")),
-            ReportInterval::Every(every) if every.is_zero() => Err(ConfigError::InvalidValue {
-                interceptor: NAME,
-                key: "interval",
-                value: "0s".to_owned(),
-                expected: DURATION,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn invalid(value: &str) -> ConfigError {
-        ConfigError::InvalidValue {
-            interceptor: NAME,
-            key: "interval",
-            value: value.to_owned(),
-            expected: "a number of messages above zero, a duration such as 1s, or never",
-        }
     }
 }
 
@@ -88,3 +59,10 @@ impl Default for ThroughputConfig {
         Self { interval: Self::INTERVAL }
     }
 }
+
+const INTERVAL_TEXT: &str = "a number of messages above zero, a duration such as 1s, or never";
+
+tribes_core::settings! { ThroughputConfig {
+    interval: custom(INTERVAL_TEXT, ReportInterval::parse, ReportInterval::show),
+        "When a report is written: each time so many messages were sent or received, this often, or never.";
+} }

@@ -15,6 +15,8 @@ mod tests;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::{
     BoxError, Cx, Env, Gauge, Inbound, Interest, Link, Outbound, Outcome, SyncInterceptor, Time, Verdict,
 };
@@ -105,6 +107,17 @@ impl Throughput {
         }
     }
 }
+
+impl Configure for Throughput {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "counts messages and bytes per second and reports them";
+    type Config = ThroughputConfig;
+    fn configure(config: ThroughputConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Throughput);
 
 impl SyncInterceptor for Throughput {
     fn name(&self) -> &'static str {

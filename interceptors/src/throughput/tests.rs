@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tribes_core::message::{ChannelMessage, MessageId};
+use tribes_core::settings::Settings as _;
 use tribes_core::{Body, FaultKind, Inbound, Lease, Receipt, Route, SendOptions, Time};
 
 use super::core::{Figures, Meter, Report};
@@ -84,7 +85,7 @@ fn options_from_text() {
         assert!(config.set("interval", wrong).is_err(), "{wrong}");
     }
     assert_eq!(config.interval, ReportInterval::Never);
-    assert!(config.set("Interval", "1").unwrap_err().to_string().ends_with("known: interval"));
+    assert!(config.set("Interval", "1").unwrap_err().to_string().ends_with("(known: interval)"));
 }
 
 #[tokio::test(start_paused = true)]

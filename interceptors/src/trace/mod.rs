@@ -35,6 +35,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tracing::Instrument as _;
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::ExtensionKind;
 use tribes_core::{
     BoxError, ChannelInterceptor, Env, Gauge, Inbound, Interest, Link, MessageId, Next, Outbound, ReceiveError,
@@ -108,6 +110,17 @@ impl Trace {
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
+
+impl Configure for Trace {
+    const NAME: &'static str = NAME;
+    const HELP: &'static str = "carries a W3C trace id along, a span for each hop";
+    type Config = TraceConfig;
+    fn configure(config: TraceConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_interceptor!(Trace);
 
 #[async_trait]
 impl ChannelInterceptor for Trace {

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::ExtensionKind;
 use tribes_core::{Channel, Env, IntoLayer, MessageId, SendOptions};
 use tribes_testkit::suite::interceptor_suite;

@@ -5,10 +5,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tribes_core::MemberId;
+use tribes_core::settings::{SettingFault, custom, duration, flag, list, number, optional, parsed, text};
 use tribes_core::wire::java::MEMBER_CLASS_VERSION;
 
-use crate::ConfigError;
-use crate::error::check;
+use crate::bounds::{DAY, HOUR, MS_10, SHORTEST};
+
+const PEER_TEXT: &str = "HOST:PORT or HOST:PORT@ID with 32 hexadecimal digits";
+
+fn no_peer(text: &str, why: &str) -> SettingFault {
+    SettingFault::invalid("peers", text, format!("{PEER_TEXT}: {why}"))
+}
 
 /// One address of the list, `HOST:PORT` or `HOST:PORT@ID`.
 ///
@@ -18,7 +24,7 @@ use crate::error::check;
 /// assert_eq!(peer.addr(), "node-2.example:4000");
 /// assert!("[::1]:4000@0102030405060708090a0b0c0d0e0f10".parse::<StaticPeer>()?.id().is_some());
 /// assert!("node-2.example".parse::<StaticPeer>().is_err());
-/// # Ok::<(), tribes_membership::ConfigError>(())
+/// # Ok::<(), tribes_core::settings::SettingFault>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StaticPeer {
@@ -31,9 +37,9 @@ impl StaticPeer {
     ///
     /// # Errors
     /// If host or port is missing, or the port is not 1 to 65535.
-    pub fn new(addr: impl Into<String>) -> Result<Self, ConfigError> {
+    pub fn new(addr: impl Into<String>) -> Result<Self, SettingFault> {
         let addr = addr.into();
-        let fault = |why| Err(ConfigError::Peer { text: addr.clone(), why });
+        let fault = |why| Err(no_peer(&addr, why));
         let Some((host, port)) = addr.rsplit_once(':') else { return fault("the port is missing") };
         if !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return fault("the port is not 1 to 65535");
@@ -69,13 +75,13 @@ impl StaticPeer {
 }
 
 impl FromStr for StaticPeer {
-    type Err = ConfigError;
+    type Err = SettingFault;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let Some((addr, id)) = text.split_once('@') else { return Self::new(text) };
-        let fault = |_| ConfigError::Peer { text: text.to_owned(), why: "the id is not 32 hexadecimal digits" };
-        Ok(Self::new(addr)?.with_id(id.parse().map_err(fault)?))
+        let id = id.parse().map_err(|_no_id| no_peer(text, "the id is not 32 hexadecimal digits"))?;
+        Ok(Self::new(addr)?.with_id(id))
     }
 }
 
@@ -171,20 +177,6 @@ impl StaticConfig {
         self.member_class_version = version;
         self
     }
-
-    /// Checks all bounds.
-    ///
-    /// # Errors
-    /// The first setting that is out of its bounds.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { ping_interval, expiration, .. } = self;
-        let interval = Duration::from_millis(10)..=Duration::from_secs(3600);
-        check(interval.contains(ping_interval), "ping_interval", format!("{ping_interval:?}"), "10 ms to 1 h")?;
-        let several = *expiration >= *ping_interval * 3;
-        check(several, "expiration", format!("{expiration:?}"), "at least three times the ping interval")?;
-        check(!self.connect_timeout.is_zero(), "connect_timeout", "0s", "more than zero")?;
-        check(self.max_members > 0, "max_members", self.max_members, "at least 1")
-    }
 }
 
 impl Default for StaticConfig {
@@ -202,8 +194,42 @@ impl Default for StaticConfig {
     }
 }
 
+tribes_core::settings! { StaticConfig {
+    peers: list(0..=65_536, parsed(PEER_TEXT)), "The members to look for; the local member may be among them.";
+    ping_interval: duration(MS_10..=HOUR), "The interval of pings, and of attempts to reach those who are not there.";
+    expiration: duration(MS_10..=DAY), "A member that answered nothing for so long has expired; at least three times ping_interval.";
+    connect_timeout: duration(SHORTEST..=DAY), "How long the connection to a peer that is not there yet may take.";
+    accept_unlisted: flag(), "Whether a process that is not in the list may join by calling this one.";
+    max_members: number(1..=1 << 24), "The most members there may be; further ones are ignored, and counted.";
+    membership_name: optional("(channel)", text()),
+        "Members of another name ignore each other; (channel) makes it of the channel's name, as Tribes does.";
+    member_class_version: custom("16 hexadecimal digits, or a whole number of 64 bits", version, show_version),
+        "The class version of MemberImpl that Java peers have.";
+} check(|config| {
+    if config.expiration < config.ping_interval * 3 {
+        return Err(SettingFault::together("expiration", "it must be at least three times ping_interval"));
+    }
+    Ok(())
+}) }
+
+/// A class version as hexadecimal digits, after `0x` or not, or as Java's sources have it: a signed number.
+fn version(text: &str) -> Option<[u8; 8]> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let is_hex = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if is_hex {
+        return u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes);
+    }
+    text.trim_end_matches('L').parse().ok().map(i64::to_be_bytes)
+}
+
+fn show_version(version: &[u8; 8]) -> String {
+    format!("0x{:016x}", u64::from_be_bytes(*version))
+}
+
 #[cfg(test)]
 mod tests {
+    use tribes_core::settings::Settings as _;
+
     use super::*;
 
     #[test]
@@ -231,5 +257,20 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         let error = config.with_ping_interval(Duration::from_secs(5)).validate().unwrap_err();
         assert!(error.to_string().contains("expiration"), "{error}");
+    }
+    #[test]
+    fn settings_from_text() {
+        let pairs = [("peers", "a:1+[::1]:2"), ("membership_name", "x"), ("member_class_version", "-2")];
+        let config = StaticConfig::from_pairs(pairs).unwrap();
+        let expected = StaticConfig::default().with_peers(["a:1", "[::1]:2"].map(|peer| peer.parse().unwrap()));
+        assert_eq!(config, expected.with_membership_name("x").with_member_class_version((-2_i64).to_be_bytes()));
+        for text in ["0102030405060708", "0x0102030405060708", "72623859790382856", "72623859790382856L"] {
+            assert_eq!(version(text), Some([1, 2, 3, 4, 5, 6, 7, 8]), "{text}");
+        }
+        for wrong in ["", "0x", "01020304050607", "99999999999999999999", "x"] {
+            assert_eq!(version(wrong), None, "{wrong}");
+        }
+        let wrong = [("peers", "a:1+b"), ("max_members", "0"), ("member_class_version", "x"), ("membership_name", "")];
+        assert_eq!(StaticConfig::from_pairs(wrong).unwrap_err().len(), 4);
     }
 }

@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
+use tribes_core::registry::Configure;
+use tribes_core::settings::{SettingFault, Settings as _};
 use tribes_core::wire::Limits;
 use tribes_core::wire::java::{JavaMessage, RpcBody};
 use tribes_core::{
@@ -32,7 +34,6 @@ use tribes_core::{
 use self::core::Said;
 use self::counters::Counters;
 use self::driver::{Driver, Notice, Queues};
-use crate::ConfigError;
 pub use config::{StaticConfig, StaticPeer};
 pub use resolve::{Resolve, SystemResolver};
 
@@ -55,7 +56,7 @@ const MAX_MESSAGE: usize = Limits::DEFAULT_MAX_MEMBER + 4096;
 /// let builder = Channel::builder().membership_shared(peers.clone());
 /// peers.add("127.0.0.1:4001".parse()?);
 /// # let _ = builder;
-/// # Ok::<(), tribes_membership::ConfigError>(())
+/// # Ok::<(), tribes_core::settings::SettingFault>(())
 /// ```
 #[derive(Debug)]
 pub struct StaticMembership {
@@ -88,7 +89,7 @@ impl StaticMembership {
     ///
     /// # Errors
     /// If a setting is out of its bounds.
-    pub fn new(config: StaticConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: StaticConfig) -> Result<Self, SettingFault> {
         config.validate()?;
         Ok(Self {
             peers: watch::Sender::new(config.peers.clone()),
@@ -183,6 +184,17 @@ impl StaticMembership {
         (stop, env.spawn(driver.run()))
     }
 }
+
+impl Configure for StaticMembership {
+    const NAME: &'static str = "static";
+    const HELP: &'static str = "finds members at the addresses of a list";
+    type Config = StaticConfig;
+    fn configure(config: StaticConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config)?)
+    }
+}
+
+tribes_core::register_membership!(StaticMembership);
 
 #[async_trait]
 impl MembershipService for StaticMembership {

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::ConfigError;
-use crate::error::check;
+use tribes_core::settings::{SettingFault, custom, duration, flag, number, optional};
+
+use crate::bounds::{DAY, HOUR, MS_10, SHORTEST};
 
 /// Configuration of [`McastMembership`](crate::McastMembership). The defaults are Tribes', except that it is bound to the
 /// loopback interface until told otherwise.
@@ -142,31 +143,6 @@ impl McastConfig {
         self.probe_timeout = limit;
         self
     }
-
-    /// Checks all bounds.
-    ///
-    /// # Errors
-    /// The first setting that is out of its bounds.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { group, port, frequency, drop_time, .. } = self;
-        check(group.is_multicast(), "group", group, "an IPv4 multicast address, 224.0.0.0 to 239.255.255.255")?;
-        check(*port > 0, "port", port, "1 to 65535, the same on all members")?;
-        let bind_ok = self.bind.is_none_or(|bind| !bind.is_multicast() && !bind.is_broadcast());
-        check(
-            bind_ok,
-            "bind",
-            self.bind.map_or_else(String::new, |bind| bind.to_string()),
-            "the address of an interface",
-        )?;
-        let interval = Duration::from_millis(10)..=Duration::from_secs(3600);
-        check(interval.contains(frequency), "frequency", format!("{frequency:?}"), "10 ms to 1 h")?;
-        let drop_ok = *drop_time >= *frequency * 2;
-        check(drop_ok, "drop_time", format!("{drop_time:?}"), "at least twice the frequency")?;
-        check(self.recovery_counter > 0, "recovery_counter", self.recovery_counter, "at least 1")?;
-        check(!self.recovery_sleep.is_zero(), "recovery_sleep", "0s", "more than zero")?;
-        check(self.max_members > 0, "max_members", self.max_members, "at least 1")?;
-        check(!self.probe_timeout.is_zero(), "probe_timeout", "0s", "more than zero")
-    }
 }
 
 impl Default for McastConfig {
@@ -189,8 +165,41 @@ impl Default for McastConfig {
     }
 }
 
+tribes_core::settings! { McastConfig {
+    group: custom("an IPv4 multicast address, 224.0.0.0 to 239.255.255.255", group, Ipv4Addr::to_string),
+        "The multicast group's address; with the port it is the identity of the group of members.";
+    port: number(1..=65_535), "The multicast group's UDP port.";
+    bind: optional("any", custom("the IPv4 address of an interface", interface, Ipv4Addr::to_string)),
+        "The address of the interface to use; any is the system's choice.";
+    frequency: duration(MS_10..=HOUR), "The interval of heartbeats.";
+    drop_time: duration(MS_10..=DAY), "A member that was not heard from for so long has expired; at least twice frequency.";
+    ttl: optional("system", number(0..=255)), "How many routers a datagram may pass; the system's default is 1, this network only.";
+    loopback: flag(), "Whether members on the same machine hear each other.";
+    strict_source: flag(), "Whether a member that claims another address than the one it sends from is refused.";
+    recovery: flag(), "Whether new sockets are made after recovery_counter errors in a row.";
+    recovery_counter: number(1..=u64::from(u32::MAX)), "So many socket errors in a row start a recovery.";
+    recovery_sleep: duration(SHORTEST..=DAY), "The pause between attempts to recover.";
+    max_members: number(1..=1 << 24), "The most members there may be; further ones are ignored, and counted.";
+    probe_timeout: duration(SHORTEST..=DAY), "How long a newcomer may take to answer the probe that verifies it.";
+} check(|config| {
+    if config.drop_time < config.frequency * 2 {
+        return Err(SettingFault::together("drop_time", "it must be at least twice frequency"));
+    }
+    Ok(())
+}) }
+
+fn group(text: &str) -> Option<Ipv4Addr> {
+    text.parse().ok().filter(Ipv4Addr::is_multicast)
+}
+
+fn interface(text: &str) -> Option<Ipv4Addr> {
+    text.parse().ok().filter(|address: &Ipv4Addr| !address.is_multicast() && !address.is_broadcast())
+}
+
 #[cfg(test)]
 mod tests {
+    use tribes_core::settings::Settings as _;
+
     use super::*;
 
     #[test]
@@ -209,8 +218,20 @@ mod tests {
             (config.clone().with_max_members(0), "max_members"),
             (config.with_probe_timeout(Duration::ZERO), "probe_timeout"),
         ] {
-            let Err(ConfigError::OutOfBounds { setting: found, .. }) = wrong.validate() else { panic!("{setting}") };
-            assert_eq!(found, setting);
+            assert_eq!(wrong.validate().unwrap_err().key, setting);
         }
+    }
+
+    #[test]
+    fn settings_from_text() {
+        let settings = [("group", "239.1.2.3"), ("port", "5000"), ("bind", "any"), ("ttl", "3"), ("drop_time", "2s")];
+        let config = McastConfig::from_pairs(settings).unwrap();
+        let expected = McastConfig::default().with_group(Ipv4Addr::new(239, 1, 2, 3)).with_port(5000);
+        assert_eq!(config, expected.with_bind(None).with_ttl(3).with_drop_time(Duration::from_secs(2)));
+        let wrong = [("group", "10.0.0.1"), ("port", "0"), ("bind", "::1"), ("ttl", "256")];
+        let faults = McastConfig::from_pairs(wrong).unwrap_err();
+        assert_eq!(faults.iter().map(|fault| fault.key.as_str()).collect::<Vec<_>>(), ["group", "port", "bind", "ttl"]);
+        let fault = McastConfig::from_pairs([("frequency", "2s")]).unwrap_err().remove(0);
+        assert_eq!(fault.to_string(), "drop_time: it must be at least twice frequency");
     }
 }

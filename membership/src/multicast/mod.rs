@@ -16,6 +16,7 @@ mod core;
 mod counters;
 mod data;
 mod driver;
+mod loopback;
 mod recovery;
 mod socket;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use async_trait::async_trait;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tribes_core::error::Unsupported;
+use tribes_core::registry::Configure;
+use tribes_core::settings::{SettingFault, Settings as _};
 use tribes_core::wire::{self, Limits, WireError};
 use tribes_core::{
     AckMode, BoxError, Delivery, FaultKind, Gauge, Member, MembershipContext, MembershipService, Outbound, SendError,
@@ -37,7 +40,7 @@ use tribes_core::{
 pub use self::config::McastConfig;
 use self::counters::Counters;
 use self::driver::{Command, Driver, Notice};
-use crate::ConfigError;
+pub use self::loopback::loops_back;
 
 /// The largest datagram that IPv4 carries.
 const MAX_DATAGRAM: usize = 65_507;
@@ -94,7 +97,7 @@ impl McastMembership {
     ///
     /// # Errors
     /// If a setting is out of its bounds.
-    pub fn new(config: McastConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: McastConfig) -> Result<Self, SettingFault> {
         config.validate()?;
         Ok(Self { config, running: tokio::sync::Mutex::default(), shared: Arc::default(), notices: Mutex::default() })
     }
@@ -144,6 +147,17 @@ impl McastMembership {
         Running { services: Services::empty(), commands, task }
     }
 }
+
+impl Configure for McastMembership {
+    const NAME: &'static str = "multicast";
+    const HELP: &'static str = "finds members by heartbeats to a multicast group";
+    type Config = McastConfig;
+    fn configure(config: McastConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config)?)
+    }
+}
+
+tribes_core::register_membership!(McastMembership);
 
 #[async_trait]
 impl MembershipService for McastMembership {

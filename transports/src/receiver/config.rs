@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use tribes_core::settings::{address, duration, flag, number, optional, size};
 use tribes_core::wire::Limits;
 
 use crate::socket::SocketOptions;
@@ -203,32 +204,6 @@ impl ReceiverConfig {
         self.protected = protected;
         self
     }
-
-    /// # Errors
-    /// The first value that is out of its bounds.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        const MS_10: Duration = Duration::from_millis(10);
-        const HOUR: Duration = Duration::from_secs(3600);
-        const DAY: Duration = Duration::from_secs(24 * 3600);
-        at_least("auto_bind", usize::from(self.auto_bind), 1, "at least 1")?;
-        between("per_connection_bytes", self.per_connection_bytes, 4 << 10, 1 << 30, "4 KiB to 1 GiB")?;
-        between("total_bytes", self.total_bytes, 4 << 10, 1 << 40, "4 KiB to 1 TiB")?;
-        at_least("max_connections", self.max_connections, 1, "at least 1")?;
-        at_least("max_unidentified", self.max_unidentified, 1, "at least 1")?;
-        at_least("max_sessions", self.max_sessions, 1, "at least 1")?;
-        at_least("limits.max_frame", self.limits.max_frame, 1024, "at least 1024")?;
-        at_least("limits.max_member", self.limits.max_member, 128, "at least 128")?;
-        at_least("limits.max_message_id", self.limits.max_message_id, 16, "at least 16")?;
-        within("first_frame", self.first_frame, MS_10, HOUR, "10 ms to 1 h")?;
-        within("unidentified_idle", self.unidentified_idle, MS_10, DAY, "10 ms to 24 h")?;
-        within("half_frame", self.half_frame, MS_10, HOUR, "10 ms to 1 h")?;
-        within("write_timeout", self.write_timeout, MS_10, HOUR, "10 ms to 1 h")?;
-        within("session_keep", self.session_keep, MS_10, DAY, "10 ms to 24 h")?;
-        if let Some(silence) = self.socket.keepalive {
-            within("socket.keepalive", silence, Duration::from_secs(1), DAY, "1 s to 24 h")?;
-        }
-        Ok(())
-    }
 }
 
 impl Default for ReceiverConfig {
@@ -255,62 +230,70 @@ impl Default for ReceiverConfig {
     }
 }
 
-/// A value of a [`ReceiverConfig`] that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the receiver's {setting} is {value}, but must be {bounds}")]
-#[non_exhaustive]
-pub struct ConfigError {
-    /// The setting.
-    pub setting: &'static str,
-    /// What was given.
-    pub value: String,
-    /// What would be right.
-    pub bounds: &'static str,
-}
+tribes_core::settings! { ReceiverConfig {
+    bind: address(), "The address to listen at; 0.0.0.0 is all addresses of the machine.";
+    port: number(0..=65_535), "The first TCP port tried; 0 is any free one.";
+    auto_bind: number(1..=65_535), "How many consecutive ports are tried, for TCP and for UDP.";
+    udp_port: optional("none", number(0..=65_535)), "The first UDP port tried; 0 is any free one, none takes no datagrams.";
+    per_connection_bytes: size(4 << 10..=1 << 30),
+        "Received bytes of one connection that may wait to be handled; beyond it that connection is not read from.";
+    total_bytes: size(4 << 10..=1 << 40), "Received bytes of all connections that may wait to be handled.";
+    max_connections: number(1..=1 << 24), "The most connections of members.";
+    max_unidentified: number(1..=1 << 24),
+        "The most connections of others, or not identified yet; beyond it the oldest is closed.";
+    first_frame: duration(MS_10..=HOUR), "Time from a connection to its first whole frame.";
+    unidentified_idle: duration(MS_10..=DAY), "Time that a connection that is not of a member may rest between frames.";
+    half_frame: duration(MS_10..=HOUR), "Time for a frame that has begun, beside one second for each 64 KiB of it.";
+    write_timeout: duration(MS_10..=HOUR), "Time for a peer to take the answers it has asked for.";
+    session_keep: duration(MS_10..=DAY), "How long the state of a link session outlasts its connection.";
+    max_sessions: number(1..=1 << 24), "The most link sessions kept without a connection; beyond it the oldest is forgotten.";
+    protected: flag(), "Whether something else protects the traffic, so that listening to the network needs no warning.";
+    limits.max_frame key "max_frame": size(1024..=1 << 40), "The longest frame that is accepted, in bytes.";
+    limits.max_member key "max_member": size(128..=1 << 40), "The longest encoding of a member that is accepted, in bytes.";
+    limits.max_message_id key "max_message_id": size(16..=1 << 40), "The longest message id that is accepted, in bytes.";
+    socket.nodelay key "nodelay": flag(), "Whether small writes leave at once (TCP_NODELAY).";
+    socket.keepalive key "keepalive": optional("off", duration(Duration::from_secs(1)..=DAY)),
+        "Keep-alive of TCP after this silence.";
+    socket.recv_buffer key "recv_buffer": optional("system", size(1..=1 << 30)),
+        "The receive buffer of a socket in bytes; system lets the operating system adapt it.";
+    socket.send_buffer key "send_buffer": optional("system", size(1..=1 << 30)),
+        "The send buffer of a socket in bytes; system lets the operating system adapt it.";
+    socket.traffic_class key "traffic_class": optional("system", number(0..=255)),
+        "The traffic class of IPv4 packets; Tribes has 28.";
+} }
 
-fn at_least(setting: &'static str, value: usize, min: usize, bounds: &'static str) -> Result<(), ConfigError> {
-    between(setting, value, min, usize::MAX, bounds)
-}
-
-fn between(
-    setting: &'static str,
-    value: usize,
-    min: usize,
-    max: usize,
-    bounds: &'static str,
-) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError { setting, value: value.to_string(), bounds }) }
-}
-
-fn within(
-    setting: &'static str,
-    value: Duration,
-    min: Duration,
-    max: Duration,
-    bounds: &'static str,
-) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) {
-        Ok(())
-    } else {
-        Err(ConfigError { setting, value: format!("{value:?}"), bounds })
-    }
-}
+const MS_10: Duration = Duration::from_millis(10);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
+    use tribes_core::settings::Settings as _;
+
     use super::*;
 
     #[test]
     fn the_defaults_are_within_their_bounds() {
-        ReceiverConfig::default().check().unwrap();
+        ReceiverConfig::default().validate().unwrap();
     }
 
     #[test]
     fn a_bad_value_is_named() {
         let config = ReceiverConfig::default().with_first_frame(Duration::ZERO);
-        assert_eq!(config.check().unwrap_err().setting, "first_frame");
-        let error = ReceiverConfig::default().with_auto_bind(0).check().unwrap_err();
-        assert_eq!(error.to_string(), "the receiver's auto_bind is 0, but must be at least 1");
-        assert!(ReceiverConfig::default().with_per_connection_bytes(2 << 30).check().is_err());
+        assert_eq!(config.validate().unwrap_err().key, "first_frame");
+        let error = ReceiverConfig::default().with_auto_bind(0).validate().unwrap_err();
+        assert_eq!(error.to_string(), r#"auto_bind is "0", but must be a whole number from 1 to 65535"#);
+        assert!(ReceiverConfig::default().with_per_connection_bytes(2 << 30).validate().is_err());
+    }
+
+    #[test]
+    fn settings_from_text() {
+        let pairs = [("bind", "::1"), ("udp_port", "0"), ("max_frame", "1MiB"), ("keepalive", "off"), ("port", "1")];
+        let config = ReceiverConfig::from_pairs(pairs).unwrap();
+        let expected = ReceiverConfig::default().with_bind("::1".parse().unwrap()).with_udp_port(Some(0)).with_port(1);
+        let expected = expected.with_limits(Limits::default().with_max_frame(1 << 20));
+        assert_eq!(config, expected.with_socket(SocketOptions::default().with_keepalive(None)));
+        let wrong = [("bind", "auto"), ("max_frame", "1"), ("keepalive", "1ms"), ("traffic_class", "256")];
+        assert_eq!(ReceiverConfig::from_pairs(wrong).unwrap_err().len(), 4);
     }
 }

@@ -52,10 +52,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tribes_core::registry::Configure;
+use tribes_core::settings::{SettingFault, Settings as _};
 use tribes_core::{BoxError, ChannelReceiver, Endpoint, Gauge, Link, Member, MemberEvent, MemberId, Time};
 
 pub use config::{
-    ConfigError, DEFAULT_AUTO_BIND, DEFAULT_BIND, DEFAULT_FIRST_FRAME, DEFAULT_HALF_FRAME, DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_AUTO_BIND, DEFAULT_BIND, DEFAULT_FIRST_FRAME, DEFAULT_HALF_FRAME, DEFAULT_MAX_CONNECTIONS,
     DEFAULT_MAX_SESSIONS, DEFAULT_MAX_UNIDENTIFIED, DEFAULT_PER_CONNECTION_BYTES, DEFAULT_PORT, DEFAULT_SESSION_KEEP,
     DEFAULT_TOTAL_BYTES, DEFAULT_UNIDENTIFIED_IDLE, DEFAULT_WRITE_TIMEOUT, ReceiverConfig,
 };
@@ -95,7 +97,7 @@ impl TcpReceiver {
     ///
     /// # Errors
     /// If a value is out of its bounds.
-    pub fn new(config: ReceiverConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: ReceiverConfig) -> Result<Self, SettingFault> {
         Self::with_acceptor(config, Arc::new(TcpAcceptor))
     }
 
@@ -103,8 +105,8 @@ impl TcpReceiver {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn with_acceptor(config: ReceiverConfig, acceptor: Arc<dyn Acceptor>) -> Result<Self, ConfigError> {
-        config.check()?;
+    pub fn with_acceptor(config: ReceiverConfig, acceptor: Arc<dyn Acceptor>) -> Result<Self, SettingFault> {
+        config.validate()?;
         Ok(Self {
             shared: Arc::new(Shared::new(config, acceptor)),
             running: Mutex::default(),
@@ -138,6 +140,17 @@ impl TcpReceiver {
         }
     }
 }
+
+impl Configure for TcpReceiver {
+    const NAME: &'static str = "tcp";
+    const HELP: &'static str = "takes messages in over TCP and, if configured, UDP";
+    type Config = ReceiverConfig;
+    fn configure(config: ReceiverConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config)?)
+    }
+}
+
+tribes_core::register_receiver!(TcpReceiver);
 
 #[async_trait]
 impl ChannelReceiver for TcpReceiver {

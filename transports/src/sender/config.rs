@@ -1,8 +1,10 @@
 //! What can be set about the sender.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use tribes_core::BoxError;
+use tribes_core::settings::{SettingFault, duration, number, optional, parsed, size};
 use tribes_core::wire::Limits;
 
 /// Time for a message from its acceptance, or from the last sign of progress at its member, to its outcome (Tribes:
@@ -25,7 +27,34 @@ pub enum Connect {
     Lazy,
 }
 
-/// Configuration of a [`PooledParallelSender`](super::PooledParallelSender).
+impl FromStr for Connect {
+    type Err = SettingFault;
+
+    /// Reads `lazy`, `eager`, or `eager:64` with another number of members.
+    fn from_str(text: &str) -> Result<Self, SettingFault> {
+        match text.trim() {
+            "lazy" => Ok(Self::Lazy),
+            "eager" => Ok(Self::Eager(DEFAULT_EAGER_LIMIT)),
+            other => {
+                let limit = other.strip_prefix("eager:").and_then(|limit| limit.parse().ok());
+                limit.map(Self::Eager).ok_or_else(|| SettingFault::invalid("connect", text, CONNECT_TEXT))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lazy => f.write_str("lazy"),
+            Self::Eager(limit) => write!(f, "eager:{limit}"),
+        }
+    }
+}
+
+const CONNECT_TEXT: &str = "lazy, eager, or eager:64 with a number of members";
+
+/// Configuration of a [`PooledParallelSender`](super::PooledParallelSender); checked when the sender starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SenderConfig {
@@ -50,23 +79,6 @@ pub struct SenderConfig {
 }
 
 impl SenderConfig {
-    /// Checked when the sender starts.
-    ///
-    /// # Errors
-    /// The first value that cannot work.
-    pub fn validate(&self) -> Result<(), BoxError> {
-        for (name, zero) in [
-            ("timeout", self.timeout.is_zero()),
-            ("connect_timeout", self.connect_timeout.is_zero()),
-            ("coalesce", self.coalesce == 0),
-        ] {
-            if zero {
-                return Err(format!("the sender's {name} is 0, but must be more").into());
-            }
-        }
-        Ok(())
-    }
-
     /// With at most this many bytes gathered for one write.
     #[must_use]
     pub const fn with_coalesce(mut self, bytes: usize) -> Self {
@@ -128,5 +140,47 @@ impl Default for SenderConfig {
             keep_alive_time: None,
             limits: Limits::default(),
         }
+    }
+}
+
+/// A duration above zero.
+const SHORTEST: Duration = Duration::from_micros(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+tribes_core::settings! { SenderConfig {
+    timeout: duration(SHORTEST..=DAY), "How long one member may make no progress with a message before it fails there.";
+    connect_timeout: duration(SHORTEST..=DAY), "How long a connection may take.";
+    connect: parsed(CONNECT_TEXT),
+        "When a connection to a new member is made: with the first message, or at once in groups of up to so many members.";
+    coalesce: size(1..=1 << 30), "The most bytes gathered for one write.";
+    keep_alive_count: optional("unlimited", number(0..=u64::MAX)),
+        "A connection is closed once more than so many messages went over it.";
+    keep_alive_time: optional("unlimited", duration(Duration::ZERO..=YEAR)),
+        "A connection is closed this long after it was opened, at the next heartbeat.";
+    limits.max_frame key "max_frame": size(1024..=1 << 40), "The longest frame that is sent, in bytes.";
+    limits.max_member key "max_member": size(128..=1 << 40), "The longest encoding of a member that is taken, in bytes.";
+    limits.max_message_id key "max_message_id": size(16..=1 << 40), "The longest message id that is sent, in bytes.";
+} }
+
+#[cfg(test)]
+mod tests {
+    use tribes_core::settings::Settings as _;
+
+    use super::*;
+
+    #[test]
+    fn settings_from_text() {
+        let pairs = [("connect", "eager:7"), ("timeout", "1s"), ("keep_alive_count", "0"), ("max_frame", "1KiB")];
+        let config = SenderConfig::from_pairs(pairs).unwrap();
+        let expected = SenderConfig::default().with_connect(Connect::Eager(7)).with_timeout(Duration::from_secs(1));
+        let limits = Limits::default().with_max_frame(1024);
+        assert_eq!(config, expected.with_keep_alive_count(Some(0)).with_limits(limits));
+        assert_eq!(("lazy".parse(), "eager".parse()), (Ok(Connect::Lazy), Ok(SenderConfig::default().connect)));
+        for (key, wrong) in [("connect", "soon"), ("connect", "eager:"), ("timeout", "0s"), ("coalesce", "0")] {
+            assert_eq!(SenderConfig::from_pairs([(key, wrong)]).unwrap_err().remove(0).key, key, "{wrong}");
+        }
+        assert_eq!(SenderConfig::default().with_timeout(Duration::ZERO).validate().unwrap_err().key, "timeout");
+        SenderConfig::default().validate().unwrap();
     }
 }

@@ -28,6 +28,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tribes_core::error::Unsupported;
 use tribes_core::member::MemberTable;
+use tribes_core::registry::Configure;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::{self, WireError};
 use tribes_core::{
     BoxError, ChannelMessage, ChannelSender, Destination, Env, FaultKind, Gauge, Link, Member, MemberEvent, Outbound,
@@ -246,6 +248,17 @@ impl Started {
         }
     }
 }
+
+impl Configure for PooledParallelSender {
+    const NAME: &'static str = "pooled-parallel";
+    const HELP: &'static str = "sends over one TCP connection to each member, to all members in parallel";
+    type Config = SenderConfig;
+    fn configure(config: SenderConfig) -> Result<Self, BoxError> {
+        Ok(Self::new(config))
+    }
+}
+
+tribes_core::register_sender!(PooledParallelSender);
 
 #[async_trait]
 impl ChannelSender for PooledParallelSender {

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use tribes_core::registry::Registry;
+use tribes_core::settings::Settings as _;
 use tribes_core::{Channel, IntoLayer as _};
 use tribes_testkit::Recorder;
 
@@ -69,11 +71,14 @@ fn keys_are_shown_nowhere() {
     let config = with(&[("key", secret)]);
     let layer = Encrypt::new(config.clone());
     layer.reload().unwrap();
-    let shown = format!("{key:?} {config:?} {layer:?} {:?}", config.keys);
+    let settings: Vec<_> = EncryptConfig::table().iter().map(|setting| (setting.get)(&config)).collect();
+    let shown = format!("{key:?} {config:?} {layer:?} {:?} {settings:?}", config.keys);
     assert!(shown.contains("128 bits"));
     let mut errors = String::new();
     for wrong in [format!("{secret}0"), format!("{secret}00"), format!("{secret}zz"), format!("{secret}+x{secret}")] {
         let error = EncryptConfig::default().set("key", &wrong).unwrap_err();
+        errors += &format!("{error} {error:?}");
+        let error = Registry::interceptor("encrypt", [("key", wrong.as_str())]).unwrap_err();
         errors += &format!("{error} {error:?}");
         let error = Key::from_hex(&wrong).unwrap_err();
         errors += &format!("{error} {error:?}");
@@ -96,6 +101,7 @@ fn keys_come_from_text_files_and_variables_in_the_order_given() {
     assert_eq!(bits(&with(&[("key_file", path), ("key", HEX)])), [256, 128, 128]);
     // The second replaces the first of its kind, in its place.
     assert_eq!(bits(&with(&[("key", HEX), ("key_file", path), ("key", OTHER)])), [256, 256, 128]);
+    assert_eq!(bits(&with(&[("key", HEX), ("key_file", path), ("key", "none"), ("key_env", "none")])), [256, 128]);
     let error = with(&[("key_env", "TRIBES_TEST_NO_SUCH_KEY")]).load_keys().unwrap_err();
     assert!(error.to_string().contains("TRIBES_TEST_NO_SUCH_KEY"), "{error}");
     // Some variable that is there, and is no key.
@@ -149,6 +155,8 @@ async fn a_start_says_what_is_wrong() {
         let text = refusal(Encrypt::new(config)).await;
         assert!(text.contains(part), "{text}");
     }
+    let error = Registry::interceptor("encrypt", []).unwrap_err().to_string();
+    assert!(error.contains("set key, key_file or key_env"), "{error}");
     // What is allowed.
     let legacy = keyed().with_algorithm(Algorithm::Cbc).with_legacy(true);
     tribes_testkit::stack([Encrypt::new(legacy).into_layer()]).await;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tribes_core::message::ChannelMessage;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::{self, Frame, FrameDecoder, Limits, STATIC_MEMBER_START, STATIC_MEMBER_STOP, SenderCache};
 use tribes_core::{
     Body, Departure, FaultKind, Handled, Inbound, Lease, Member, MemberEvent, MemberEvents, MessageId, ProbeResult,
@@ -220,7 +221,7 @@ fn options_from_text() {
     let texts: Vec<_> = config.members.iter().map(ToString::to_string).collect();
     assert_eq!(texts, [format!("127.0.0.1:4000@{id}"), "[::1]:4001".into(), "node-3:4002".into()]);
     let wrong =
-        ["", "node", "node:0", "node:65536", ":4000", "::1:4000", "[::1:4000", "[x]:1", "a b:1", "a:1+", "a:1@01"];
+        ["+", "node", "node:0", "node:65536", ":4000", "::1:4000", "[::1:4000", "[x]:1", "a b:1", "a:1+", "a:1@01"];
     for (key, value) in wrong.map(|value| ("members", value)).into_iter().chain([
         ("retry_interval", "0s"),
         ("retry_interval", "2h"),
@@ -228,7 +229,7 @@ fn options_from_text() {
         ("member", "a:1"),
     ]) {
         let error = config.set(key, value).unwrap_err().to_string();
-        assert!(error.contains(key) && error.contains("static-members"), "{value}: {error}");
+        assert!(error.contains(key), "{value}: {error}");
     }
     assert_eq!(config.members.len(), 3);
     let many = vec![StaticMember::new("a:1").unwrap(); StaticMembersConfig::MAX_MEMBERS + 1];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tribes_core::message::ChannelMessage;
+use tribes_core::settings::Settings as _;
 use tribes_core::wire::FAILURE_DETECTOR_PROBE;
 use tribes_core::{
     Body, Departure, FaultKind, Handled, Inbound, Lease, MemberEvent, MemberEvents, MemberId, ProbeResult, Receipt,

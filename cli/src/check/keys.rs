@@ -1,0 +1,104 @@
+//! How good the keys of `encrypt` are, and who can read them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tribes::config::Config;
+
+use super::finding::Finding;
+
+const WHAT: &str = "keys";
+
+/// Nothing without `encrypt` in the stack.
+pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
+    if !config.interceptors().contains(&"encrypt") {
+        return Vec::new();
+    }
+    let set = |key: &str| config.get("encrypt", key).filter(|value| !value.is_empty());
+    let mut findings = Vec::new();
+    if let Some(keys) = set("key") {
+        findings.extend(keys.split('+').map(|key| strength(key.trim())));
+        findings.extend(file.and_then(|file| readable_by_others(file)));
+    }
+    if let Some(name) = set("key_env") {
+        match std::env::var(&name) {
+            Ok(keys) => findings.extend(keys.split('+').map(|key| strength(key.trim()))),
+            Err(_) => {
+                findings.push(Finding::fault(WHAT, format!("the variable {name} is not set"), "set it to the key"))
+            }
+        }
+    }
+    if let Some(path) = set("key_file") {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let keys = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+                findings.extend(keys.map(strength));
+                findings.extend(readable_by_others(Path::new(&path)));
+            }
+            Err(error) => {
+                findings.push(Finding::fault(
+                    WHAT,
+                    format!("{path} cannot be read: {error}"),
+                    "give this user leave to read it",
+                ));
+            }
+        }
+    }
+    if set("legacy").as_deref() == Some("true") && !set("algorithm").is_some_and(|name| name.contains("/GCM/")) {
+        let fix = "use AES/GCM/NoPadding where all members can";
+        findings.push(Finding::warning(WHAT, "the algorithm does not notice changed messages", fix));
+    }
+    findings
+}
+
+/// Judges a key by its digits, which are never shown.
+fn strength(key: &str) -> Finding {
+    let bytes: Vec<&str> = key.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok()).collect();
+    let different = bytes.iter().collect::<BTreeSet<_>>().len();
+    let counting = bytes.windows(2).filter(|pair| is_step(pair)).count() + 1 >= bytes.len();
+    let fix = "make one by: openssl rand -hex 32";
+    // Of 16 random bytes, fewer than ten are different in one of a hundred billion cases.
+    if different < bytes.len().min(16) * 5 / 8 || counting {
+        return Finding::warning(WHAT, format!("a key of {} bits that was not made by chance", key.len() * 4), fix);
+    }
+    Finding::fine(WHAT, format!("a key of {} bits", key.len() * 4))
+}
+
+/// Whether a byte is one more than the byte before.
+fn is_step(pair: &[&str]) -> bool {
+    let byte = |at: usize| pair.get(at).and_then(|text| u8::from_str_radix(text, 16).ok());
+    matches!((byte(0), byte(1)), (Some(one), Some(next)) if one.wrapping_add(1) == next)
+}
+
+#[cfg(unix)]
+fn readable_by_others(file: &Path) -> Option<Finding> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(file).ok()?.permissions().mode();
+    let seen = format!("{} has a key in it and other users can read it", file.display());
+    (mode & 0o077 != 0).then(|| Finding::warning(WHAT, seen, format!("chmod 600 {}", file.display())))
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_: &Path) -> Option<Finding> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn keys_made_by_hand_are_told_from_others() {
+        for (key, level) in [
+            ("cafebabedeadbeefcafebabedeadbeef", Level::Warning),
+            ("00000000000000000000000000000000", Level::Warning),
+            ("000102030405060708090a0b0c0d0e0f", Level::Warning),
+            ("9f3c5a17e2804bd66c01f7a83e925db4", Level::Fine),
+        ] {
+            let finding = strength(key);
+            assert_eq!(finding.level, level, "{key}");
+            assert!(!finding.to_string().contains(key));
+        }
+    }
+}
