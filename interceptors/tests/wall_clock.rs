@@ -11,8 +11,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tribes_core::registry::Registry;
 use tribes_core::{Channel, SendOptions, To};
-use tribes_interceptors::by_name;
+use tribes_interceptors as _;
 use tribes_testkit::{World, simulate};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -30,8 +31,7 @@ async fn group(world: &World) -> Vec<(Channel, tribes_testkit::net::Node)> {
             ("encrypt", &[("mode", "authenticated"), ("key", "00112233445566778899aabbccddeeff")]),
             ("tcp-failure-detector", &[]),
         ] {
-            let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            builder = builder.interceptor(by_name(name, options).unwrap());
+            builder = builder.interceptor(Registry::interceptor(name, options.iter().copied()).unwrap());
         }
         let channel = builder.build().unwrap();
         channel.start().await.unwrap();
