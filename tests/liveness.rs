@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{numbered, within};
 use tribes::prelude::*;
-use tribes_core::{Departure, MemberEvent};
+use tribes_core::{Departure, MemberEvent, Services};
 
 /// A multicast group that nobody else uses: its port is one that is free now.
 fn multicast() -> String {
@@ -93,6 +93,17 @@ async fn a_crash_is_seen_by_the_connection() {
         println!("seen after {seen:?}");
         assert!(seen < Duration::from_millis(100), "{seen:?}");
     }
+}
+
+/// Tribes' `testTcpSendFailureMemberDrop`: it announces itself on and on, but nothing can be sent to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_receiver_has_stopped_is_removed_and_only_there() {
+    let nodes = group(2).await;
+    let deaf = nodes[1].local();
+    nodes[1].stop_services(Services::RECEIVER).await;
+    within("a send that fails", async { while nodes[0].send(&deaf, "m", SendOptions::ACK).await.is_ok() {} }).await;
+    within("its removal", nodes[0].view_when(|view| view.is_empty())).await;
+    assert_eq!(nodes[1].view().len(), 1, "it still hears the other one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,38 @@ async fn starting_and_stopping_twice_does_nothing() {
     assert!(channel.services().await.is_empty());
 }
 
+/// Tribes' `testFalseOption`: flags that name no service. Here such bits cannot be written; read from elsewhere they name none.
+#[tokio::test(start_paused = true)]
+async fn naming_no_service_starts_and_stops_nothing() {
+    let below = Recorder::new();
+    let channel = channel(&below);
+    let none = Services::from_bits_truncate(0xF0);
+    for _ in 0..2 {
+        channel.start_services(none).await.unwrap();
+        assert!(below.calls().is_empty() && channel.services().await.is_empty());
+    }
+    channel.start().await.unwrap();
+    channel.stop_services(none).await;
+    assert_eq!(channel.services().await, Services::all());
+}
+
+/// Tribes' `heartbeat` and `heartbeatSleeptime`; a partial stop does not end it (T21).
+#[tokio::test(start_paused = true)]
+async fn it_beats_at_its_interval_as_long_as_anything_runs() {
+    for (every, beats) in [(Some(5 * SECOND), 4), (Some(SECOND), 20), (None, 0)] {
+        let below = Recorder::new();
+        let channel = below.install(Channel::builder()).heartbeat(every).build().unwrap();
+        let count = || below.calls().iter().filter(|call| **call == Call::Heartbeat).count();
+        channel.start().await.unwrap();
+        channel.stop_services(Services::MEMBERSHIP_TX).await;
+        tokio::time::sleep(20 * SECOND + SECOND / 2).await;
+        assert_eq!(count(), beats, "{every:?}");
+        channel.stop().await;
+        tokio::time::sleep(20 * SECOND).await;
+        assert_eq!(count(), beats, "{every:?}, stopped");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn parts_start_once_in_their_order_and_stop_in_reverse() {
     let below = Recorder::new();

@@ -207,6 +207,30 @@ async fn typed_messages() {
     assert!(matches!(received[2].message.decode::<Order>(), Err(DecodeError::JavaObject)));
 }
 
+/// Tribes' `removeChannelListener`.
+#[tokio::test(start_paused = true)]
+async fn a_listener_whose_handle_is_dropped_hears_no_more() {
+    let stack = stack([]).await;
+    let (kept, dropped) = (RecordingListener::new(), RecordingListener::new());
+    stack.channel.listen(kept.clone()).forever();
+    let handle = stack.channel.listen(dropped.clone());
+    stack.below.receive(&stack.members[0], "m", SendOptions::SYNC_ACK).await;
+    assert_eq!((kept.received().len(), dropped.received().len()), (1, 1));
+    drop(handle);
+    stack.below.receive(&stack.members[0], "m", SendOptions::SYNC_ACK).await;
+    assert_eq!((kept.received().len(), dropped.received().len()), (2, 1));
+}
+
+/// Tribes' `TestXByteBuffer#testEmptyArray`: there nothing comes of no bytes; here they are a body, though no value.
+#[tokio::test(start_paused = true)]
+async fn an_empty_body_is_a_message_but_no_value() {
+    let stack = stack([]).await;
+    stack.below.receive(&stack.members[0], "", SendOptions::ACK).await;
+    let received = stack.above.received();
+    assert!(received[0].message.bytes().is_empty());
+    assert!(matches!(received[0].message.decode::<Order>(), Err(DecodeError::Mismatch { len: 0, .. })));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_knows_its_id_and_carries_the_byte_bit() {
     let stack = stack([]).await;

@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 use tribes_core::message::{ChannelMessage, MessageId};
 use tribes_core::settings::Settings as _;
 use tribes_core::{
-    Body, Departure, Handled, Inbound, Lease, Member, MemberEvent, MemberEvents, Receipt, Route, SendOptions, Suspicion,
+    Body, Channel, Departure, Handled, Inbound, Lease, Member, MemberEvent, MemberEvents, Receipt, Route, SendOptions,
+    Suspicion,
 };
 
 use super::core::Core;
@@ -218,6 +219,27 @@ fn options_from_text() {
     }
     assert_eq!((config.domain.clone(), config.log_interval), (Some(vec![]), 7));
     assert!(config.with_log_interval(0).validate().is_err());
+}
+
+/// Tribes' `TestDomainFilterInterceptor`.
+#[test]
+fn ten_channels_with_a_domain_each_see_nobody() {
+    tribes_testkit::simulate(1, async |world| {
+        let mut channels = Vec::new();
+        for number in 0..10 {
+            let filter = DomainFilter::new(DomainFilterConfig::default());
+            let builder = world.join(Channel::builder()).interceptor(filter).domain(format!("domain {number}"));
+            channels.push(builder.build().unwrap());
+        }
+        for channel in &channels {
+            channel.start().await.unwrap();
+        }
+        world.sleep(Duration::from_secs(60)).await;
+        assert!(channels.iter().all(|channel| channel.view().number() == 0));
+        // They would see each other: one that changes its domain is seen.
+        channels[0].set_domain("domain 1");
+        assert!(world.until(Duration::from_secs(60), || channels[1].view().len() == 1).await);
+    });
 }
 
 #[test]

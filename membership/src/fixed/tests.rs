@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use tribes_core::error::{SendError, Unsupported};
 use tribes_core::wire::java::{MEMBER_CLASS_VERSION, MemberMessage, MemberMessageKind};
-use tribes_core::{Channel, Departure, Member, MemberEvent, MemberEvents, MemberId};
+use tribes_core::{Channel, Departure, Member, MemberEvent, MemberEvents, MemberId, SendOptions};
 
 use super::*;
 use crate::stub::{Hub, next_port};
@@ -83,6 +84,43 @@ async fn only_one_side_needs_to_know_the_other() {
     assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
     assert_eq!(first.view().members()[0], second.local());
     assert_eq!(second.view().members()[0], first.local());
+}
+
+/// As in Tribes, where the channel's name is part of the group's.
+#[tokio::test(start_paused = true)]
+async fn groups_of_other_names_ignore_each_other() {
+    let (hub, list) = (Hub::default(), ports::<4>());
+    let mut channels = Vec::new();
+    for (port, name) in list.into_iter().zip(["one", "one", "two", "three"]) {
+        let config = StaticConfig::default().with_peers(list.iter().map(|port| peer(*port)));
+        // The fourth is called otherwise, and named into the group of the third.
+        let config = if name == "three" { config.with_membership_name("two-StaticMembership") } else { config };
+        let service = StaticMembership::new(config).unwrap();
+        channels.push(hub.channel(port).name(name).membership(service).build().unwrap());
+    }
+    for channel in &channels {
+        channel.start().await.unwrap();
+    }
+    for channel in &channels {
+        sees(channel, 1).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for (a, b) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+        assert_eq!(channels[a].view().members()[..], [channels[b].local()]);
+    }
+}
+
+/// In Tribes such a message is lost, and the sender hears of no fault (T17).
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_multicast_is_refused_by_name() {
+    let (hub, list) = (Hub::default(), ports::<2>());
+    let [first, second] = list.map(|port| channel(&hub, port, &list).0);
+    first.start().await.unwrap();
+    second.start().await.unwrap();
+    sees(&first, 1).await;
+    let sent = first.send(tribes_core::To::All, "x", SendOptions::MULTICAST).await;
+    let Err(SendError::Unsupported(Unsupported::Multicast { service })) = sent else { panic!("{sent:?}") };
+    assert_eq!(service, "static");
 }
 
 #[tokio::test(start_paused = true)]
