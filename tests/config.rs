@@ -60,19 +60,19 @@ type = "no-such"
     let found = faults(text);
     let expected: [(&str, &[&str]); 8] = [
         ("tribes.toml:2:1: [channel]: heartbeat is \"5\", but must be ", &["off, or a duration from 1ms to 24h"]),
+        ("tribes.toml:5:1: [receiver]: there is no key \"prot\"", &["did you mean \"port\"?"]),
+        ("tribes.toml:6:1: [receiver]: bind is \"localhost\", but must be ", &["IP address"]),
+        (
+            "tribes.toml:9:1: [membership]: there is no membership service \"multicst\"",
+            &["did you mean \"multicast\"?"],
+        ),
+        ("tribes.toml:12:1: [sender]: timeout is \"0s\", but must be ", &["from 1"]),
         ("tribes.toml:16:1: [[interceptor]] gzip: level is \"99\"", &["a whole number from 1 to 9"]),
         (
             "tribes.toml:17:1: [[interceptor]] gzip: there is no key \"min_sise\"",
             &["did you mean \"min_size\"?", "known: "],
         ),
         ("tribes.toml:20:1: [interceptor]: there is no interceptor \"no-such\"", &["gzip", "use that_crate as _;"]),
-        ("tribes.toml:5:1: [receiver]: there is no key \"prot\"", &["did you mean \"port\"?"]),
-        ("tribes.toml:6:1: [receiver]: bind is \"localhost\", but must be ", &["IP address"]),
-        ("tribes.toml:12:1: [sender]: timeout is \"0s\", but must be ", &["from 1"]),
-        (
-            "tribes.toml:9:1: [membership]: there is no membership service \"multicst\"",
-            &["did you mean \"multicast\"?"],
-        ),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (fault, (start, parts)) in found.iter().zip(expected) {

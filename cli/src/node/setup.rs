@@ -9,6 +9,9 @@ use super::args::NodeArgs;
 
 /// The channel that the options describe, not yet started.
 pub(super) fn channel(args: NodeArgs) -> Result<Channel, BoxError> {
+    if let Some(file) = args.config {
+        return Ok(Channel::from_config(file)?);
+    }
     let addr = args.bind.resolve().map_err(|error| format!("cannot resolve {}: {error}", args.bind.host))?;
     let receiver = ReceiverConfig::default().with_bind(addr.ip()).with_port(addr.port());
     let receiver = receiver.with_auto_bind(args.auto_bind).with_udp_port(args.udp);

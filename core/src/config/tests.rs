@@ -76,11 +76,11 @@ a = { b = 1 }
     assert_eq!(
         faults(text),
         [
+            "tribes.toml:2:2: there is no section \"reciever\"; did you mean \"receiver\"? (known: channel, interceptor, \
+             membership, receiver, sender)",
             "tribes.toml:5:1: [channel]: name must not be a date",
             "tribes.toml:6:1: [[interceptor]]: which one? Write type = \"…\"",
             "tribes.toml:10:1: [[interceptor]]: level must not have a list in a list",
-            "tribes.toml:2:2: there is no section \"reciever\"; did you mean \"receiver\"? (known: channel, interceptor, \
-             membership, receiver, sender)",
             "tribes.toml:12:1: [sender]: a must not be a table",
         ]
     );
