@@ -10,6 +10,8 @@ pub const NAMES: &[&str] = &[
     "audit",
     #[cfg(feature = "chaos")]
     "chaos",
+    #[cfg(feature = "coordinator")]
+    "coordinator",
     #[cfg(feature = "dedup")]
     "dedup",
     #[cfg(feature = "domain-filter")]
@@ -26,6 +28,8 @@ pub const NAMES: &[&str] = &[
     "order",
     #[cfg(feature = "rate-limit")]
     "rate-limit",
+    #[cfg(feature = "simple-coordinator")]
+    "simple-coordinator",
     #[cfg(feature = "static-members")]
     "static-members",
     #[cfg(feature = "tcp-failure-detector")]
@@ -60,6 +64,8 @@ pub fn by_name(name: &str, options: impl IntoIterator<Item = (String, String)>) 
     #[cfg(not(feature = "_any"))]
     drop(options);
     match name {
+        #[cfg(feature = "coordinator")]
+        "coordinator" => layer!(crate::Coordinator, crate::CoordinatorConfig),
         #[cfg(feature = "dedup")]
         "dedup" => layer!(crate::Dedup, crate::DedupConfig),
         #[cfg(feature = "domain-filter")]
@@ -74,6 +80,8 @@ pub fn by_name(name: &str, options: impl IntoIterator<Item = (String, String)>) 
         "message-dispatch" => layer!(crate::MessageDispatch, crate::MessageDispatchConfig),
         #[cfg(feature = "order")]
         "order" => layer!(crate::Order, crate::OrderConfig),
+        #[cfg(feature = "simple-coordinator")]
+        "simple-coordinator" => layer!(crate::SimpleCoordinator, crate::SimpleCoordinatorConfig),
         #[cfg(feature = "static-members")]
         "static-members" => layer!(crate::StaticMembers, crate::StaticMembersConfig),
         #[cfg(feature = "tcp-failure-detector")]

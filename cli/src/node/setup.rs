@@ -1,14 +1,18 @@
 //! From the options to a channel.
 
-use tribes::interceptors::by_name;
+use std::sync::Arc;
+
+use tribes::interceptors::{
+    Coordinator, CoordinatorConfig, LeadershipChanges, SimpleCoordinator, SimpleCoordinatorConfig, by_name,
+};
 use tribes::membership::{McastConfig, StaticConfig};
 use tribes::transports::ReceiverConfig;
-use tribes::{BoxError, Channel};
+use tribes::{BoxError, Channel, ChannelBuilder};
 
-use super::args::NodeArgs;
+use super::args::{InterceptorArg, NodeArgs};
 
-/// The channel that the options describe, not yet started.
-pub(super) fn channel(args: NodeArgs) -> Result<Channel, BoxError> {
+/// The channel that the options describe, not yet started, and who leads its group, if a layer of it says so.
+pub(super) fn channel(args: NodeArgs) -> Result<(Channel, Option<LeadershipChanges>), BoxError> {
     let addr = args.bind.resolve().map_err(|error| format!("cannot resolve {}: {error}", args.bind.host))?;
     let receiver = ReceiverConfig::default().with_bind(addr.ip()).with_port(addr.port());
     let receiver = receiver.with_auto_bind(args.auto_bind).with_udp_port(args.udp);
@@ -31,8 +35,34 @@ pub(super) fn channel(args: NodeArgs) -> Result<Channel, BoxError> {
     if args.no_default_interceptors {
         builder = builder.no_default_interceptors();
     }
+    let mut leadership = None;
     for layer in args.interceptor {
-        builder = builder.interceptor(by_name(&layer.name, layer.settings)?);
+        builder = add(builder, layer, &mut leadership)?;
     }
-    Ok(builder.build()?)
+    Ok((builder.build()?, leadership))
+}
+
+/// Adds a layer, and keeps hold of what a coordinator tells.
+fn add(
+    builder: ChannelBuilder,
+    layer: InterceptorArg,
+    leadership: &mut Option<LeadershipChanges>,
+) -> Result<ChannelBuilder, BoxError> {
+    /// Makes a coordinator and subscribes to it.
+    macro_rules! coordinator {
+        ($layer:ty, $config:ty) => {{
+            let mut config = <$config>::default();
+            for (key, value) in &layer.settings {
+                config.set(key, value)?;
+            }
+            let made = Arc::new(<$layer>::new(config));
+            *leadership = Some(made.changes());
+            builder.interceptor(made)
+        }};
+    }
+    Ok(match layer.name.as_str() {
+        "coordinator" => coordinator!(Coordinator, CoordinatorConfig),
+        "simple-coordinator" => coordinator!(SimpleCoordinator, SimpleCoordinatorConfig),
+        _ => builder.interceptor(by_name(&layer.name, layer.settings)?),
+    })
 }
