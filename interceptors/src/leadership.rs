@@ -29,6 +29,7 @@ pub struct Leadership {
 }
 
 /// What a layer tells; as many subscribers as there are.
+#[derive(Default)]
 pub(crate) struct Publisher(watch::Sender<Leadership>);
 
 /// The changes of a coordinator layer's [`Leadership`], for one subscriber; clones are independent.
@@ -55,12 +56,6 @@ impl Publisher {
 
     pub(crate) fn subscribe(&self) -> LeadershipChanges {
         LeadershipChanges(self.0.subscribe())
-    }
-}
-
-impl Default for Publisher {
-    fn default() -> Self {
-        Self(watch::Sender::default())
     }
 }
 

@@ -7,7 +7,7 @@ use tribes::interceptors::{
 };
 use tribes::membership::{McastConfig, StaticConfig};
 use tribes::transports::ReceiverConfig;
-use tribes::{BoxError, Channel, ChannelBuilder};
+use tribes::{BoxError, Channel, GroupBuilder};
 
 use super::args::{InterceptorArg, NodeArgs};
 
@@ -44,10 +44,10 @@ pub(super) fn channel(args: NodeArgs) -> Result<(Channel, Option<LeadershipChang
 
 /// Adds a layer, and keeps hold of what a coordinator tells.
 fn add(
-    builder: ChannelBuilder,
+    builder: GroupBuilder,
     layer: InterceptorArg,
     leadership: &mut Option<LeadershipChanges>,
-) -> Result<ChannelBuilder, BoxError> {
+) -> Result<GroupBuilder, BoxError> {
     /// Makes a coordinator and subscribes to it.
     macro_rules! coordinator {
         ($layer:ty, $config:ty) => {{

@@ -34,18 +34,31 @@ fn group(scenario: &Scenario, kinds: &[Impl], layer: &str) -> Result<Vec<(String
     nodes.into_iter().map(|mut node| Ok((node.local()?.id, node))).collect()
 }
 
-/// Waits until the last thing that each of `nodes` has said, since its mark, is that the first leads, and that the view is
-/// all of them.
-fn agree(nodes: &mut [(String, Node)]) -> Result<(), Failure> {
+/// Waits until each of `nodes` has said that the first of them leads and that the view is all of them, and nothing else since; those of
+/// `marks` after their mark.
+fn agree(nodes: &mut [(String, Node)], marks: &[usize]) -> Result<(), Failure> {
     let ids: Vec<_> = nodes.iter().map(|(id, _)| id.clone()).collect();
-    for (own, node) in nodes {
+    for (at, (own, node)) in nodes.iter_mut().enumerate() {
         let what = format!("{} to lead {ids:?}, says {own}", ids[0]);
-        node.wait_for(&what, AGREED, |event| {
+        let mark = marks.get(at).copied().unwrap_or_default();
+        node.wait_since(mark, &what, AGREED, |event| {
             let Event::Other(json) = event else { return None };
             let told = json["event"] == "coordinator" && json["id"] == ids[0].as_str();
             let view: Option<Vec<_>> = json["view"].as_array()?.iter().map(|id| id.as_str()).collect();
             (told && view? == ids).then_some(())
         })?;
+    }
+    for (own, node) in nodes {
+        let mut last = None;
+        node.count(|event| {
+            if let Event::Other(json) = event
+                && json["event"] == "coordinator"
+            {
+                last = json["id"].as_str().map(str::to_owned);
+            }
+            false
+        });
+        assert_eq!(last.as_ref(), Some(&ids[0]), "the coordinator in the end, says {own}");
     }
     Ok(())
 }
@@ -60,14 +73,15 @@ enum Exit {
 fn elections(name: &str, kinds: &[Impl], layer: &str, exits: &[Exit]) -> Result<(), Failure> {
     run(name, |scenario| {
         let mut nodes = group(scenario, kinds, layer)?;
-        agree(&mut nodes)?;
+        agree(&mut nodes, &[])?;
         for exit in exits {
             let (_, mut first) = nodes.remove(0);
+            let marks: Vec<_> = nodes.iter_mut().map(|(_, node)| node.mark()).collect();
             let when = match exit {
                 Exit::Leaves => first.stop()?,
                 Exit::IsKilled => first.kill()?,
             };
-            agree(&mut nodes)?;
+            agree(&mut nodes, &marks)?;
             let what = format!("from the end of the coordinator until {} agree on the next", nodes.len());
             scenario.measured(&what, when.elapsed());
         }
@@ -111,10 +125,10 @@ fn newcomer(name: &str, old: Impl, new: Impl) -> Result<(), Failure> {
         ports.sort_unstable();
         let mut old = scenario.spawn("old", &spec(old, ports[1], "coordinator", &group))?;
         let mut nodes = vec![(old.local()?.id, old)];
-        agree(&mut nodes)?;
+        agree(&mut nodes, &[])?;
         let mut new = scenario.spawn("new", &spec(new, ports[0], "coordinator", &group))?;
         nodes.insert(0, (new.local()?.id, new));
-        agree(&mut nodes)
+        agree(&mut nodes, &[])
     })
 }
 

@@ -149,8 +149,9 @@ impl Core {
 
     fn install(&mut self, id: ViewId, members: Vec<Arc<Member>>, now: Time) {
         // Records that were announced, not those that somebody passed on.
-        let known =
-            |member: &Arc<Member>| self.members.get(member).or(self.local.as_ref().filter(|local| *local == member));
+        let known = |member: &Arc<Member>| {
+            self.members.get(member).or_else(|| self.local.as_ref().filter(|local| *local == member))
+        };
         let members: Arc<[_]> = members.iter().map(|member| known(member).unwrap_or(member).clone()).collect();
         let Some(leader) = members.first().cloned() else { return };
         self.counts.views += 1;
