@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | `audit` | [`Audit`] | none | `audit` | writes down who sent what to whom |
 //! | `chaos` | [`Chaos`] | none | `chaos` | delays, loses, doubles and reorders messages by chance, to test applications |
+//! | `coordinator` | [`Coordinator`] | none | `coordinator` | the members agree on one of them to lead |
 //! | `dedup` | [`Dedup`] | none | `dedup` | drops messages that have been seen already |
 //! | `domain-filter` | [`DomainFilter`] | none | `domain-filter` | hides members of other domains and refuses their messages |
 //! | `encrypt` | [`Encrypt`] | none | `encrypt` | encrypts bodies under keys that the group shares |
@@ -12,6 +13,7 @@
 //! | `message-dispatch` | [`MessageDispatch`] | `0x08` (`async`), sees all | `message-dispatch` | queues asynchronous messages, one bounded queue for each member |
 //! | `order` | [`Order`] | none | `order` | delivers what each member sends in the order in which it was sent |
 //! | `rate-limit` | [`RateLimit`] | none | `rate-limit` | no more than so many messages or bytes per second to each destination |
+//! | `simple-coordinator` | [`SimpleCoordinator`] | none | `simple-coordinator` | takes the first member for the leader |
 //! | `static-members` | [`StaticMembers`] | none | `static-members` | adds members at fixed addresses to the group |
 //! | `tcp-failure-detector` | [`TcpFailureDetector`] | none | `tcp-failure-detector` | verifies by a probe what membership says of members |
 //! | `tcp-ping` | [`TcpPing`] | none | `tcp-ping` | pings each member through the stack, and has those suspected that do not answer |
@@ -45,6 +47,8 @@
 pub mod audit;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+#[cfg(feature = "coordinator")]
+pub mod coordinator;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 #[cfg(feature = "domain-filter")]
@@ -57,6 +61,8 @@ pub mod fragmentation;
 pub mod gzip;
 #[cfg(any(feature = "chaos", feature = "order", feature = "rate-limit"))]
 mod join;
+#[cfg(any(feature = "coordinator", feature = "simple-coordinator"))]
+mod leadership;
 #[cfg(feature = "message-dispatch")]
 pub mod message_dispatch;
 #[cfg(feature = "order")]
@@ -67,6 +73,8 @@ mod raiser;
 pub mod rate_limit;
 #[cfg(any(feature = "dedup", feature = "order"))]
 mod seen;
+#[cfg(feature = "simple-coordinator")]
+pub mod simple_coordinator;
 #[cfg(feature = "static-members")]
 pub mod static_members;
 #[cfg(feature = "tcp-failure-detector")]
@@ -90,6 +98,8 @@ mod vectors;
 pub use audit::{Audit, AuditConfig};
 #[cfg(feature = "chaos")]
 pub use chaos::{Chaos, ChaosConfig};
+#[cfg(feature = "coordinator")]
+pub use coordinator::{Coordinator, CoordinatorConfig};
 #[cfg(feature = "dedup")]
 pub use dedup::{Dedup, DedupConfig};
 #[cfg(feature = "domain-filter")]
@@ -100,12 +110,16 @@ pub use encrypt::{Encrypt, EncryptConfig};
 pub use fragmentation::{Fragmentation, FragmentationConfig};
 #[cfg(feature = "gzip")]
 pub use gzip::{Gzip, GzipConfig};
+#[cfg(any(feature = "coordinator", feature = "simple-coordinator"))]
+pub use leadership::{Leadership, LeadershipChanges};
 #[cfg(feature = "message-dispatch")]
 pub use message_dispatch::{MessageDispatch, MessageDispatchConfig};
 #[cfg(feature = "order")]
 pub use order::{Order, OrderConfig};
 #[cfg(feature = "rate-limit")]
 pub use rate_limit::{OnLimit, RateLimit, RateLimitConfig};
+#[cfg(feature = "simple-coordinator")]
+pub use simple_coordinator::{SimpleCoordinator, SimpleCoordinatorConfig};
 #[cfg(feature = "static-members")]
 pub use static_members::{StaticMember, StaticMembers, StaticMembersConfig};
 #[cfg(feature = "tcp-failure-detector")]

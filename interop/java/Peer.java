@@ -45,7 +45,9 @@ import org.apache.catalina.tribes.group.interceptors.EncryptInterceptor;
 import org.apache.catalina.tribes.group.interceptors.FragmentationInterceptor;
 import org.apache.catalina.tribes.group.interceptors.GzipInterceptor;
 import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
+import org.apache.catalina.tribes.group.interceptors.NonBlockingCoordinator;
 import org.apache.catalina.tribes.group.interceptors.OrderInterceptor;
+import org.apache.catalina.tribes.group.interceptors.SimpleCoordinator;
 import org.apache.catalina.tribes.group.interceptors.StaticMembershipInterceptor;
 import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
 import org.apache.catalina.tribes.group.interceptors.TcpPingInterceptor;
@@ -477,6 +479,34 @@ public final class Peer {
         }
     }
 
+    /** Tribes' own election, that tells of each view it takes over, as {@code tribes node} does. */
+    private final class WatchedCoordinator extends NonBlockingCoordinator {
+        @Override
+        public void fireInterceptorEvent(InterceptorEvent event) {
+            super.fireInterceptorEvent(event);
+            if (event.getEventType() == CoordinationEvent.EVT_CONF_RX) {
+                coordinator(getView());
+            }
+        }
+    }
+
+    /** Tribes' own election by looking only. */
+    private final class WatchedSimpleCoordinator extends SimpleCoordinator {
+        @Override
+        protected void viewChange(Member[] view) {
+            super.viewChange(view);
+            coordinator(view);
+        }
+    }
+
+    private void coordinator(Member[] view) {
+        List<String> ids = new ArrayList<>();
+        for (Member m : view) {
+            ids.add(hex(m.getUniqueId()));
+        }
+        out.event("coordinator", "id", ids.isEmpty() ? null : ids.get(0), "view", ids);
+    }
+
     /** Tribes' own static members, from a text; with an id, the local member is one, too. */
     private final class FixedMembers extends StaticMembershipInterceptor {
         FixedMembers() throws IOException {
@@ -522,6 +552,8 @@ public final class Peer {
             case "fragmentation" -> new FragmentationInterceptor();
             case "order" -> new OrderInterceptor();
             case "encrypt" -> new EncryptInterceptor();
+            case "coordinator" -> new WatchedCoordinator();
+            case "simple-coordinator" -> new WatchedSimpleCoordinator();
             case "domain-filter" -> new DomainFilterInterceptor();
             case "throughput" -> new ThroughputInterceptor();
             case "two-phase-commit" -> new TwoPhaseCommitInterceptor();

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
+use tribes::interceptors::Leadership;
 use tribes::stats::{ChannelStats, FlowStats, LayerStats};
 use tribes::{Departure, Gauge, Member, MemberEvent, Message};
 
@@ -54,6 +55,15 @@ pub(crate) enum Event {
     Members {
         members: Vec<MemberInfo>,
     },
+    /// Who leads the group; without an id, nobody.
+    Coordinator {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// Those who agreed on it, the node itself included, the coordinator first.
+        view: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        term: Option<u64>,
+    },
     Stats(Box<StatsInfo>),
     Error {
         error: String,
@@ -73,6 +83,15 @@ impl Event {
                 reason: if *why == Departure::Shutdown { "shutdown" } else { "failed" },
             }),
             _ => None,
+        }
+    }
+
+    pub(crate) fn of_leadership(leadership: &Leadership) -> Self {
+        let id = |member: &Member| member.id().to_string();
+        Self::Coordinator {
+            id: leadership.coordinator.as_deref().map(id),
+            view: leadership.view.iter().map(|member| id(member)).collect(),
+            term: leadership.term,
         }
     }
 
@@ -302,6 +321,18 @@ mod tests {
         }
         assert!(Event::of_member(&MemberEvent::Removed(member(), Departure::Stopped)).is_none());
         assert!(Event::of_member(&MemberEvent::Suspected(member(), Suspicion::Silent)).is_none());
+    }
+
+    #[test]
+    fn leaders_come_and_go() {
+        let mut leadership = Leadership::default();
+        assert_eq!(json(&Event::of_leadership(&leadership)), r#"{"event":"coordinator","view":[]}"#);
+        leadership.coordinator = Some(member());
+        leadership.view = [member()].into();
+        leadership.term = Some(7);
+        let id = member().id();
+        let expected = format!(r#"{{"event":"coordinator","id":"{id}","view":["{id}"],"term":7}}"#);
+        assert_eq!(json(&Event::of_leadership(&leadership)), expected);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) use args::{HostPort, NodeArgs};
 use commands::Command;
 use events::{Event, MemberInfo, Output, StatsInfo};
 use tokio::sync::{Notify, watch};
+use tribes::interceptors::LeadershipChanges;
 use tribes::{BoxError, Channel, Env, Member, MemberEvents, Message, SendOptions, WeakChannel};
 
 use crate::input;
@@ -34,7 +35,7 @@ pub(crate) async fn run(args: NodeArgs) -> ExitCode {
 
 async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
     let (echo, fail_len) = (args.echo, args.fail_len);
-    let channel = setup::channel(args)?;
+    let (channel, leadership) = setup::channel(args)?;
     let (ready, is_ready) = watch::channel(false);
     let messages =
         Arc::new(Messages { output: output.clone(), channel: channel.downgrade(), echo, fail_len, is_ready });
@@ -51,7 +52,15 @@ async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
 
     let stopping = Arc::new(Notify::new());
     let mut telling = Env::real().spawn(tell_members(members, output.clone(), Arc::clone(&stopping)));
+    let deposed = Arc::new(Notify::new());
+    let telling_leaders = leadership
+        .map(|leadership| Env::real().spawn(tell_coordinators(leadership, output.clone(), Arc::clone(&deposed))));
     obey(&channel, output).await;
+    // Who leads a group that this node leaves is not its business any more.
+    deposed.notify_one();
+    if let Some(mut telling) = telling_leaders {
+        telling.ended().await;
+    }
     channel.stop().await;
     stopping.notify_one();
     telling.ended().await;
@@ -98,6 +107,21 @@ async fn tell_members(mut members: MemberEvents, output: Output, stopping: Arc<N
         if let Some(event) = Event::of_member(&event) {
             output.tell(event).await;
         }
+    }
+}
+
+/// Tells who leads, whenever that or the view that it is of changes, until the node is `deposed`.
+async fn tell_coordinators(mut changes: LeadershipChanges, output: Output, deposed: Arc<Notify>) {
+    let mut leadership = changes.current();
+    loop {
+        output.tell(Event::of_leadership(&leadership)).await;
+        let next = tokio::select! {
+            biased;
+            next = changes.next() => next,
+            () = deposed.notified() => None,
+        };
+        let Some(next) = next else { return };
+        leadership = next;
     }
 }
 

@@ -1,16 +1,22 @@
 //! From the options to a channel.
 
+use std::sync::Arc;
+
+use tribes::interceptors::{
+    Coordinator, CoordinatorConfig, LeadershipChanges, SimpleCoordinator, SimpleCoordinatorConfig,
+};
 use tribes::membership::{McastConfig, StaticConfig};
 use tribes::registry::Registry;
+use tribes::settings::Settings as _;
 use tribes::transports::ReceiverConfig;
-use tribes::{BoxError, Channel};
+use tribes::{BoxError, Channel, GroupBuilder};
 
-use super::args::NodeArgs;
+use super::args::{InterceptorArg, NodeArgs};
 
-/// The channel that the options describe, not yet started.
-pub(super) fn channel(args: NodeArgs) -> Result<Channel, BoxError> {
+/// The channel that the options describe, not yet started, and who leads its group, if a layer of it says so.
+pub(super) fn channel(args: NodeArgs) -> Result<(Channel, Option<LeadershipChanges>), BoxError> {
     if let Some(file) = args.config {
-        return Ok(Channel::from_config(file)?);
+        return Ok((Channel::from_config(file)?, None));
     }
     let addr = args.bind.resolve().map_err(|error| format!("cannot resolve {}: {error}", args.bind.host))?;
     let receiver = ReceiverConfig::default().with_bind(addr.ip()).with_port(addr.port());
@@ -34,9 +40,33 @@ pub(super) fn channel(args: NodeArgs) -> Result<Channel, BoxError> {
     if args.no_default_interceptors {
         builder = builder.no_default_interceptors();
     }
+    let mut leadership = None;
     for layer in args.interceptor {
-        let settings = layer.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        builder = builder.interceptor(Registry::interceptor(&layer.name, settings)?);
+        builder = add(builder, &layer, &mut leadership)?;
     }
-    Ok(builder.build()?)
+    Ok((builder.build()?, leadership))
+}
+
+/// Adds a layer, and keeps hold of what a coordinator tells.
+fn add(
+    builder: GroupBuilder,
+    layer: &InterceptorArg,
+    leadership: &mut Option<LeadershipChanges>,
+) -> Result<GroupBuilder, BoxError> {
+    let settings = || layer.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    /// Makes a coordinator and subscribes to it.
+    macro_rules! coordinator {
+        ($layer:ty, $config:ty) => {{
+            let mut config = <$config>::default();
+            settings().try_for_each(|(key, value)| config.set(key, value))?;
+            let made = Arc::new(<$layer>::new(config));
+            *leadership = Some(made.changes());
+            builder.interceptor(made)
+        }};
+    }
+    Ok(match layer.name.as_str() {
+        "coordinator" => coordinator!(Coordinator, CoordinatorConfig),
+        "simple-coordinator" => coordinator!(SimpleCoordinator, SimpleCoordinatorConfig),
+        _ => builder.interceptor(Registry::interceptor(&layer.name, settings())?),
+    })
 }

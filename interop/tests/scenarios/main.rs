@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tribes_interop::{Event, Failure, Impl, Node, Scenario, Spec};
 
+mod coordinator;
 mod death;
 mod encrypt;
 mod fixed;

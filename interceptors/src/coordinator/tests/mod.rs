@@ -1,0 +1,5 @@
+mod core;
+mod fiction;
+mod group;
+mod layer;
+mod wire;
