@@ -1,4 +1,7 @@
 //! Who leads a group of both kinds: all members say the same.
+//!
+//! Where members go, one of ours is left: Java members alone do not always agree again. One that lost an election to a better
+//! one keeps what it suggested for good, and abandons all later elections as "already running" (seen here with three of them).
 
 use std::time::Duration;
 
@@ -104,9 +107,10 @@ macro_rules! orders {
 }
 
 orders! {
-    three_java: "coordinator", [Java, Java, Java], [Leaves];
-    two_java_led_by_rust_that_leaves: "coordinator", [Rust, Java, Java], [Leaves];
-    two_java_led_by_rust_that_is_killed: "coordinator", [Rust, Java, Java], [IsKilled];
+    three_java: "coordinator", [Java, Java, Java], [];
+    two_java_led_by_rust: "coordinator", [Rust, Java, Java], [];
+    two_java_and_rust_led_by_rust_that_leaves: "coordinator", [Rust, Java, Java, Rust], [Leaves];
+    two_java_and_rust_led_by_rust_that_is_killed: "coordinator", [Rust, Java, Java, Rust], [IsKilled];
     two_java_with_rust_between: "coordinator", [Java, Rust, Java], [IsKilled, Leaves];
     two_java_with_rust_behind: "coordinator", [Java, Java, Rust], [Leaves, IsKilled];
     two_rust_led_by_java_that_leaves: "coordinator", [Java, Rust, Rust], [Leaves];
