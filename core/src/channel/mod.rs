@@ -8,9 +8,11 @@
 //! ```
 
 mod builder;
+mod check;
 mod dispatch;
 mod lifecycle;
 mod listener;
+mod placement;
 mod stream;
 mod target;
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub enum Layout {
 #[non_exhaustive]
 pub struct EncryptConfig {
     /// Where the keys come from, in this order; together 1 to [`MAX_KEYS`]. The very first seals, any of them opens. Default:
-    /// none, with which the layer does not start.
+    /// none, with which no channel is built; but see [`Encrypt::set_keys`](super::Encrypt::set_keys).
     pub keys: Vec<KeySource>,
     /// Which format is sealed. Default [`Mode::Tribes`].
     pub mode: Mode,
@@ -255,6 +255,15 @@ impl EncryptConfig {
             return Err(invalid("replay_window_message_count", &count, EXPECTED_COUNT));
         }
         Ok(())
+    }
+
+    /// Checks the keys as far as they stand in the configuration itself.
+    pub(super) fn check_inline_keys(&self) -> Result<(), KeyError> {
+        if self.keys.iter().all(|source| matches!(source, KeySource::Inline(_))) {
+            self.load_keys().map(drop)
+        } else {
+            Ok(())
+        }
     }
 
     /// All keys, in order.

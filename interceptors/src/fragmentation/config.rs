@@ -84,7 +84,7 @@ impl FragmentationConfig {
     ///
     /// # Errors
     /// An unknown key, or a value out of its bounds; the configuration is then unchanged. Whether the bounds fit each other
-    /// is seen when the channel starts.
+    /// is seen when the channel is built.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let Some(key) = Self::KEYS.iter().copied().find(|known| *known == key) else {
             return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });

@@ -115,19 +115,19 @@ fn tempfile() -> (std::path::PathBuf, std::fs::File) {
     (path, file)
 }
 
-/// What the start of a channel with this layer says.
+/// What a channel with this layer says, when it is built or else when it starts.
 async fn refusal(layer: Encrypt) -> String {
     let recorder = Recorder::new();
-    let channel = recorder.install(Channel::builder()).interceptor(layer.into_layer()).build().unwrap();
-    let error = channel.start().await.unwrap_err();
-    std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    let error: Box<dyn std::error::Error> =
+        match recorder.install(Channel::builder()).interceptor(layer.into_layer()).build() {
+            Ok(channel) => channel.start().await.unwrap_err().into(),
+            Err(error) => error.into(),
+        };
+    std::iter::successors(Some(&*error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[tokio::test]
-async fn a_start_says_what_is_wrong() {
+async fn what_is_wrong_is_said() {
     let keyed = || EncryptConfig::default().with_keys([key(1)]);
     for (config, part) in [
         (EncryptConfig::default(), "set key, key_file or key_env"),
