@@ -126,6 +126,9 @@ pub enum StartError {
         /// Why.
         source: BoxError,
     },
+    /// The operating system gives no random bytes, without which no member id is safe from that of another.
+    #[error("the operating system gives no random bytes for the id of this member")]
+    NoRandomness(#[source] std::io::Error),
     /// Membership needs the receiver's address.
     #[error("membership announces the receiver's address: start the receiver with it or before it")]
     NoReceiver,

@@ -47,7 +47,8 @@
 //! sealed when they leave the queue, each destination of an asynchronous one for itself.
 //!
 //! A message is copied once in each direction. Random bytes (IVs, names of sessions) are those of the channel's
-//! [`Env::unique`](tribes_core::Env::unique): the operating system's, unless an environment of one's own was given.
+//! [`Env::unique`](tribes_core::Env::unique): the operating system's, unless an environment of one's own was given. Where there
+//! are none, messages are refused.
 
 mod algorithm;
 mod cipher;
@@ -163,7 +164,7 @@ impl Encrypt {
 
     fn seal(&self, out: &mut Outbound, link: &Link) -> Result<Option<Outbound>, EncryptError> {
         let env = link.env();
-        let mut chance = || env.unique();
+        let mut chance = || env.unique().map_err(|_no_source| EncryptError::NoRandomness);
         if self.config.mode == Mode::Tribes {
             out.message.body = self.core.seal_tribes(&out.message.body, env.wall_ms(), &mut chance)?;
             return Ok(None);

@@ -27,7 +27,7 @@ struct Bench {
 }
 
 fn ours() -> MemberId {
-    MemberId::generate(&Env::real())
+    MemberId::generate(&Env::real()).unwrap()
 }
 
 impl Bench {
