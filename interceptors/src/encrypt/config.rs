@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::NAME;
 use super::algorithm::Algorithm;
-use super::key::{Key, KeyError, KeySource, MAX_KEYS};
+use super::key::{Key, KeyError, KeySource, MAX_KEYS, shown};
 use crate::ConfigError;
 use crate::config::duration;
 
@@ -174,10 +174,10 @@ impl EncryptConfig {
     /// before, and stand in the order in which they were first set.
     ///
     /// # Errors
-    /// An unknown key, or a value that cannot be; the configuration is then unchanged. The error never shows a key.
+    /// An unknown key, or a value that cannot be; the configuration is then unchanged. The error never shows a key, even one in the wrong place.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let Some(key) = Self::KEYS.iter().copied().find(|known| *known == key) else {
-            return Err(ConfigError::UnknownKey { interceptor: NAME, key: key.to_owned(), known: Self::KEYS });
+            return Err(ConfigError::UnknownKey { interceptor: NAME, key: shown(key), known: Self::KEYS });
         };
         let text = value.trim();
         let invalid = |expected| invalid(key, value, expected);
@@ -294,7 +294,7 @@ impl EncryptConfig {
 }
 
 fn invalid(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::InvalidValue { interceptor: NAME, key, value: value.to_owned(), expected }
+    ConfigError::InvalidValue { interceptor: NAME, key, value: shown(value), expected }
 }
 
 /// An error about a key, which is not shown.

@@ -78,6 +78,26 @@ fn keys_are_shown_nowhere() {
         let error = Key::from_hex(&wrong).unwrap_err();
         errors += &format!("{error} {error:?}");
     }
+    // Not even where it does not belong.
+    for (option, value) in [
+        (secret, "key"),
+        ("key_", secret),
+        ("algorithm", secret),
+        ("legacy", secret),
+        ("mode", &format!("authenticated,{secret}")),
+        ("layout", secret),
+        ("towards_java", secret),
+        ("replay_window_time", secret),
+        ("replay_window_message_count", secret),
+    ] {
+        let error = EncryptConfig::default().set(option, value).unwrap_err();
+        errors += &format!("{error} {error:?}");
+    }
+    for option in ["key_env", "key_file"] {
+        let config = with(&[(option, secret)]);
+        let error = config.load_keys().unwrap_err();
+        errors += &format!("{error} {error:?} {config:?} {:?}", Encrypt::new(config.clone()));
+    }
     for text in [shown, errors] {
         for part in ["2233", "0x22", "34, 51", "aabb", "170, 187"] {
             assert!(!text.contains(part), "{text}");
