@@ -317,8 +317,9 @@ impl Inner {
             state.services -= Services::RECEIVER;
         }
         if membership.contains(Services::MEMBERSHIP_RX) || last {
-            // Whoever starts again is not to find the old group; a layer that looks into an event is not waited for.
-            let _ = self.stack.env.until(deadline, self.stack.raise_stopped()).await;
+            // Whoever starts again is not to find the old group; a layer that looks into an event is not waited for. Layers that
+            // run on hear of it.
+            let _ = self.stack.env.until(deadline, self.stack.raise_stopped(last)).await;
         }
         if last {
             // A service that failed to start leaves nothing behind either.
