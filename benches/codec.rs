@@ -25,7 +25,7 @@ const FRAMES: usize = 64;
 const PREPARED_BYTES: usize = 8 << 20;
 
 fn sender() -> Member {
-    let id = MemberId::generate(&Env::real());
+    let id = MemberId::generate(&Env::real()).unwrap();
     Member::new(id, ([127, 0, 0, 1], 4000).into()).with_domain("cluster").with_payload(vec![7; 32])
 }
 

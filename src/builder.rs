@@ -260,6 +260,13 @@ impl GroupBuilder {
         self
     }
 
+    /// Whether a stack against the advice of its interceptors is a fault; default yes. With `false` that is a warning, for a
+    /// group that runs such a stack already.
+    pub fn order_check(mut self, check: bool) -> Self {
+        self.channel = self.channel.order_check(check);
+        self
+    }
+
     /// Whether the pipeline counts and times messages for [`Channel::stats`]; default yes.
     pub fn telemetry(mut self, telemetry: bool) -> Self {
         self.channel = self.channel.telemetry(telemetry);

@@ -92,9 +92,9 @@ pub use tribes_core::{
     Delivery, Departure, Destination, Endpoint, Env, EnvProvider, EventVerdict, Fault, FaultKind, Gauge, Handled,
     Inbound, Interest, IntoLayer, Layer, Lease, Link, ListenerHandle, Member, MemberEvent, MemberEvents, MemberId,
     MembershipContext, MembershipListener, MembershipService, Message, MessageId, Messages, Next, Outbound, Outcome,
-    OverloadPolicy, ParseSendOptionsError, Pending, ProbeResult, Receipt, ReceiveError, Route, SendError, SendOptions,
-    Services, StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel, WireEffect,
-    async_trait,
+    OverloadPolicy, ParseSendOptionsError, Pending, ProbeResult, Receipt, ReceiveError, Route, Rule, SendError,
+    SendOptions, Services, StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel,
+    WireEffect, async_trait,
 };
 pub use tribes_core::{
     budget, delivery, error, interceptor, member, message, pipeline, registry, settings, stats, transport, wire,

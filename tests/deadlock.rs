@@ -95,8 +95,10 @@ async fn a_successor_at_the_same_port_gets_nothing_that_was_meant_for_its_predec
         .forever();
     // The predecessor as the sender knows it: the same address, another id.
     let env = tribes_core::Env::real();
-    let predecessor =
-        via(&successor.local().as_ref().clone().with_id(MemberId::generate(&env)), successor.local().addr().unwrap());
+    let predecessor = via(
+        &successor.local().as_ref().clone().with_id(MemberId::generate(&env).unwrap()),
+        successor.local().addr().unwrap(),
+    );
     let pending = sender.send_with(&predecessor, numbered(1, 100), SendOptions::ACK).await.unwrap();
     let asynchronous = sender.send_with(&predecessor, numbered(2, 100), SendOptions::ASYNC).await.unwrap();
     for pending in [pending, asynchronous] {

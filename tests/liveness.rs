@@ -170,7 +170,7 @@ async fn a_spoofed_heartbeat_adds_nobody() {
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     for number in 0..500_u16 {
         let ghost = Member::new(
-            tribes_core::MemberId::generate(&tribes_core::Env::real()),
+            tribes_core::MemberId::generate(&tribes_core::Env::real()).unwrap(),
             ([127, 0, 0, 1], 1 + number % 20).into(),
         );
         let mut datagram = bytes::BytesMut::new();

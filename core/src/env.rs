@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +38,11 @@ pub trait EnvProvider: Send + Sync + 'static {
         bytes[8..].copy_from_slice(&self.random().to_be_bytes());
         bytes
     }
-    /// Fills `bytes` for an identity that must not collide with another process's.
-    fn fill_unique(&self, bytes: &mut [u8; 16]);
+    /// Fills `bytes` for what nobody may guess or have as well: a member id, the random part of an encryption.
+    ///
+    /// # Errors
+    /// There are no such bytes. Weaker ones are no substitute.
+    fn fill_unique(&self, bytes: &mut [u8; 16]) -> io::Result<()>;
     /// Runs `task` until it ends or the returned handle aborts it.
     fn spawn(&self, task: BoxFuture) -> TaskHandle;
     /// Completes when the clock has reached `deadline`.
@@ -93,12 +97,14 @@ impl Env {
         self.0.random()
     }
 
-    /// Sixteen bytes that no other process has.
-    #[must_use]
-    pub fn unique(&self) -> [u8; 16] {
+    /// Sixteen bytes that no other process has, and nobody can guess.
+    ///
+    /// # Errors
+    /// The operating system gives none: nothing that rests on them is to go on.
+    pub fn unique(&self) -> io::Result<[u8; 16]> {
         let mut bytes = [0; 16];
-        self.0.fill_unique(&mut bytes);
-        bytes
+        self.0.fill_unique(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Runs `task` beside the caller. Dropping the handle lets the task run on.
@@ -200,7 +206,8 @@ struct IdGenerator {
 impl IdGenerator {
     fn new() -> Self {
         let mut seed = [0; 24];
-        // Without the system's chance (it failed at process start-up) a generator seeded by clock and thread still serves.
+        // Without the system's chance no member gets an id, unless it has a configured one; for that a generator seeded by
+        // clock and thread serves.
         if getrandom::fill(&mut seed).is_err() {
             fastrand::fill(&mut seed);
         }
@@ -263,11 +270,11 @@ impl EnvProvider for Real {
         MESSAGE_IDS.with_borrow_mut(IdGenerator::next)
     }
 
-    fn fill_unique(&self, bytes: &mut [u8; 16]) {
-        if getrandom::fill(bytes).is_err() {
-            bytes[..8].copy_from_slice(&self.random().to_be_bytes());
-            bytes[8..].copy_from_slice(&self.random().to_be_bytes());
-        }
+    fn fill_unique(&self, bytes: &mut [u8; 16]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(|error| match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::other(error.to_string()),
+        })
     }
 
     #[allow(clippy::disallowed_methods, reason = "the one place where tasks are made")]

@@ -52,7 +52,9 @@ pub enum BuildFault {
         name: &'static str,
     },
     /// A layer's trigger uses bits that belong to Tribes.
-    #[error("the trigger {trigger} of layer {layer} uses bits that belong to the channel; use 0x80 or 0x200 to 0x8000")]
+    #[error(
+        "the trigger {trigger} of layer {layer} uses bits that belong to the channel (below 0x80, or 0x1000000); use 0x80 or 0x200 to 0x8000"
+    )]
     ReservedTrigger {
         /// The layer.
         layer: &'static str,
@@ -68,6 +70,29 @@ pub enum BuildFault {
         lower: &'static str,
         /// The bits that they share.
         bits: crate::SendOptions,
+    },
+    /// A layer stands where it, or another one, cannot be: see [`Rule`](crate::Rule).
+    #[error(
+        "layer {upper} stands below layer {lower}, but belongs above it, as {because}; move {upper} directly above {lower}{}",
+        if *advised { " (or accept the order with `order_check(false)`)" } else { "" }
+    )]
+    Misplaced {
+        /// The layer that stands below and belongs above.
+        upper: &'static str,
+        /// The layer that stands above and belongs below.
+        lower: &'static str,
+        /// Why.
+        because: &'static str,
+        /// Whether it is advice, a fault only under [`order_check`](crate::ChannelBuilder::order_check).
+        advised: bool,
+    },
+    /// Layers that suit each other in no order.
+    #[error("no order suits the layers {}: {because}; remove one of them", layers.join(" and "))]
+    Contradiction {
+        /// The layers.
+        layers: Vec<&'static str>,
+        /// What they ask of each other.
+        because: String,
     },
     /// A part that refuses its configuration.
     #[error("the {part} refuses its configuration: {reason}")]
@@ -101,6 +126,9 @@ pub enum StartError {
         /// Why.
         source: BoxError,
     },
+    /// The operating system gives no random bytes, without which no member id is safe from that of another.
+    #[error("the operating system gives no random bytes for the id of this member")]
+    NoRandomness(#[source] std::io::Error),
     /// Membership needs the receiver's address.
     #[error("membership announces the receiver's address: start the receiver with it or before it")]
     NoReceiver,

@@ -49,7 +49,8 @@ pub use delivery::{
 pub use env::{BoxFuture, Env, EnvProvider, TaskHandle};
 pub use error::{BoxError, BuildError, Fault, FaultKind, ReceiveError, SendError, StartError};
 pub use interceptor::{
-    ChannelInterceptor, Cx, EventVerdict, Interest, IntoLayer, Layer, Readiness, SyncInterceptor, Verdict, WireEffect,
+    ChannelInterceptor, Cx, EventVerdict, Interest, IntoLayer, Layer, Readiness, Rule, SyncInterceptor, Verdict,
+    WireEffect,
 };
 pub use member::{Departure, Member, MemberEvent, MemberId, Suspicion, View};
 pub use message::{Body, ChannelMessage, Message, MessageId};

@@ -47,7 +47,8 @@ bitflags! {
         const MULTICAST = 0x40;
         /// The body is compressed with gzip (set by the `Gzip` layer).
         const GZIP = 0x100;
-        /// The body ends with our extension trailer.
+        /// The body ends with our extension trailer. Set by layers that add one; the channel takes it off what the
+        /// application asks for.
         const EXTENSION = 0x0100_0000;
         const _ = !0;
     }

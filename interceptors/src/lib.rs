@@ -22,7 +22,10 @@
 //!
 //! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip` and `order`, as Tribes' own layers change them, and
 //! under `trace` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
-//! count), `message-dispatch`, `tcp-failure-detector`.
+//! count), `message-dispatch`, `tcp-failure-detector`. All of them together stand well in the order `audit`, `throughput`, `trace`,
+//! `rate-limit`, `message-dispatch`, `dedup`, `order`, `gzip`, `fragmentation`, `encrypt`, `chaos`, `tcp-ping`, `tcp-failure-detector`,
+//! `static-members`, `domain-filter`; what each one demands or advises says its section on its place, and a channel in another
+//! order is not built ([`Rule`](tribes_core::Rule)).
 //!
 //! Each folder is cut alike: `mod.rs` is the type and its hooks, `config.rs` its options, `core.rs` its state without any
 //! I/O, `tests.rs` what holds it to its word.

@@ -110,8 +110,9 @@ impl EnvProvider for SimEnv {
         self.rng().u64(..)
     }
 
-    fn fill_unique(&self, bytes: &mut [u8; 16]) {
+    fn fill_unique(&self, bytes: &mut [u8; 16]) -> std::io::Result<()> {
         self.rng().fill(bytes);
+        Ok(())
     }
 
     fn spawn(&self, mut task: BoxFuture) -> TaskHandle {
@@ -169,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_seed_decides_and_time_is_virtual() {
         let (one, same, other) = (SimEnv::new(1).env(), SimEnv::new(1).env(), SimEnv::new(2).env());
-        assert_eq!((one.random(), one.unique()), (same.random(), same.unique()));
+        assert_eq!((one.random(), one.unique().unwrap()), (same.random(), same.unique().unwrap()));
         assert_ne!(one.random(), other.random());
         one.sleep(Duration::from_secs(3600)).await;
         assert_eq!(one.now(), Time::from_millis(3_600_000));

@@ -223,6 +223,7 @@ fn tribes_own_bits_are_reserved() {
     for bit in 0..7 {
         assert!(matches!(&build("mine", 1 << bit).unwrap_err().faults()[0], BuildFault::ReservedTrigger { .. }));
     }
+    assert!(build("mine", 0x0100_0000).is_err(), "the mark of the extension trailer");
     for bits in [0x80, 0x200, 0x8000, 0x0200_0000] {
         assert!(build("mine", bits).is_ok());
     }

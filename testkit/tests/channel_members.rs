@@ -8,6 +8,8 @@
     reason = "a test fails by a panic"
 )]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +18,7 @@ use std::time::Duration;
 use tribes_core::member::{Departure, Suspicion};
 use tribes_core::{
     BoxError, Channel, ChannelInterceptor, Cx, EventVerdict, Link, Member, MemberEvent, MembershipListener, Next,
-    Outbound, SendOptions, SyncInterceptor, Time, Verdict, View, async_trait,
+    Outbound, SendOptions, Services, SyncInterceptor, Time, Verdict, View, async_trait,
 };
 use tribes_testkit::checkers::{NoResurrection, ViewsConverge};
 use tribes_testkit::net::{LinkConfig, Node};
@@ -324,4 +326,26 @@ fn watch(world: &World, channel: &Channel, heard: &Arc<Mutex<Vec<(String, Member
             heard.lock().unwrap().push((name.clone(), event));
         }
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_hear_that_membership_alone_stopped_and_keep_members_of_their_own() {
+    // Of those: member 7.
+    let log = common::Log::default();
+    let spy = common::Spy::new("spy", &log);
+    let stack = Layered::builder().layer(spy.sync()).layer(Early).members(2).expect_members(3).start().await;
+    stack.channel.view_when(|view| view.len() == 3).await;
+    for services in [Services::MEMBERSHIP, Services::MEMBERSHIP_RX] {
+        log.take();
+        stack.channel.stop_services(services).await;
+        // At once, without waiting for anything.
+        let view = stack.channel.view();
+        assert_eq!(view.members().iter().map(|member| member.port()).collect::<Vec<_>>(), [7]);
+        assert_eq!(log.take(), ["spy event 1", "spy event 2"], "each once");
+        stack.channel.start().await.unwrap();
+        stack.below.add(&stack.members);
+        stack.channel.view_when(|view| view.len() == 3).await;
+    }
+    stack.channel.stop().await;
+    assert!(stack.channel.view().is_empty());
 }

@@ -439,3 +439,23 @@ fn ten_thousand_messages_arrive_in_order() {
         assert_eq!(one.stats().budget_used, 0);
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_mark_of_the_extension_trailer_is_not_for_applications() {
+    let stack = stack([]).await;
+    // What looks like a trailer without entries would be cut off where it is received.
+    let body = b"body\0\0\0\x01TRSX";
+    let options = SendOptions::ACK | SendOptions::EXTENSION | SendOptions::from_bits_retain(0x0200_0000);
+    let to = &stack.members[0];
+    stack.channel.send(to, &body[..], options).await.unwrap();
+    stack.channel.send_with(to, &body[..], options).await.unwrap().await.into_result().unwrap();
+    stack.channel.send_opaque(to, &body[..], options).await.unwrap().await.into_result().unwrap();
+    stack.channel.try_send(to, &body[..], options).unwrap().await.into_result().unwrap();
+    stack.channel.send_message(to, "typed", options).await.unwrap();
+    let sent = stack.below.sent();
+    assert_eq!(sent.len(), 5);
+    for sent in sent {
+        let options = sent.message.options - SendOptions::BYTE_MESSAGE;
+        assert_eq!(options, SendOptions::ACK | SendOptions::from_bits_retain(0x0200_0000));
+    }
+}

@@ -486,3 +486,33 @@ async fn stop_ends_the_tasks_of_all_layers() {
     drop(stack);
     assert!(matches!(link.post(&[member(1)], "m", SendOptions::ACK).await, Err(SendError::Stopped)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_without_our_mark_is_to_all_a_java_member_and_behaves_as_one() {
+    for forms in FORMS {
+        let log = Log::default();
+        let layers = around(&log, forms, |spy| spy.wire(WireEffect::Ours));
+        let builder = layers.into_iter().fold(Layered::builder(), tribes_testkit::LayeredBuilder::layer);
+        let id = tribes_testkit::java_member(50).id();
+        let stack = builder.members(2).java_members(1).configure(|builder| builder.id(id)).start().await;
+        log.take();
+        stack.channel.send(&stack.members, "m", SendOptions::ACK).await.unwrap();
+        for member in &stack.members {
+            stack.below.receive(member, "m", SendOptions::ACK).await;
+        }
+        stack.above.wait_received(3).await;
+        let mut batch: Vec<_> =
+            stack.members.iter().map(|from| stack.below.message(from, "m", SendOptions::ACK)).collect();
+        for message in batch.drain(..) {
+            stack.below.inject(message).await.handled().await;
+        }
+        let calls = log.take();
+        assert!(calls.iter().any(|call| call.starts_with("low receive")), "{forms} {calls:?}");
+        assert!(
+            !calls.iter().any(|call| call.starts_with("mid send") || call.starts_with("mid receive")),
+            "{forms} {calls:?}"
+        );
+        let mid = &stack.channel.stats().layers[1];
+        assert_eq!((mid.down.passed_by, mid.up.passed_by), (1, 6), "{forms}");
+    }
+}

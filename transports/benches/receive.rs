@@ -159,7 +159,7 @@ fn feed(args: &[String]) {
     let expected = MemberId::from_bytes(std::array::from_fn(byte));
     let (size, count): (usize, u64) = (size.parse().unwrap(), count.parse().unwrap());
     let env = Env::real();
-    let own = Arc::new(Member::new(MemberId::generate(&env), SocketAddr::from(([127, 0, 0, 1], 9))));
+    let own = Arc::new(Member::new(MemberId::generate(&env).unwrap(), SocketAddr::from(([127, 0, 0, 1], 9))));
     let options = match mode.as_str() {
         "none" => SendOptions::NONE,
         "ping-ack" => SendOptions::ACK,

@@ -197,7 +197,7 @@ pub(crate) fn java(port: u16) -> Arc<Member> {
 
 /// A member of ours.
 pub(crate) fn ours(port: u16) -> Arc<Member> {
-    Arc::new(Member::new(MemberId::generate(&Env::real()), ([127, 0, 0, 1], port).into()))
+    Arc::new(Member::new(MemberId::generate(&Env::real()).unwrap(), ([127, 0, 0, 1], port).into()))
 }
 
 /// A message's frame.

@@ -1,9 +1,13 @@
 //! The options of `tribes node`.
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use tribes::MemberId;
 use tribes::membership::StaticPeer;
 
@@ -56,7 +60,7 @@ pub(crate) struct NodeArgs {
     pub(super) peer: Vec<StaticPeer>,
     /// An interceptor, nearest to the application first; repeatable. Any of them replaces the defaults
     /// (message-dispatch, tcp-failure-detector).
-    #[arg(long, value_name = "NAME[,KEY=VALUE...]")]
+    #[arg(long, value_name = "NAME[,KEY=VALUE...]", value_parser = InterceptorParser)]
     pub(super) interceptor: Vec<InterceptorArg>,
     /// Starts without interceptors, or with those of --interceptor alone.
     #[arg(long)]
@@ -114,25 +118,55 @@ impl FromStr for HostPort {
     }
 }
 
-/// `NAME[,KEY=VALUE…]`; a key without a value is `true`, as in the Java peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `NAME[,KEY=VALUE…]`; a key without a value is `true`, as in the Java peer. Values may be secret: they are never shown.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct InterceptorArg {
     pub(super) name: String,
     pub(super) settings: Vec<(String, String)>,
 }
 
-impl FromStr for InterceptorArg {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+impl InterceptorArg {
+    /// Nothing if it is malformed. What could be part of a value in the wrong place is.
+    fn parse(text: &str) -> Option<Self> {
+        let is_word = |word: &str| {
+            let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+            word.starts_with(|first: char| first.is_ascii_lowercase()) && word.len() <= 40 && word.bytes().all(is_fit)
+        };
         let mut parts = text.split(',').map(str::trim);
-        let malformed = || Malformed::new(text, "interceptor; write NAME[,KEY=VALUE...]");
-        let name = parts.next().filter(|name| !name.is_empty() && !name.contains('=')).ok_or_else(malformed)?;
+        let name = parts.next().filter(|name| is_word(name))?;
         let settings = parts.map(|part| {
             let (key, value) = part.split_once('=').unwrap_or((part, "true"));
-            if key.is_empty() { Err(malformed()) } else { Ok((key.to_owned(), value.to_owned())) }
+            is_word(key).then(|| (key.to_owned(), value.to_owned()))
         });
-        Ok(Self { name: name.to_owned(), settings: settings.collect::<Result<_, _>>()? })
+        Some(Self { name: name.to_owned(), settings: settings.collect::<Option<_>>()? })
+    }
+}
+
+impl fmt::Debug for InterceptorArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.settings.iter().map(|(key, _)| key).collect();
+        f.debug_struct("InterceptorArg").field("name", &self.name).field("keys", &keys).finish_non_exhaustive()
+    }
+}
+
+/// Reads an [`InterceptorArg`]. clap's own way to do that shows the whole text in its error, an encryption key included.
+#[derive(Clone)]
+struct InterceptorParser;
+
+impl TypedValueParser for InterceptorParser {
+    type Value = InterceptorArg;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<InterceptorArg, clap::Error> {
+        value.to_str().and_then(InterceptorArg::parse).ok_or_else(|| {
+            let text = "a value of '--interceptor' is malformed; write NAME[,KEY=VALUE...], without blanks (it is not \
+                shown, as it may hold a key)\n";
+            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+        })
     }
 }
 
@@ -236,6 +270,29 @@ mod tests {
             assert!(parse(&args).is_err(), "{args:?}");
         }
         assert!(parse(&["--mcast", "228.0.0.4:45564", "--peer", "host:1"]).is_err());
+    }
+
+    #[test]
+    fn what_an_interceptor_was_given_is_shown_nowhere() {
+        let key = "00112233445566778899aabbccddeeff";
+        for text in [
+            format!("encrypt=={key}"),
+            format!("encrypt,={key}"),
+            format!("encrypt,key={key},{key}"),
+            format!("encrypt,{key}=key"),
+            format!("encrypt key={key}"),
+            format!("encrypt:{key}"),
+            format!("{key},encrypt"),
+            format!("encrypt,key=,00+{key}"),
+        ] {
+            let error = parse(&["--interceptor", &text]).unwrap_err();
+            for shown in [error.to_string(), error.render().ansi().to_string(), format!("{error:?}")] {
+                assert!(!shown.contains("2233"), "{shown}");
+            }
+            assert!(error.to_string().contains("NAME[,KEY=VALUE...]"), "{error}");
+        }
+        let args = parse(&["--interceptor", &format!("encrypt,key={key}")]).unwrap();
+        assert!(format!("{args:?}").contains("encrypt") && !format!("{args:?}").contains("2233"), "{args:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::{Channel, DRAIN, Inner, lifecycle};
+use super::{Channel, DRAIN, Inner, check, lifecycle};
 use crate::budget::{Budget, BudgetConfig};
 use crate::delivery::Audience;
 use crate::delivery::Inbound;
@@ -19,11 +19,6 @@ use crate::member::{MemberEvent, MemberId, View};
 use crate::pipeline::{Stack, Top};
 use crate::transport::{ChannelReceiver, ChannelSender, MembershipService};
 use crate::{Env, Member, SendOptions};
-
-/// Bits that a layer's trigger may not use: Tribes' own.
-const RESERVED: u32 = 0x7F;
-/// The one layer that may use one of them, and which.
-const DISPATCH: (&str, u32) = ("message-dispatch", 0x08);
 
 /// Puts a [`Channel`] together. The first interceptor added is nearest to the application.
 ///
@@ -40,6 +35,7 @@ pub struct ChannelBuilder {
     options: SendOptions,
     budget: BudgetConfig,
     option_check: bool,
+    order_check: bool,
     telemetry: bool,
     faults: Vec<BuildFault>,
     settings: lifecycle::Settings,
@@ -57,6 +53,7 @@ impl ChannelBuilder {
             options: SendOptions::default(),
             budget: BudgetConfig::default(),
             option_check: false,
+            order_check: true,
             telemetry: true,
             faults: Vec::new(),
             settings: lifecycle::Settings {
@@ -138,6 +135,14 @@ impl ChannelBuilder {
     /// Makes it an error that two layers are switched by a common bit; by default that is a warning.
     pub fn option_check(mut self, check: bool) -> Self {
         self.option_check = check;
+        self
+    }
+
+    /// Whether a stack against the advice of its layers ([`Rule::advised`](crate::Rule::advised)) is a fault; default yes. With
+    /// `false` that is a warning, for a group that runs such a stack already: a layer that changes bytes must have the same
+    /// place on all members. Binding rules are faults all the same.
+    pub fn order_check(mut self, check: bool) -> Self {
+        self.order_check = check;
         self
     }
 
@@ -258,26 +263,7 @@ impl ChannelBuilder {
                 bounds: "more than zero",
             });
         }
-        for (at, layer) in self.layers.iter().enumerate() {
-            let (name, trigger) = (layer.name(), layer.trigger());
-            if self.layers.iter().take(at).any(|above| above.name() == name) {
-                faults.push(BuildFault::DuplicateLayer { name });
-            }
-            if trigger.bits() & RESERVED != 0 && (name, trigger.bits()) != DISPATCH {
-                faults.push(BuildFault::ReservedTrigger { layer: name, trigger });
-            }
-            for above in self.layers.iter().take(at) {
-                let bits = above.trigger() & trigger;
-                if bits.is_empty() {
-                    continue;
-                }
-                if self.option_check {
-                    faults.push(BuildFault::SharedTrigger { upper: above.name(), lower: name, bits });
-                } else {
-                    tracing::warn!(upper = above.name(), lower = name, %bits, "two layers are switched by the same option bits");
-                }
-            }
-        }
+        faults.extend(check::layers(&self.layers, self.option_check, self.order_check));
         faults
     }
 }

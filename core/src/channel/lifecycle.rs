@@ -191,9 +191,9 @@ impl Inner {
         }
         let first = state.services.is_empty();
         if first {
+            self.new_incarnation().map_err(StartError::NoRandomness)?;
             self.layers_started.send_replace(false);
             self.carry_events();
-            self.new_incarnation();
             self.queues.open();
         }
         let bottom = self.stack.bottom();
@@ -235,9 +235,13 @@ impl Inner {
     }
 
     /// A restarted channel is a new member: what was meant for the old one must not reach it.
-    fn new_incarnation(&self) {
-        let id = self.settings.id.unwrap_or_else(|| MemberId::generate(&self.stack.env));
+    fn new_incarnation(&self) -> std::io::Result<()> {
+        let id = match self.settings.id {
+            Some(id) => id,
+            None => MemberId::generate(&self.stack.env)?,
+        };
         self.stack.local.rcu(|local| local.as_ref().clone().with_id(id).with_command(Bytes::new()));
+        Ok(())
     }
 
     fn adopt(&self, endpoint: &Endpoint) {
@@ -313,8 +317,9 @@ impl Inner {
             state.services -= Services::RECEIVER;
         }
         if membership.contains(Services::MEMBERSHIP_RX) || last {
-            // Whoever starts again is not to find the old group; a layer that looks into an event is not waited for.
-            let _ = self.stack.env.until(deadline, self.stack.raise_stopped()).await;
+            // Whoever starts again is not to find the old group; a layer that looks into an event is not waited for. Layers that
+            // run on hear of it.
+            let _ = self.stack.env.until(deadline, self.stack.raise_stopped(last)).await;
         }
         if last {
             // A service that failed to start leaves nothing behind either.

@@ -2,15 +2,20 @@
 //!
 //! ```text
 //!  listeners, streams          one FIFO per sender stands before them      dispatch.rs
-//!  Channel (a cheap handle)    send · listen · start · stop                mod.rs, lifecycle.rs
+//!  Channel (a cheap handle)    send · listen · start · stop                send.rs, mod.rs, lifecycle.rs
+//!  the view                    who is there, and who is told               members.rs
 //!  layer 1 … layer N           the pipeline                                ../pipeline
 //!  sender · receiver · membership                                          ../transport.rs
 //! ```
 
 mod builder;
+mod check;
 mod dispatch;
 mod lifecycle;
 mod listener;
+mod members;
+mod placement;
+mod send;
 mod stream;
 mod target;
 #[cfg(test)]
@@ -23,8 +28,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 pub use builder::ChannelBuilder;
@@ -32,13 +35,12 @@ pub use listener::{Batch, ChannelListener, ListenerHandle, MembershipListener};
 pub use stream::{MemberEvents, Messages};
 pub use target::To;
 
-use crate::delivery::{Audience, Outbound, Pending};
-use crate::error::{BoxError, FaultKind, SendError};
-use crate::member::{Departure, MemberEvent};
-use crate::message::{self, Body, ChannelMessage, MessageId};
-use crate::pipeline::{Raised, Stack, Walk, catch};
+use crate::delivery::Audience;
+use crate::error::BoxError;
+use crate::member::MemberEvent;
+use crate::pipeline::{Raised, Stack};
 use crate::stats::{ChannelStats, FlowCounters, LayerStats};
-use crate::{AckMode, Member, Message, SendOptions, View};
+use crate::{Member, Message, SendOptions, View};
 
 /// A process's membership in a group: sends messages to members, receives theirs, knows who is there. A cheap handle; all
 /// clones are the same channel. When the last one is dropped, the channel ends as by a crash: call
@@ -95,184 +97,6 @@ impl Channel {
     /// A builder with nothing in it.
     pub fn builder() -> ChannelBuilder {
         ChannelBuilder::new()
-    }
-
-    /// Sends `body` to `to` and waits for what `options` ask: nothing = the operating system took it for each member;
-    /// `ack` = each member acknowledged it; `sync` = each listener returned; `async` = it is queued for each member.
-    ///
-    /// # Errors
-    /// [`SendError::Faulty`] names each member that failed; the others were served. With `async` faults come to those who
-    /// use [`send_with`](Self::send_with), and to the counters. [`SendError::NoDestination`] if there is nobody,
-    /// [`SendError::NotStarted`] and [`SendError::Stopped`] if the sender does not run, [`SendError::Unsupported`] for what
-    /// the transport cannot do, and [`SendError::Layer`] if a layer refuses the message.
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits for room, the message is not sent to the members that have not accepted it; dropped after that,
-    /// it is sent all the same and its outcome is lost.
-    pub async fn send(
-        &self,
-        to: impl Into<To>,
-        body: impl Into<Bytes>,
-        options: SendOptions,
-    ) -> Result<MessageId, SendError> {
-        let (out, pending) = self.prepare(to.into(), body.into(), options)?;
-        if let Some(walk) = self.accept_now(out) {
-            self.accept_later(walk).await?;
-        }
-        Self::finish(pending, options).await
-    }
-
-    /// Sends `value` as MessagePack by field name; read it with [`Message::decode`]. Otherwise as [`send`](Self::send).
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), and [`SendError::Encode`].
-    ///
-    /// # Cancel safety
-    /// As [`send`](Self::send).
-    pub async fn send_message<T: Serialize + ?Sized + Sync>(
-        &self,
-        to: impl Into<To>,
-        value: &T,
-        options: SendOptions,
-    ) -> Result<MessageId, SendError> {
-        let body = message::encode(value)?;
-        self.send(to, body, options).await
-    }
-
-    /// Sends `body` and returns as soon as it is accepted, in order, for each member. The [`Pending`] is a future of the
-    /// outcome for each member, or takes a callback; `async` sends, too, resolve with what really happened.
-    ///
-    /// # Errors
-    /// If the message is refused as a whole. Faults of members are in the outcome.
-    ///
-    /// # Cancel safety
-    /// As [`send`](Self::send).
-    pub async fn send_with(
-        &self,
-        to: impl Into<To>,
-        body: impl Into<Bytes>,
-        options: SendOptions,
-    ) -> Result<Pending, SendError> {
-        let (out, pending) = self.prepare(to.into(), body.into(), options)?;
-        if let Some(walk) = self.accept_now(out) {
-            self.accept_later(walk).await?;
-        }
-        Ok(pending)
-    }
-
-    /// Sends `body` as a serialized Java object: as [`send_with`](Self::send_with), but with
-    /// [`BYTE_MESSAGE`](SendOptions::BYTE_MESSAGE) clear, which makes a Java peer deserialize it. For membership services
-    /// and layers that speak to Java's own; applications have no use for it.
-    ///
-    /// # Errors
-    /// As [`send_with`](Self::send_with).
-    ///
-    /// # Cancel safety
-    /// As [`send`](Self::send).
-    pub async fn send_opaque(
-        &self,
-        to: impl Into<To>,
-        body: impl Into<Bytes>,
-        options: SendOptions,
-    ) -> Result<Pending, SendError> {
-        let (mut out, pending) = self.prepare(to.into(), body.into(), options)?;
-        out.message.options.remove(SendOptions::BYTE_MESSAGE);
-        self.accept(out, pending).await
-    }
-
-    /// Sends `body` without waiting for room: refuses with [`SendError::Full`] when that would be needed, and then nothing is
-    /// sent to anyone that had no room.
-    ///
-    /// # Errors
-    /// As [`send_with`](Self::send_with), and [`SendError::Full`].
-    pub fn try_send(
-        &self,
-        to: impl Into<To>,
-        body: impl Into<Bytes>,
-        options: SendOptions,
-    ) -> Result<Pending, SendError> {
-        let (mut out, pending) = self.prepare(to.into(), body.into(), options)?;
-        if !out.members().all(|member| self.0.has_room(member, out.len())) {
-            pending.on_complete(drop);
-            return Err(SendError::Full);
-        }
-        out.may_wait = false;
-        // Nothing on this way waits when it must not; a layer that does all the same is a layer that is full.
-        let accept = std::pin::pin!(self.accept(out, pending));
-        match accept.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
-            std::task::Poll::Ready(result) => result,
-            std::task::Poll::Pending => Err(SendError::Full),
-        }
-    }
-
-    fn prepare(&self, to: To, body: Bytes, options: SendOptions) -> Result<(Outbound, Pending), SendError> {
-        let inner = &self.0;
-        inner.running.check()?;
-        let multicast = crate::transport::is_multicast(options);
-        let audience = match to {
-            // A multicast goes to whoever hears it; its outcome is that of the datagram.
-            _ if multicast => Audience::new(Arc::new([]), inner.stack.observer()),
-            To::All => inner.everyone.load_full(),
-            To::Members(members) => Audience::new(target::once_each(members), inner.stack.observer()),
-        };
-        if audience.is_empty() && !multicast {
-            return Err(SendError::NoDestination);
-        }
-        inner.top_down.enter(body.len());
-        let env = &inner.stack.env;
-        let at = env.now();
-        let message = ChannelMessage {
-            options: options | SendOptions::BYTE_MESSAGE,
-            timestamp_ms: env.wall_ms_at(at),
-            id: MessageId::generate(env),
-            sender: inner.stack.local.load_full(),
-            body: Body::new(body),
-        };
-        let (mut out, pending) = Outbound::to_audience(message, audience, at);
-        if options.ack_mode() == AckMode::Handled
-            && !options.contains(SendOptions::ASYNCHRONOUS)
-            && let Some(stuck) = out.extract(|member| inner.application.is_handling(member))
-        {
-            stuck.fail(&FaultKind::WouldDeadlock);
-        }
-        Ok((out, pending))
-    }
-
-    /// Takes the message as far as it gets without waiting, which is nearly always to its end; `None`: it is accepted.
-    fn accept_now(&self, out: Outbound) -> Option<Walk> {
-        if out.to.is_empty() && !crate::transport::is_multicast(out.message.options) {
-            return None;
-        }
-        match self.0.stack.send_now(0, out) {
-            Walk::Done(Ok(())) => None,
-            walk => Some(walk),
-        }
-    }
-
-    /// The rest of the way, for what has to wait. Boxed: the future of a send stays small where nothing waits.
-    async fn accept_later(&self, walk: Walk) -> Result<(), SendError> {
-        let result = Box::pin(self.0.stack.send_rest(walk)).await;
-        if result.is_err() {
-            self.0.top_down.failed("refused");
-        }
-        result
-    }
-
-    async fn accept(&self, out: Outbound, pending: Pending) -> Result<Pending, SendError> {
-        if let Some(walk) = self.accept_now(out) {
-            self.accept_later(walk).await?;
-        }
-        Ok(pending)
-    }
-
-    async fn finish(pending: Pending, options: SendOptions) -> Result<MessageId, SendError> {
-        let id = pending.id().clone();
-        if options.contains(SendOptions::ASYNCHRONOUS) {
-            // Queued is all that was asked for; what happens later is counted and logged.
-            pending.log_faults();
-            return Ok(id);
-        }
-        pending.await.into_result().map(|_| id)
     }
 
     /// Has `listener` called with messages until the handle is dropped.
@@ -416,86 +240,6 @@ impl Inner {
             .listeners
             .rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
         self.member_listeners.rcu(|list| list.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
-    }
-
-    /// A membership event has come all the way up: the view changes first, then everyone is told.
-    fn member_event(&self, event: MemberEvent) {
-        let changed = self.view.load().apply(&event).map(Arc::new);
-        match (&changed, &event) {
-            (Some(view), _) => {
-                self.view.store(Arc::clone(view));
-                self.everyone.store(Audience::new(Arc::clone(view.members()), self.stack.observer()));
-            }
-            (None, MemberEvent::Suspected(member, _)) if self.view.load().contains(member) => {}
-            // Nothing that anybody above could see.
-            (None, _) => return,
-        }
-        self.stack.sender.member_event(&event);
-        self.stack.receiver.member_event(&event);
-        if let MemberEvent::Removed(member, _) = &event {
-            self.stack.budget.forget(member);
-        }
-        let view = self.view.load_full();
-        self.view_number.send_replace(view.number());
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).retain(|stream| {
-            let alive = stream.upgrade();
-            alive.inspect(|stream| stream.push(event.clone(), Arc::clone(&view))).is_some()
-        });
-        // Gone only when the channel is.
-        let _ = self.member_calls.send(event);
-    }
-
-    /// Empties the view: this channel does not listen for members any more.
-    fn forget_members(&self) {
-        for member in self.view.load_full().members().iter() {
-            self.member_event(MemberEvent::Removed(Arc::clone(member), Departure::Stopped));
-        }
-    }
-
-    /// Starts the two tasks that carry membership events, once in the life of the channel: they outlast stop and start.
-    fn carry_events(self: &Arc<Self>) {
-        let Some((mut raised, calls)) = self.event_ends.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return;
-        };
-        let channel = Arc::downgrade(self);
-        let mut layers_started = self.layers_started.subscribe();
-        self.stack.env.spawn(async move {
-            while let Some(raised) = raised.recv().await {
-                // A layer may raise events in its start, when those above have not been started. An error: the channel is gone.
-                let started = layers_started.wait_for(|started| *started).await.is_ok();
-                let Some(channel) = channel.upgrade().filter(|_| started) else { return };
-                match raised {
-                    Raised::Event { place, event } => channel.stack.event_from(place, event).await,
-                    Raised::Stopped(seen) => {
-                        channel.forget_members();
-                        // The stop may have gone on without it.
-                        let _ = seen.send(());
-                    }
-                }
-            }
-        });
-        self.stack.env.spawn(Self::call_member_listeners(Arc::downgrade(self), calls));
-    }
-
-    /// Tells the membership listeners; on a task of its own, so that a slow one delays no membership.
-    async fn call_member_listeners(channel: Weak<Self>, mut events: mpsc::UnboundedReceiver<MemberEvent>) {
-        while let Some(event) = events.recv().await {
-            let Some(channel) = channel.upgrade() else { return };
-            for (_, listener) in channel.member_listeners.load_full().iter() {
-                let call = Box::pin(async {
-                    match &event {
-                        MemberEvent::Added(member) => listener.member_added(member),
-                        MemberEvent::Updated(member) => listener.member_updated(member),
-                        MemberEvent::Suspected(member, why) => listener.member_suspected(member, *why),
-                        MemberEvent::Removed(member, why) => listener.member_removed(member, *why),
-                    }
-                });
-                if let Err(panic) = catch(call).await {
-                    channel.application.up.failed("membership listener panicked");
-                    tracing::error!(panic, "a membership listener panicked");
-                }
-            }
-        }
     }
 }
 

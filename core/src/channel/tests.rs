@@ -1,10 +1,19 @@
 //! What only the crate can see of a channel. Everything else is tested from outside, in `testkit/tests/channel_*.rs`.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
+use super::Channel;
 use super::stream::{EventQueue, MemberEvents};
 use crate::member::{Departure, Member, MemberEvent, MemberId, Suspicion, View};
+use crate::message::ChannelMessage;
+use crate::{
+    BoxError, BoxFuture, ChannelReceiver, ChannelSender, Endpoint, Env, EnvProvider, Link, MembershipContext,
+    MembershipService, Outbound, ProbeResult, SendError, Services, StartError, TaskHandle, Time,
+};
 
 fn member(port: u16) -> Arc<Member> {
     Arc::new(Member::new(MemberId::from_bytes([1; 16]), ([127, 0, 0, 1], port).into()))
@@ -67,4 +76,86 @@ async fn a_reader_that_fell_behind_gets_from_what_it_knew_to_what_is() {
     let seen = [MemberEvent::Added(member(1)), MemberEvent::Added(member(2))];
     let seen = seen.iter().chain(&events).fold(Arc::default(), |view, event| with(&view, event));
     assert_eq!(seen.members().iter().map(|member| member.port()).collect::<Vec<_>>(), [1, 4]);
+}
+
+/// The real world without random bytes.
+struct NoChance(Env);
+
+impl EnvProvider for NoChance {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+    fn wall_ms(&self) -> i64 {
+        self.0.wall_ms()
+    }
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+    fn fill_unique(&self, _: &mut [u8; 16]) -> io::Result<()> {
+        Err(io::Error::other("none today"))
+    }
+    fn spawn(&self, task: BoxFuture) -> TaskHandle {
+        self.0.spawn(task)
+    }
+    fn sleep_until(&self, deadline: Time) -> BoxFuture {
+        let env = self.0.clone();
+        Box::pin(async move { env.sleep_until(deadline).await })
+    }
+}
+
+/// Parts that start, and do nothing.
+#[derive(Debug)]
+struct Idle;
+
+#[async_trait]
+impl ChannelSender for Idle {
+    async fn start(&self, _: Arc<Member>, _: Link) -> Result<(), BoxError> {
+        Ok(())
+    }
+    async fn stop(&self, _: Time) {}
+    async fn send(&self, _: Outbound) -> Result<(), SendError> {
+        Ok(())
+    }
+    async fn probe(&self, _: &Arc<Member>, _: Option<ChannelMessage>, _: Time) -> ProbeResult {
+        ProbeResult::Unreachable
+    }
+}
+
+#[async_trait]
+impl ChannelReceiver for Idle {
+    async fn start(&self, _: Link) -> Result<Endpoint, BoxError> {
+        Ok(Endpoint::new([127, 0, 0, 1].into(), 1))
+    }
+    async fn stop(&self, _: Time) {}
+}
+
+#[async_trait]
+impl MembershipService for Idle {
+    fn name(&self) -> &'static str {
+        "idle"
+    }
+    async fn start(&self, _: Services, _: MembershipContext) -> Result<(), BoxError> {
+        Ok(())
+    }
+    async fn stop(&self, _: Services) {}
+}
+
+/// Weak ids could be those of others, and whoever seals with weak bytes gives keys away: better nothing.
+#[tokio::test(start_paused = true)]
+async fn without_random_bytes_no_member_gets_an_id() {
+    let build = |id: Option<MemberId>| {
+        let builder =
+            Channel::builder().sender(Idle).receiver(Idle).membership(Idle).env(Env::new(NoChance(Env::real())));
+        id.into_iter().fold(builder, super::ChannelBuilder::id).build().unwrap()
+    };
+    let channel = build(None);
+    for _ in 0..2 {
+        let error = channel.start().await.unwrap_err();
+        assert!(matches!(error, StartError::NoRandomness(_)), "{error}");
+        assert!(channel.services().await.is_empty());
+    }
+    // One that needs none is fine.
+    let channel = build(Some(MemberId::ZERO));
+    channel.start().await.unwrap();
+    channel.stop().await;
 }

@@ -68,7 +68,7 @@ crate::settings! { ChannelConfig {
     drain: duration(Duration::ZERO..=DAY), "How long a stop lets queues drain.";
     budget.total key "budget_total": size(1..=1 << 50), "How many bytes of messages may wait in this channel.";
     budget.per_member key "budget_per_member": size(1..=1 << 50), "How many of them for one member.";
-    budget.policy key "budget_policy": custom("wait:DURATION, such as wait:200ms, or fail, or drop-oldest", read_policy, show_policy), "What becomes of a message for which there is no room.";
+    budget.policy key "budget_policy": parsed(OverloadPolicy::EXPECTED), "What becomes of a message for which there is no room.";
     default_interceptors: flag(), "Whether a configuration without any [[interceptor]] has message-dispatch and tcp-failure-detector.";
 } check(|config| {
     if config.budget.per_member > config.budget.total {
@@ -111,21 +111,5 @@ fn show_bytes(bytes: &Bytes) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with("hex:") && text.trim() == text => text.to_owned(),
         _ => bytes.iter().fold("hex:".to_owned(), |text, byte| format!("{text}{byte:02x}")),
-    }
-}
-
-fn read_policy(text: &str) -> Option<OverloadPolicy> {
-    match text {
-        "fail" => Some(OverloadPolicy::Fail),
-        "drop-oldest" => Some(OverloadPolicy::DropOldest),
-        text => crate::settings::parse_duration(text.strip_prefix("wait:")?).map(OverloadPolicy::Wait),
-    }
-}
-
-fn show_policy(policy: &OverloadPolicy) -> String {
-    match policy {
-        OverloadPolicy::Fail => "fail".to_owned(),
-        OverloadPolicy::DropOldest => "drop-oldest".to_owned(),
-        OverloadPolicy::Wait(time) => format!("wait:{}", crate::settings::format_duration(*time)),
     }
 }

@@ -42,6 +42,7 @@ pub enum WireEffect {
     None,
     /// What Tribes' own interceptor of the same job does: understood by Java members.
     Tribes,
-    /// Something of our own, which Java members cannot read. Towards them the pipeline passes this layer by and counts it.
+    /// Something of our own, which Java members cannot read. Towards them the pipeline passes this layer by and counts it, and
+    /// towards everybody if this member has a configured id without our mark.
     Ours,
 }

@@ -6,6 +6,7 @@
 //! trigger applied, panics caught, everything counted.
 
 mod interest;
+mod rules;
 mod sync;
 
 use std::fmt::Debug;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use interest::{Interest, WireEffect};
+pub use rules::Rule;
 pub use sync::{Cx, EventVerdict, SyncInterceptor, Verdict};
 
 use crate::delivery::{Inbound, Outbound, Outcome};
@@ -66,6 +68,20 @@ pub trait ChannelInterceptor: Debug + Send + Sync + 'static {
     /// What this layer does to the bytes on the wire.
     fn wire(&self) -> WireEffect {
         WireEffect::None
+    }
+
+    /// What the layer asks of its place among the others; [`Rule`] has an example. Asked once, when the channel is built.
+    fn placement(&self) -> &'static [Rule] {
+        &[]
+    }
+
+    /// Whether the layer can work with its options. Asked once, when the channel is built, which reports all faults at once;
+    /// what only shows when the channel runs (a file, a port) is for [`start`](Self::start).
+    ///
+    /// # Errors
+    /// The channel is not built. The error names option, value and bounds, and never a secret.
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(())
     }
 
     /// Called before anything else. Keep `link` for what the layer does on its own account.
@@ -179,6 +195,20 @@ impl Layer {
     #[must_use]
     pub fn wire(&self) -> WireEffect {
         either!(self, layer => layer.wire())
+    }
+
+    /// What it asks of its place.
+    #[must_use]
+    pub fn placement(&self) -> &'static [Rule] {
+        either!(self, layer => layer.placement())
+    }
+
+    /// Whether it can work with its options.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_config(&self) -> Result<(), BoxError> {
+        either!(self, layer => layer.check_config())
     }
 
     /// Its own figures.

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::{Interest, WireEffect};
+use super::{Interest, Rule, WireEffect};
 use crate::delivery::{Inbound, Outbound, Outcome};
 use crate::error::BoxError;
 use crate::member::MemberEvent;
@@ -50,6 +50,19 @@ pub trait SyncInterceptor: Debug + Send + Sync + 'static {
     /// As [`ChannelInterceptor::wire`](super::ChannelInterceptor::wire).
     fn wire(&self) -> WireEffect {
         WireEffect::None
+    }
+
+    /// As [`ChannelInterceptor::placement`](super::ChannelInterceptor::placement).
+    fn placement(&self) -> &'static [Rule] {
+        &[]
+    }
+
+    /// As [`ChannelInterceptor::check_config`](super::ChannelInterceptor::check_config).
+    ///
+    /// # Errors
+    /// The channel is not built.
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(())
     }
 
     /// As [`ChannelInterceptor::start`](super::ChannelInterceptor::start).

@@ -1,6 +1,7 @@
 //! Sixteen bytes that tell one incarnation of a member from all others.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use crate::Env;
@@ -22,13 +23,15 @@ impl MemberId {
     pub const ZERO: Self = Self([0; 16]);
 
     /// A fresh id with our mark.
-    #[must_use]
-    pub fn generate(env: &Env) -> Self {
-        let mut bytes = env.unique();
+    ///
+    /// # Errors
+    /// The environment has no random bytes.
+    pub fn generate(env: &Env) -> io::Result<Self> {
+        let mut bytes = env.unique()?;
         bytes[6] = 0x80 | (REVISION & 0x0F);
         bytes[8] = 0x80 | (bytes[8] & 0x3F);
         bytes[9..12].copy_from_slice(&MARK);
-        Self(bytes)
+        Ok(Self(bytes))
     }
 
     /// An id from its bytes, with or without our mark.
@@ -102,9 +105,9 @@ mod tests {
     #[test]
     fn our_ids_carry_the_mark_and_others_do_not() {
         let env = Env::real();
-        let id = MemberId::generate(&env);
+        let id = MemberId::generate(&env).unwrap();
         assert_eq!(id.revision(), Some(REVISION));
-        assert_ne!(id, MemberId::generate(&env));
+        assert_ne!(id, MemberId::generate(&env).unwrap());
         assert!(!MemberId::ZERO.is_ours());
         // A random Java id: version 4.
         assert!(!"890bd46604854b5795959953aba30231".parse::<MemberId>().unwrap().is_ours());

@@ -58,7 +58,7 @@ impl Stack {
         for (at, slot) in self.slots.iter().enumerate().skip(place) {
             let Some(matches) = slot.called(Interest::SEND, out.message.options) else { continue };
             if slot.wire == WireEffect::Ours
-                && let Some(java) = out.extract(|member| !member.id().is_ours())
+                && let Some(java) = self.extract_unable(&mut out)
             {
                 slot.down.passed_by();
                 let ours = (!out.to.is_empty()).then_some(out);
@@ -98,6 +98,13 @@ impl Stack {
             Ok(Some(rest)) => Walk::Transport(rest),
             Err(error) => Walk::Done(Err(error)),
         }
+    }
+
+    /// The part of `out` for members that cannot read what a layer of our own makes of it: Java members, and all of them if
+    /// this member's configured id lacks our mark, for then they take it for a Java member.
+    fn extract_unable(&self, out: &mut Outbound) -> Option<Outbound> {
+        let is_marked = self.local.load().id().is_ours();
+        out.extract(|member| !(is_marked && member.id().is_ours()))
     }
 
     /// Has the asynchronous layer at `at` send `out`.

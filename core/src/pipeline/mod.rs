@@ -76,8 +76,16 @@ pub(crate) enum Raised {
         /// The event.
         event: MemberEvent,
     },
-    /// Membership was stopped: nobody who was raised before this is in the group any more. Told when that is seen.
-    Stopped(oneshot::Sender<()>),
+    /// Membership was stopped: nobody whom its service raised before this is in the group any more; nobody at all, if the
+    /// layers were stopped, too.
+    Stopped {
+        /// Whether they were.
+        layers_too: bool,
+        /// Told when all of that has been seen.
+        seen: oneshot::Sender<()>,
+    },
+    /// What was raised before this has been seen.
+    Seen(oneshot::Sender<()>),
 }
 
 /// One layer in its place.
@@ -209,10 +217,15 @@ impl Stack {
 
     /// Queues the end of the group behind all events so far, also those that a layer is still looking into; the receiver
     /// ends when it has been seen.
-    pub(crate) fn raise_stopped(&self) -> oneshot::Receiver<()> {
+    pub(crate) fn raise_stopped(&self, layers_too: bool) -> oneshot::Receiver<()> {
         let (seen, wait) = oneshot::channel();
-        let _ = self.events.send(Raised::Stopped(seen));
+        let _ = self.events.send(Raised::Stopped { layers_too, seen });
         wait
+    }
+
+    /// Has `seen` told when all events so far have been seen.
+    pub(crate) fn raise_seen(&self, seen: oneshot::Sender<()>) {
+        let _ = self.events.send(Raised::Seen(seen));
     }
 
     pub(crate) async fn event_from(&self, place: usize, event: MemberEvent) {

@@ -22,22 +22,25 @@ enum Called {
     },
 }
 
-impl Slot {
-    fn called_up(&self, msg: &Inbound) -> Called {
-        match self.called(Interest::RECEIVE, msg.message.options) {
+impl Stack {
+    fn called_up(&self, slot: &Slot, msg: &Inbound) -> Called {
+        match slot.called(Interest::RECEIVE, msg.message.options) {
             None => Called::No,
-            Some(_) if self.wire == WireEffect::Ours && !msg.from().id().is_ours() => Called::NotOurs,
+            Some(_) if slot.wire == WireEffect::Ours && !self.is_between_ours(msg) => Called::NotOurs,
             Some(matches) => Called::Yes { matches },
         }
     }
-}
 
-impl Stack {
+    /// Whether sender and receiver take each other for nodes of ours.
+    fn is_between_ours(&self, msg: &Inbound) -> bool {
+        msg.from().id().is_ours() && self.local.load().id().is_ours()
+    }
+
     /// Takes `msg` up through the layers above `place` and delivers it.
     pub(crate) async fn receive_from(&self, place: usize, mut msg: Inbound) -> Result<(), ReceiveError> {
         for (at, slot) in self.slots.iter().enumerate().take(place).rev() {
             let Some(matches) = slot.called(Interest::RECEIVE, msg.message.options) else { continue };
-            if slot.wire == WireEffect::Ours && !msg.from().id().is_ours() {
+            if slot.wire == WireEffect::Ours && !self.is_between_ours(&msg) {
                 slot.up.passed_by();
                 continue;
             }
@@ -129,8 +132,8 @@ impl Stack {
         };
         let mut start = 0;
         while let Some(first) = batch.get(start) {
-            let called = slot.called_up(first);
-            let same = |msg: &&Inbound| slot.called_up(msg) == called;
+            let called = self.called_up(slot, first);
+            let same = |msg: &&Inbound| self.called_up(slot, msg) == called;
             let len = batch.iter().skip(start).take_while(same).count();
             let run = batch.get_mut(start..start + len)?;
             match called {

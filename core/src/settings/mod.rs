@@ -66,12 +66,23 @@ pub trait Settings: Clone + Default + Send + Sync + 'static {
     fn set(&mut self, key: &str, value: &str) -> Result<(), SettingFault> {
         let Some(setting) = Self::table().iter().find(|setting| setting.key == key) else {
             let known = Self::table().iter().map(|setting| setting.key).collect();
-            return Err(SettingFault { key: key.to_owned(), problem: Problem::Unknown { known } });
+            // A secret may have come into the place of a key.
+            return Err(SettingFault { key: Self::shown(key), problem: Problem::Unknown { known } });
         };
         (setting.set)(self, value).ok_or_else(|| {
-            let shown = if setting.secret { "(hidden)" } else { value };
+            let shown = if setting.secret { "(hidden)".to_owned() } else { Self::shown(value) };
             SettingFault::invalid(key, shown, (setting.shape)().to_string())
         })
+    }
+
+    /// A key or value as errors may show it: next to a secret setting, what looks like a secret itself is hidden, for it may
+    /// have come into the wrong place.
+    #[doc(hidden)]
+    fn shown(text: &str) -> String {
+        let runs = text.as_bytes().split(|byte| !byte.is_ascii_hexdigit());
+        let looks_like_one = runs.map(<[u8]>::len).max().is_some_and(|digits| digits >= 16);
+        let hides = looks_like_one && Self::table().iter().any(|setting| setting.secret);
+        if hides { "(hidden)".to_owned() } else { text.to_owned() }
     }
 
     /// The defaults with these settings.

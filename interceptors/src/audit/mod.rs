@@ -117,8 +117,11 @@ impl SyncInterceptor for Audit {
         Interest::SEND | Interest::RECEIVE | Interest::FAULTS
     }
 
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         let AuditConfig { path, max_size, files, queue, .. } = &self.config;
         let log = Log::open(path, *max_size, *files)
             .map_err(|error| format!("the audit file {} cannot be opened: {error}", path.display()))?;

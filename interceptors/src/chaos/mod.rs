@@ -200,8 +200,11 @@ impl ChannelInterceptor for Chaos {
         Interest::SEND | Interest::MEMBERS
     }
 
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     async fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         let seed = *self.seed.get_or_init(|| self.config.seed.unwrap_or_else(|| link.env().random()));
         let ChaosConfig { loss, duplicate, reorder, delay, .. } = self.config;
         tracing::warn!(seed, loss, duplicate, reorder, delay, "chaos: messages are spoilt on purpose");

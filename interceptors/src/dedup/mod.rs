@@ -17,7 +17,7 @@
 //! An application that sends something again makes a new message with an id of its own: this layer cannot know.
 //!
 //! # Place in the stack
-//! Above `fragmentation`, whose pieces share the id of their message. Otherwise anywhere; near the network it spares the
+//! Above `fragmentation`, whose pieces share the id of their message: no channel is built otherwise. Else anywhere; near the network it spares the
 //! layers above the work. It changes no byte and needs nothing of the other members: Java's messages have ids, too.
 //!
 //! # Cost
@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering;
 use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::{
-    BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, MemberEvent, SyncInterceptor, Time, Verdict,
+    BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, MemberEvent, Rule, SyncInterceptor, Time, Verdict,
 };
 
 pub use self::config::DedupConfig;
@@ -50,7 +50,7 @@ pub struct Dedup {
 }
 
 impl Dedup {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: DedupConfig) -> Self {
         Self { config, windows: Windows::new(config) }
@@ -83,8 +83,19 @@ impl SyncInterceptor for Dedup {
         Interest::RECEIVE | Interest::MEMBERS | Interest::HEARTBEAT
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[Rule::above(
+            "fragmentation",
+            "the pieces of a message share its id, so dedup would drop all but the first",
+        )];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     fn start(&self, _: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         self.windows.clear();
         Ok(())
     }

@@ -26,7 +26,8 @@
 //!
 //! # Place in the stack
 //! The lowest, next to the network: what is above then never hears of strangers. Layers that find members themselves, as
-//! `static-members`, stand above it, and their members are not judged.
+//! `static-members`, stand above it, and their members are not judged: `static-members` demands that. `tcp-failure-detector` and
+//! `tcp-ping` advise it.
 
 mod config;
 mod core;
@@ -67,7 +68,7 @@ struct State {
 }
 
 impl DomainFilter {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: DomainFilterConfig) -> Self {
         Self { config, ..Self::default() }
@@ -118,8 +119,11 @@ impl SyncInterceptor for DomainFilter {
         Interest::RECEIVE | Interest::MEMBERS | Interest::HEARTBEAT
     }
 
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         let announced = link.local().map(|local| local.domain().clone()).unwrap_or_default();
         self.lock().link = Some(link);
         if let Some(domain) = self.config.domain.as_deref().filter(|domain| *domain != announced) {

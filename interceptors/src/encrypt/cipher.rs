@@ -13,6 +13,7 @@ use tribes_core::Body;
 
 use super::EncryptError;
 use super::algorithm::Algorithm;
+use super::core::Chance;
 use super::key::{Key, Octets};
 
 /// Bytes of a GCM tag, and of an AES block.
@@ -75,13 +76,8 @@ impl TribesCipher {
     }
 
     /// Seals `body`. `chance` gives random bytes: first the IV, then padding that is to be random.
-    pub(super) fn seal(
-        &self,
-        chance: &mut dyn FnMut() -> [u8; 16],
-        timestamp_ms: i64,
-        body: &Body,
-    ) -> Result<Bytes, EncryptError> {
-        let (iv, iv_len) = (chance(), self.algorithm.iv_len());
+    pub(super) fn seal(&self, chance: Chance<'_>, timestamp_ms: i64, body: &Body) -> Result<Bytes, EncryptError> {
+        let (iv, iv_len) = (chance()?, self.algorithm.iv_len());
         // A tag, or a block of padding.
         let mut out = BytesMut::with_capacity(iv_len + STAMP + body.len() + TAG);
         out.extend_from_slice(iv.get(..iv_len).unwrap_or_default());
@@ -99,7 +95,7 @@ impl TribesCipher {
                 let fill = BLOCK - (out.len() - iv_len) % BLOCK;
                 let count = u8::try_from(fill).unwrap_or_default();
                 if self.algorithm == Algorithm::CbcIso10126 {
-                    out.extend_from_slice(chance().get(..fill - 1).unwrap_or_default());
+                    out.extend_from_slice(chance()?.get(..fill - 1).unwrap_or_default());
                     out.put_u8(count);
                 } else {
                     out.put_bytes(count, fill);

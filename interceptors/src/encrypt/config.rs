@@ -64,7 +64,7 @@ pub enum Layout {
 #[non_exhaustive]
 pub struct EncryptConfig {
     /// Where the keys come from, in this order; together 1 to [`MAX_KEYS`]. The very first seals, any of them opens. Default:
-    /// none, with which the layer does not start.
+    /// none, with which no channel is built; but see [`Encrypt::set_keys`](super::Encrypt::set_keys).
     pub keys: Vec<KeySource>,
     /// Which format is sealed. Default [`Mode::Tribes`].
     pub mode: Mode,
@@ -183,6 +183,15 @@ impl EncryptConfig {
         match (self.keys.iter().position(is_of_its_kind), source) {
             (Some(place), source) => drop(self.keys.splice(place..=place, source)),
             (None, source) => self.keys.extend(source),
+        }
+    }
+
+    /// Checks the keys as far as they stand in the configuration itself.
+    pub(super) fn check_inline_keys(&self) -> Result<(), KeyError> {
+        if self.keys.iter().all(|source| matches!(source, KeySource::Inline(_))) {
+            self.load_keys().map(drop)
+        } else {
+            Ok(())
         }
     }
 

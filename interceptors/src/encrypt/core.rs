@@ -16,7 +16,7 @@ use super::sessions::{KNOWN, Known, OPEN, Sessions};
 const PER_SESSION: u64 = 1 << 32;
 
 /// Random bytes.
-pub(super) type Chance<'a> = &'a mut dyn FnMut() -> [u8; 16];
+pub(super) type Chance<'a> = &'a mut dyn FnMut() -> Result<[u8; 16], EncryptError>;
 
 /// All of the layer but the hooks.
 #[derive(Debug)]
@@ -195,7 +195,7 @@ impl Ring {
         let current = match sealing.as_mut() {
             Some(current) if current.sender == sender && current.last < PER_SESSION => current,
             _ => {
-                let session = chance();
+                let session = chance()?;
                 let key = Arc::new(SessionKey::derive(first, &session, sender));
                 sealing.insert(Sealing { sender, session, key, last: 0 })
             }

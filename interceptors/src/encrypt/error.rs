@@ -8,6 +8,9 @@ pub enum EncryptError {
     /// The layer has no key yet.
     #[error("the layer was not started")]
     NotStarted,
+    /// The operating system gives no random bytes. Weaker ones could give keys away.
+    #[error("the operating system gives no random bytes to seal with")]
+    NoRandomness,
     /// More than one message can be under AES-GCM: 64 GiB.
     #[error("the message is too long to be sealed")]
     TooLong,
@@ -51,7 +54,7 @@ impl EncryptError {
     pub(super) const fn reason(&self) -> &'static str {
         match self {
             Self::NotStarted => "not started",
-            Self::TooLong | Self::TooManyMembers { .. } | Self::Multicast => "cannot be sealed",
+            Self::NoRandomness | Self::TooLong | Self::TooManyMembers { .. } | Self::Multicast => "cannot be sealed",
             Self::NotSealed => "not sealed",
             Self::Unopened => "unopened",
             Self::Stale { .. } => "stale",

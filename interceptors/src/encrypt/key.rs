@@ -102,7 +102,7 @@ impl fmt::Debug for Key {
 
 /// Where keys come from. Those of a file or a variable are read when the layer starts, and by
 /// [`Encrypt::reload`](super::Encrypt::reload).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum KeySource {
     /// Here they are.
@@ -114,6 +114,23 @@ pub enum KeySource {
     Env(String),
 }
 
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(keys) => f.debug_tuple("Inline").field(keys).finish(),
+            Self::File(path) => f.debug_tuple("File").field(&shown(&path.display().to_string())).finish(),
+            Self::Env(name) => f.debug_tuple("Env").field(&shown(name)).finish(),
+        }
+    }
+}
+
+/// `text` as it may be shown: a key may have come into the wrong place, such as that of a file name. The shortest has 32 digits.
+pub(super) fn shown(text: &str) -> String {
+    let is_digit = |byte: &u8| byte.is_ascii_hexdigit();
+    let longest = text.as_bytes().split(|byte| !is_digit(byte)).map(<[u8]>::len).max();
+    if longest.is_some_and(|digits| digits >= 16) { "(hidden)".to_owned() } else { text.to_owned() }
+}
+
 impl KeySource {
     pub(super) fn load(&self) -> Result<Vec<Key>, KeyError> {
         match self {
@@ -121,21 +138,25 @@ impl KeySource {
             Self::File(path) => read_file(path),
             Self::Env(name) => {
                 let text = std::env::var(name).map(Zeroizing::new).map_err(|error| match error {
-                    std::env::VarError::NotPresent => KeyError::NoVariable { name: name.clone() },
+                    std::env::VarError::NotPresent => KeyError::NoVariable { name: shown(name) },
                     // The error holds the value.
-                    std::env::VarError::NotUnicode(_) => {
-                        KeyError::At { place: format!("the variable {name}"), source: Box::new(KeyError::NotHex) }
-                    }
+                    std::env::VarError::NotUnicode(_) => KeyError::At {
+                        place: format!("the variable {}", shown(name)),
+                        source: Box::new(KeyError::NotHex),
+                    },
                 })?;
-                Key::several_from_hex(&text)
-                    .map_err(|source| KeyError::At { place: format!("the variable {name}"), source: Box::new(source) })
+                Key::several_from_hex(&text).map_err(|source| KeyError::At {
+                    place: format!("the variable {}", shown(name)),
+                    source: Box::new(source),
+                })
             }
         }
     }
 }
 
 fn read_file(path: &Path) -> Result<Vec<Key>, KeyError> {
-    let unreadable = |source| KeyError::File { path: path.to_owned(), source };
+    let shown = shown(&path.display().to_string());
+    let unreadable = |source| KeyError::File { path: shown.clone().into(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -143,14 +164,12 @@ fn read_file(path: &Path) -> Result<Vec<Key>, KeyError> {
         return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than 64 KiB")));
     }
     let at = |place, source| KeyError::At { place, source: Box::new(source) };
-    let text = std::str::from_utf8(&bytes).map_err(|_not_text| at(path.display().to_string(), KeyError::NotHex))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_not_text| at(shown.clone(), KeyError::NotHex))?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<_> = lines
-        .map(|(number, line)| {
-            Key::from_hex(line).map_err(|source| at(format!("{}, line {}", path.display(), number + 1), source))
-        })
+        .map(|(number, line)| Key::from_hex(line).map_err(|source| at(format!("{shown}, line {}", number + 1), source)))
         .collect::<Result<_, _>>()?;
-    if keys.is_empty() { Err(at(path.display().to_string(), KeyError::NotHex)) } else { Ok(keys) }
+    if keys.is_empty() { Err(at(shown.clone(), KeyError::NotHex)) } else { Ok(keys) }
 }
 
 /// Why there is no usable key. Says where, never what.

@@ -41,11 +41,14 @@
 //!
 //! # Place in the stack
 //! Below whatever reads or changes bodies (`Gzip`, `Order`, `Fragmentation`), above `TcpFailureDetector`, whose probes bypass
-//! the layers above it on their way down and would not be understood on their way up. Below `MessageDispatch` messages are
+//! the layers above it on their way down and would not be understood on their way up; Java refuses to start otherwise, and here
+//! no channel is built. The rest is [advice](tribes_core::Rule::advised), as groups exist that have it otherwise: a layer below
+//! that changes bytes has nothing to vouch for what it adds. Below `MessageDispatch` messages are
 //! sealed when they leave the queue, each destination of an asynchronous one for itself.
 //!
 //! A message is copied once in each direction. Random bytes (IVs, names of sessions) are those of the channel's
-//! [`Env::unique`](tribes_core::Env::unique): the operating system's, unless an environment of one's own was given.
+//! [`Env::unique`](tribes_core::Env::unique): the operating system's, unless an environment of one's own was given. Where there
+//! are none, messages are refused.
 
 mod algorithm;
 mod cipher;
@@ -68,8 +71,8 @@ use tribes_core::error::Unsupported;
 use tribes_core::registry::Configure;
 use tribes_core::settings::{SettingFault, Settings as _};
 use tribes_core::{
-    BoxError, Cx, FaultKind, Gauge, Inbound, Interest, Link, Member, Outbound, SendOptions, SyncInterceptor, Verdict,
-    WireEffect,
+    BoxError, Cx, FaultKind, Gauge, Inbound, Interest, Link, Member, Outbound, Rule, SendOptions, SyncInterceptor,
+    Verdict, WireEffect,
 };
 
 pub use self::algorithm::Algorithm;
@@ -98,7 +101,8 @@ pub struct Encrypt {
 }
 
 impl Encrypt {
-    /// A layer with these options. What is wrong with them, or with their keys, is said when the channel starts.
+    /// A layer with these options. What is wrong with them is said when the channel is built, and what is
+    /// wrong with keys in files and variables when it starts.
     #[must_use]
     pub fn new(config: EncryptConfig) -> Self {
         Self {
@@ -111,7 +115,8 @@ impl Encrypt {
     }
 
     /// From now on the first of `keys` seals, and any of them opens; those of the configuration count no more. Messages under
-    /// way are not affected, and what is remembered against replays stays.
+    /// way are not affected, and what is remembered against replays stays. Without keys in the configuration, call it before the
+    /// channel is built.
     ///
     /// # Errors
     /// No key, too many, or several where it cannot be told which one fits; the keys are then unchanged.
@@ -161,7 +166,7 @@ impl Encrypt {
 
     fn seal(&self, out: &mut Outbound, link: &Link) -> Result<Option<Outbound>, EncryptError> {
         let env = link.env();
-        let mut chance = || env.unique();
+        let mut chance = || env.unique().map_err(|_no_source| EncryptError::NoRandomness);
         if self.config.mode == Mode::Tribes {
             out.message.body = self.core.seal_tribes(&out.message.body, env.wall_ms(), &mut chance)?;
             return Ok(None);
@@ -220,8 +225,32 @@ impl SyncInterceptor for Encrypt {
         WireEffect::Tribes
     }
 
-    fn start(&self, link: Link) -> Result<(), BoxError> {
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[
+            Rule::below_all_that_change_bytes(
+                "encrypt vouches only for what the layers above it make of a message, and leaves nothing to \
+                compress",
+            )
+            .advised(),
+            Rule::below(
+                "message-dispatch",
+                "a message that waits in the queue of message-dispatch should be sealed after that, or it may be \
+                too old when it is opened",
+            )
+            .advised(),
+        ];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
         self.config.validate()?;
+        if !self.are_keys_given.load(Ordering::Relaxed) {
+            self.config.check_inline_keys()?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, link: Link) -> Result<(), BoxError> {
         if !self.are_keys_given.load(Ordering::Relaxed) || !self.core.has_keys() {
             self.core.set_keys(self.config.load_keys()?, &self.config);
         }

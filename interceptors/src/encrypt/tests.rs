@@ -11,7 +11,7 @@ use tribes_core::{Body, ChannelMessage, Member, MemberId, MessageId, SendOptions
 use tribes_testkit::member;
 
 use super::core::Core;
-use super::{EncryptConfig, Key};
+use super::{EncryptConfig, EncryptError, Key};
 
 /// Key number `number`, of 128 bits.
 fn key(number: u8) -> Key {
@@ -26,11 +26,11 @@ fn core(config: &EncryptConfig, keys: &[u8]) -> Core {
 }
 
 /// Chance that counts, from `from` on.
-fn chance(from: u8) -> impl FnMut() -> [u8; 16] {
+fn chance(from: u8) -> impl FnMut() -> Result<[u8; 16], EncryptError> {
     let mut next = from;
     move || {
         next += 1;
-        [next; 16]
+        Ok([next; 16])
     }
 }
 

@@ -31,7 +31,8 @@
 //! - The caller's buffer stays as it is (T4): bodies are immutable, and cut without a copy.
 //!
 //! # Place in the stack
-//! Below `order` and `gzip`, above `encrypt`. With another layer's messages above it that share one id, only the first of
+//! Below `order` and `gzip`, above `encrypt`, all of it [advice](tribes_core::Rule::advised): in Tribes, where `order` spoils
+//! messages to several members when it stands above (T4), groups have it below. With another layer's messages above it that share one id, only the first of
 //! these would arrive, if they are long enough to be cut.
 //!
 //! # Cancel safety
@@ -56,8 +57,8 @@ use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::{
     BoxError, Budget, BudgetConfig, ChannelInterceptor, Cx, FaultKind, Gauge, Handled, Inbound, Interest, Lease, Link,
-    Member, Next, Outbound, OverloadPolicy, Readiness, Receipt, ReceiveError, SendError, SendOptions, Time, WireEffect,
-    async_trait,
+    Member, Next, Outbound, OverloadPolicy, Readiness, Receipt, ReceiveError, Rule, SendError, SendOptions, Time,
+    WireEffect, async_trait,
 };
 
 pub use self::config::FragmentationConfig;
@@ -115,7 +116,7 @@ impl Drop for Held {
 }
 
 impl Fragmentation {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: FragmentationConfig) -> Self {
         Self {
@@ -221,8 +222,20 @@ impl ChannelInterceptor for Fragmentation {
         WireEffect::Tribes
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[Rule::below(
+            "order",
+            "order would number pieces: its bounds count them, and a piece that it gives up costs the message",
+        )
+        .advised()];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     async fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         let env = link.env().clone();
         self.memory.get_or_init(|| {
             let bounds = BudgetConfig::with_total(self.config.max_memory).with_policy(PATIENTLY);

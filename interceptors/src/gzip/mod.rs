@@ -35,7 +35,8 @@
 //!   two members have their layers in different orders. Several members one behind the other are accepted, as there.
 //!
 //! # Place in the stack
-//! Above `fragmentation` and `encrypt`: pieces compress badly, and what is encrypted not at all.
+//! Above `fragmentation` and `encrypt`: pieces compress badly, and what is encrypted not at all. Both are
+//! [advice](tribes_core::Rule::advised).
 //!
 //! # Cancel safety
 //! A send that is dropped while its body is compressed sends nothing.
@@ -54,7 +55,7 @@ use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::{
     Body, BoxError, Budget, BudgetConfig, ChannelInterceptor, Cx, Gauge, Handled, Inbound, Interest, Lease, Link, Next,
-    Outbound, OverloadPolicy, Readiness, ReceiveError, SendError, SendOptions, WireEffect, async_trait,
+    Outbound, OverloadPolicy, Readiness, ReceiveError, Rule, SendError, SendOptions, WireEffect, async_trait,
 };
 
 pub use self::config::GzipConfig;
@@ -93,7 +94,7 @@ struct Counters {
 }
 
 impl Gzip {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: GzipConfig) -> Self {
         Self {
@@ -217,8 +218,19 @@ impl ChannelInterceptor for Gzip {
         WireEffect::Tribes
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[
+            Rule::above("fragmentation", "gzip compresses a whole message better than pieces of it").advised(),
+            Rule::above("encrypt", "what encrypt has sealed cannot be compressed").advised(),
+        ];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     async fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         self.memory.get_or_init(|| {
             let bounds = BudgetConfig::with_total(self.config.max_memory).with_policy(PATIENTLY);
             Budget::new(bounds, link.env().clone())

@@ -35,8 +35,9 @@
 //! # Place in the stack
 //! Above layers that change bytes (`gzip`, `encrypt`, `fragmentation`), or below them, but in the same place on all members.
 //! Bodies are immutable and each destination has a trailer of its own, so every destination gets what is meant for it (T4: in
-//! Tribes, above such a layer, all but the first get garbage; from Java, send to one destination at a time there). Below
-//! `message-dispatch`. Multicast messages have no destination to count for and are refused; give the layer a trigger that
+//! Tribes, above such a layer, all but the first get garbage; from Java, send to one destination at a time there).
+//! [Advice](tribes_core::Rule::advised): above `encrypt`, which then vouches for the numbers; above `fragmentation`, whose pieces
+//! it would number one by one; below `message-dispatch`. Multicast messages have no destination to count for and are refused; give the layer a trigger that
 //! they do not have.
 //!
 //! # Cost
@@ -66,7 +67,7 @@ use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::{
     Body, BoxError, ChannelInterceptor, Cx, Gauge, Inbound, Interest, Link, MemberEvent, Next, Outbound, Outcome,
-    Readiness, ReceiveError, Route, SendError, SendOptions, Time, WireEffect,
+    Readiness, ReceiveError, Route, Rule, SendError, SendOptions, Time, WireEffect,
 };
 
 pub use self::config::OrderConfig;
@@ -90,7 +91,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: OrderConfig) -> Self {
         Self { config, numbers: Mutex::default(), receiving: Arc::new(Receiving::new(config)) }
@@ -136,8 +137,21 @@ impl ChannelInterceptor for Order {
         WireEffect::Tribes
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[Rule::below(
+            "message-dispatch",
+            "a message that fails in the queue of message-dispatch would leave a gap, for which order at the \
+                receiver waits",
+        )
+        .advised()];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     async fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         self.numbers().clear();
         self.receiving.start(link);
         Ok(())

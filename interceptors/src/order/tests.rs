@@ -61,11 +61,10 @@ fn options_from_text() {
     assert!(config.set("expiry", "1s").unwrap_err().to_string().contains("known: trigger, expire"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn options_out_of_bounds_do_not_start() {
+#[test]
+fn options_out_of_bounds_are_refused() {
     use tribes_core::ChannelInterceptor as _;
-    let world = crate::testing::World::start(|builder| builder).await;
     let layer = Order::new(OrderConfig::default().with_max_queue(0));
-    let error = layer.start(world.below.link().clone()).await.unwrap_err();
+    let error = layer.check_config().unwrap_err();
     assert!(error.to_string().contains("max_queue"), "{error}");
 }

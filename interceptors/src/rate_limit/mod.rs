@@ -24,7 +24,7 @@
 //! Received messages are not limited: backpressure does that.
 //!
 //! # Place
-//! Below `message-dispatch`, asynchronous messages wait in its queues, and no sender is held up before those are full. Above
+//! Anywhere. Below `message-dispatch`, asynchronous messages wait in its queues, and no sender is held up before those are full. Above
 //! it, the sender itself waits. Above `fragmentation`, messages count; below it, pieces.
 //!
 //! Tribes has nothing like it.
@@ -142,8 +142,11 @@ impl ChannelInterceptor for RateLimit {
         Interest::SEND | Interest::MEMBERS
     }
 
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     async fn start(&self, _: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         self.lanes.open();
         Ok(())
     }

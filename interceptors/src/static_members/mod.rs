@@ -28,8 +28,9 @@
 //! not only by a failure detector.
 //!
 //! # Place in the stack
-//! Below `tcp-failure-detector` and `tcp-ping`; below every layer that changes messages, for the notices come in through all
-//! layers below (T5).
+//! Below `tcp-failure-detector` and `tcp-ping`, which hear of members from below; below every layer that changes bytes, for the
+//! notices come in through all layers below (T5); above `domain-filter`, which would hide these members, as they are listed
+//! without a domain. No channel is built otherwise.
 
 mod config;
 mod core;
@@ -47,7 +48,7 @@ use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::wire::{STATIC_MEMBER_START, STATIC_MEMBER_STOP};
 use tribes_core::{
-    Body, BoxError, Cx, EventVerdict, FaultKind, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound,
+    Body, BoxError, Cx, EventVerdict, FaultKind, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound, Rule,
     SendOptions, SyncInterceptor, Verdict,
 };
 
@@ -77,7 +78,7 @@ struct State {
 }
 
 impl StaticMembers {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: StaticMembersConfig) -> Self {
         Self(Arc::new(Shell { config, ..Shell::default() }))
@@ -109,8 +110,26 @@ impl SyncInterceptor for StaticMembers {
         self.0.config.trigger
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[
+            Rule::below_all_that_change_bytes(
+                "the notices of static-members go out past the layers below it in Tribes, but come in through \
+                them",
+            ),
+            Rule::below("tcp-ping", "tcp-ping pings only the members that it hears of from below"),
+            Rule::above(
+                "domain-filter",
+                "domain-filter would hide the members of static-members, which are listed without a domain",
+            ),
+        ];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.0.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.0.config.validate()?;
         let local = link.local().and_then(|local| local.addr());
         self.0.lock().link = Some(link.clone());
         self.0.decide(|core| core.start(&self.0.config.members, local));

@@ -20,7 +20,9 @@
 //!
 //! # Place in the stack
 //! Towards Java members, probes go out past all layers below this one but come in through all of theirs. So it stands below every layer
-//! that changes messages (T5), and below `message-dispatch`.
+//! that changes bytes (T5), and above `static-members`, whose members it would not hear of: no channel is built otherwise. Above
+//! `domain-filter`, as [advice](tribes_core::Rule::advised). Above or below `message-dispatch`, as it likes: outcomes come to it past
+//! all layers.
 //!
 //! # Towards Java
 //! A probe is Tribes' own: 64 fixed bytes, with an acknowledgement asked for under the read test. Java's probes of this
@@ -41,7 +43,7 @@ use tribes_core::settings::Settings as _;
 use tribes_core::wire::FAILURE_DETECTOR_PROBE;
 use tribes_core::{
     BoxError, Cx, Departure, EventVerdict, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outcome, ProbeResult,
-    SendOptions, SyncInterceptor, Time, Verdict,
+    Rule, SendOptions, SyncInterceptor, Time, Verdict,
 };
 
 pub use self::config::TcpFailureDetectorConfig;
@@ -85,7 +87,7 @@ struct Probes {
 }
 
 impl TcpFailureDetector {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: TcpFailureDetectorConfig) -> Self {
         let timing = Timing { recheck: config.recheck_interval, close_watch: config.remove_suspects_timeout };
@@ -130,8 +132,23 @@ impl SyncInterceptor for TcpFailureDetector {
         self.0.config.trigger
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[
+            Rule::below_all_that_change_bytes(
+                "the probes of tcp-failure-detector go out past the layers below it but come in through them",
+            ),
+            Rule::above("static-members", "tcp-failure-detector verifies only the members that it hears of from below"),
+            Rule::above("domain-filter", "tcp-failure-detector need not probe members that domain-filter hides")
+                .advised(),
+        ];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.0.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.0.config.validate()?;
         {
             let mut state = self.0.lock();
             state.core.clear();

@@ -22,7 +22,8 @@
 //! of none, with the same layers below it.
 //!
 //! # Place in the stack
-//! Above `tcp-failure-detector` and `static-members`. Layers below it see the pings, an `encrypt` encrypts them.
+//! Above `static-members`, without which it would not hear of those members: no channel is built otherwise. Above
+//! `tcp-failure-detector` and `domain-filter`, as [advice](tribes_core::Rule::advised). Layers below it see the pings, an `encrypt` encrypts them.
 
 mod config;
 mod core;
@@ -37,7 +38,7 @@ use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::wire::TCP_PING;
 use tribes_core::{
-    Body, BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound, Outcome,
+    Body, BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound, Outcome, Rule,
     SendOptions, Suspicion, SyncInterceptor, Verdict,
 };
 
@@ -67,7 +68,7 @@ struct Counters {
 }
 
 impl TcpPing {
-    /// A layer with these options. Those out of bounds are refused when the channel starts.
+    /// A layer with these options. Those out of bounds are refused when the channel is built.
     #[must_use]
     pub fn new(config: TcpPingConfig) -> Self {
         Self(Arc::new(Shell { config, ..Shell::default() }))
@@ -98,8 +99,23 @@ impl SyncInterceptor for TcpPing {
         self.0.config.trigger
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[
+            Rule::above(
+                "tcp-failure-detector",
+                "tcp-ping should ping only whom tcp-failure-detector has verified, and hear whom it removes",
+            )
+            .advised(),
+            Rule::above("domain-filter", "tcp-ping need not ping members that domain-filter hides").advised(),
+        ];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.0.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.0.config.validate()?;
         let shell = Arc::clone(&self.0);
         let link_of_task = link.clone();
         link.spawn(async move {

@@ -128,8 +128,11 @@ impl SyncInterceptor for Throughput {
         Interest::SEND | Interest::RECEIVE | Interest::OUTCOME
     }
 
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         let env = self.env.get_or_init(|| link.env().clone()).clone();
         if let ReportInterval::Every(every) = self.config.interval {
             let meter = Arc::clone(&self.meter);

@@ -134,11 +134,10 @@ async fn reports_come_at_their_interval() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn options_out_of_bounds_do_not_start() {
+#[test]
+fn options_out_of_bounds_are_refused() {
     use tribes_core::SyncInterceptor;
-    let world = World::start(|builder| builder).await;
     let layer = Throughput::new(ThroughputConfig::default().with_interval(ReportInterval::Messages(0)));
-    let error = layer.start(world.below.link().clone()).unwrap_err();
+    let error = layer.check_config().unwrap_err();
     assert!(error.to_string().contains("interval"), "{error}");
 }

@@ -21,6 +21,7 @@
 //!
 //! # Place
 //! At the top: `message-dispatch` hands messages on from tasks of its own, which know nothing of the sender's context.
+//! Below it no channel is built.
 //!
 //! Tribes has nothing like it.
 
@@ -39,7 +40,7 @@ use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::wire::ExtensionKind;
 use tribes_core::{
-    BoxError, ChannelInterceptor, Env, Gauge, Inbound, Interest, Link, MessageId, Next, Outbound, ReceiveError,
+    BoxError, ChannelInterceptor, Env, Gauge, Inbound, Interest, Link, MessageId, Next, Outbound, ReceiveError, Rule,
     SendError, WireEffect,
 };
 
@@ -136,8 +137,20 @@ impl ChannelInterceptor for Trace {
         WireEffect::Ours
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[Rule::above(
+            "message-dispatch",
+            "message-dispatch hands queued messages on from tasks of its own, where trace does not find the \
+                context of their sender",
+        )];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.config.validate()?)
+    }
+
     async fn start(&self, _: Link) -> Result<(), BoxError> {
-        self.config.validate()?;
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub async fn loops_back(config: &McastConfig, limit: Duration) -> io::Result<()>
     let listener = listen(&config.clone().with_port(0))?;
     let port = listener.local_addr()?.port();
     let to = target(&config.clone().with_port(port));
-    let token: [u8; 16] = Env::real().unique();
+    let token: [u8; 16] = Env::real().unique()?;
     let heard = async {
         let mut buffer = [0; 32];
         loop {

@@ -167,7 +167,7 @@ async fn garbage_and_forgeries_change_nothing() {
     next(&mut events).await;
     let stranger = Stranger::new(&config);
     let probes = hub.probes();
-    let nobody = Member::new(MemberId::generate(&Env::real()), SocketAddr::from((Ipv4Addr::LOCALHOST, 9)));
+    let nobody = Member::new(MemberId::generate(&Env::real()).unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 9)));
     stranger.heartbeat(&nobody).await;
     reaches(&first, "newcomers_unanswered", 1).await;
     assert!(hub.probes() > probes);

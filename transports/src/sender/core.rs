@@ -7,14 +7,17 @@
 //! and come in the order of the frames: while a synchronized one is outstanding nothing else that is acknowledged is
 //! written, and a broken connection costs one retry.
 
+mod answers;
+mod ending;
+mod resume;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tribes_core::budget::Reservation;
-use tribes_core::wire::HandledCode;
-use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Member, MemberId, Time};
+use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Member, Time};
 
 use super::frame_log::FrameLog;
 
@@ -257,99 +260,6 @@ impl LinkCore {
         }
     }
 
-    /// A connection is up. `taken` is what the peer said of the session: `None`, it is new to it. Java says nothing.
-    pub(super) fn connected(&mut self, taken: Option<u64>, now: Time, out: &mut Vec<Resolved>) {
-        self.sent_on_connection = 0;
-        self.rewind();
-        match taken {
-            _ if !self.ours => self.progress = now,
-            Some(count) => self.resume(count, now, out),
-            None => self.lose_session("the member no longer knows the link session", out),
-        }
-    }
-
-    /// The peer has taken `count` entries and, since the connection before has ended there, certainly no more.
-    fn resume(&mut self, count: u64, now: Time, out: &mut Vec<Resolved>) {
-        let before = self.base;
-        if count > before {
-            self.progress = now;
-            self.fruitless = 0;
-        }
-        self.leave_until(count.min(self.ever_written), now, out);
-        self.claimed = self.base;
-        let in_vain = self.base == before && self.ever_written > self.base;
-        self.fruitless += u32::from(in_vain);
-        self.ever_written = self.base;
-        if self.fruitless >= MAX_FRUITLESS {
-            // Whatever it is about the first of them, its limits perhaps: the peer will not take it.
-            self.fruitless = 0;
-            self.pop(out, |_| {
-                Err(FaultKind::Disconnected("the member closes the connection over this message".to_owned()))
-            });
-        }
-        self.retain(|_, entry| !entry.failed);
-        self.give_back();
-    }
-
-    /// Keeps only some entries, with their bytes. `keep` gets the place of each.
-    fn retain(&mut self, mut keep: impl FnMut(usize, &Entry) -> bool) {
-        let stays: Vec<_> = self.entries.iter().enumerate().map(|(at, entry)| (entry.len, keep(at, entry))).collect();
-        if stays.iter().all(|(_, stays)| *stays) {
-            return;
-        }
-        self.log.retain(stays.iter().copied());
-        let mut stays = stays.into_iter();
-        let spare = &mut self.spare;
-        self.entries.retain(|entry| {
-            let stays = stays.next().is_none_or(|(_, stays)| stays);
-            *spare += if stays { 0 } else { entry.room };
-            stays
-        });
-    }
-
-    /// Nothing is in a connection any more.
-    fn rewind(&mut self) {
-        (self.written, self.flushed, self.acks_open, self.syncs_open) = (0, 0, 0, 0);
-        (self.written_bytes, self.flushed_bytes) = (0, 0);
-        self.claimed = self.base;
-        self.log.rewind();
-    }
-
-    /// What may have arrived cannot be sent again without the peer's word: it fails, and a new sequence begins.
-    fn lose_session(&mut self, why: &str, out: &mut Vec<Resolved>) {
-        let doubtful = usize::try_from(self.ever_written.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        for _ in 0..doubtful.min(self.entries.len()) {
-            self.pop(out, |_| Err(FaultKind::Disconnected(why.to_owned())));
-        }
-        for (_, handling) in std::mem::take(&mut self.handling) {
-            self.spare += handling.room;
-            out.push((handling.completion, Err(FaultKind::Disconnected(why.to_owned()))));
-        }
-        (self.base, self.ever_written) = (0, 0);
-        self.rewind();
-        self.give_back();
-    }
-
-    /// The connection is gone. What was in flight is kept for the next one; towards Java only once, and messages without
-    /// acknowledgement not at all once the operating system had taken them.
-    pub(super) fn disconnected(&mut self, why: &str, out: &mut Vec<Resolved>) {
-        let written = self.written;
-        self.rewind();
-        if !self.ours {
-            for entry in self.entries.iter_mut().take(written) {
-                if entry.completion.is_some() && !entry.retried {
-                    entry.retried = true;
-                } else {
-                    // Whoever knew its outcome already hears nothing.
-                    entry.resolve(Err(FaultKind::Disconnected(why.to_owned())), out);
-                    entry.failed = true;
-                }
-            }
-            self.retain(|at, entry| at >= written || !entry.failed);
-            self.give_back();
-        }
-    }
-
     /// Releases what may be written now, until `most` bytes wait to be, and adds it to `into`; the number of bytes added.
     pub(super) fn next_write(&mut self, most: usize, now: Time, into: &mut Vec<Bytes>) -> usize {
         while self.written_bytes - self.log.cursor() < most {
@@ -430,166 +340,5 @@ impl LinkCore {
             self.flushed_bytes -= entry.len;
         }
         Some(entry)
-    }
-
-    /// Ours: the peer has taken `count` entries of the session.
-    pub(super) fn taken(&mut self, count: u64, now: Time, out: &mut Vec<Resolved>) {
-        let count = count.min(self.ever_written);
-        if count > self.claimed {
-            self.claimed = count;
-            self.progress = now;
-            self.fruitless = 0;
-            self.leave_taken(now, out);
-        }
-    }
-
-    /// Ours: entries leave that the peer has taken and that are wholly in the connection.
-    fn leave_taken(&mut self, now: Time, out: &mut Vec<Resolved>) {
-        let flushed = self.base + self.flushed as u64;
-        self.leave_until(self.claimed.min(flushed), now, out);
-    }
-
-    fn leave_until(&mut self, count: u64, now: Time, out: &mut Vec<Resolved>) {
-        let mut gone = 0;
-        while self.base < count {
-            let seq = self.base;
-            let Some(mut entry) = self.leave() else { break };
-            gone += entry.len;
-            match (entry.ack, entry.completion.take()) {
-                (AckMode::Handled, Some(completion)) => {
-                    // Its room stays taken.
-                    self.spare -= entry.room;
-                    self.handling.insert(seq, Handling { completion, room: entry.room, since: now });
-                }
-                (AckMode::Received, Some(completion)) => out.push((completion, Ok(Delivery::Acknowledged))),
-                (_, Some(completion)) => out.push((completion, Ok(Delivery::Sent))),
-                (_, None) => {}
-            }
-        }
-        if gone > 0 {
-            self.log.drop_front(gone);
-            self.give_back();
-        }
-    }
-
-    /// Ours: the peer has handled entry `seq`.
-    pub(super) fn handled(&mut self, seq: u64, code: HandledCode, now: Time, out: &mut Vec<Resolved>) {
-        let result = match code {
-            HandledCode::Ok => Ok(Delivery::Handled),
-            HandledCode::NoTaker => Ok(Delivery::NoTaker),
-            HandledCode::Failed(text) => Err(FaultKind::RemoteFailure(Some(text).filter(|text| !text.is_empty()))),
-            _ => Err(FaultKind::RemoteFailure(Some("the member gave an answer of a later revision".to_owned()))),
-        };
-        self.progress = now;
-        if let Some(handling) = self.handling.remove(&seq) {
-            self.spare += handling.room;
-            self.give_back();
-            out.push((handling.completion, result));
-            return;
-        }
-        // Handled before the count of those taken came: the entry itself stays until then.
-        let at = seq.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
-        if let Some(entry) = at.filter(|at| *at < self.written).and_then(|at| self.entries.get_mut(at)) {
-            entry.resolve(result, out);
-        }
-    }
-
-    /// Java: an acknowledgement came. It belongs to the first entry that waits for one; without such it is ignored.
-    pub(super) fn acknowledged(&mut self, positive: bool, now: Time, out: &mut Vec<Resolved>) {
-        self.progress = now;
-        let waits = |entry: &&mut Entry| entry.ack != AckMode::None && !entry.answered;
-        let Some(entry) = self.entries.iter_mut().take(self.written).find(waits) else { return };
-        entry.answered = true;
-        self.acks_open = self.acks_open.saturating_sub(1);
-        self.syncs_open = self.syncs_open.saturating_sub(usize::from(entry.ack == AckMode::Handled));
-        let result = match (positive, entry.ack) {
-            (false, _) => Err(FaultKind::RemoteFailure(None)),
-            (true, AckMode::Handled) => Ok(Delivery::Handled),
-            (true, _) => Ok(Delivery::Acknowledged),
-        };
-        out.extend(entry.completion.take().map(|completion| (completion, result)));
-        self.shed_done();
-    }
-
-    /// When to call [`expire`](Self::expire) next; `None` if nothing waits.
-    pub(super) const fn deadline(&self) -> Option<Time> {
-        self.next_check
-    }
-
-    /// When the first of what waits now fails unless there is progress.
-    fn exact_deadline(&self) -> Option<Time> {
-        let entries = self.entries.iter().filter(|entry| entry.completion.is_some()).map(|entry| entry.since);
-        let handling = self.handling.values().map(|handling| handling.since);
-        entries.chain(handling).min().map(|since| since.max(self.progress) + self.timeout)
-    }
-
-    /// Fails what has waited for too long. True if the connection must be closed: towards Java, an acknowledgement that
-    /// comes late could not be told from that of the next message.
-    pub(super) fn expire(&mut self, now: Time, out: &mut Vec<Resolved>) -> bool {
-        let (ours, timeout, progress, written) = (self.ours, self.timeout, self.progress, self.written);
-        let late = |since: Time| now >= since.max(progress) + timeout;
-        let mut misaligned = false;
-        for (at, entry) in self.entries.iter_mut().enumerate().filter(|(_, entry)| late(entry.since)) {
-            let in_flight = at < written;
-            misaligned |= in_flight && !ours && entry.ack != AckMode::None && entry.completion.is_some();
-            let kind = if in_flight && entry.ack != AckMode::None {
-                FaultKind::AckTimeout(timeout)
-            } else {
-                FaultKind::Timeout(timeout)
-            };
-            entry.resolve(Err(kind), out);
-        }
-        while let Some(first) = self.handling.first_entry().filter(|first| late(first.get().since)) {
-            let handling = first.remove();
-            self.spare += handling.room;
-            out.push((handling.completion, Err(FaultKind::AckTimeout(timeout))));
-        }
-        self.drop_unsent();
-        self.give_back();
-        self.next_check = self.exact_deadline();
-        misaligned
-    }
-
-    /// Entries that failed and never went into a connection need no place: the peer cannot know of them. Ours that did go
-    /// keep theirs, for the peer counts them. Those that were sent and wait to be sent again have not failed.
-    fn drop_unsent(&mut self) {
-        let keep = if self.ours {
-            usize::try_from(self.ever_written.saturating_sub(self.base)).unwrap_or(usize::MAX)
-        } else {
-            self.written
-        };
-        self.retain(|at, entry| at < keep || !entry.failed);
-    }
-
-    /// Fails everything, for instance because the member left; a new session begins.
-    pub(super) fn fail_all(&mut self, kind: &FaultKind, fresh_session: u64, out: &mut Vec<Resolved>) {
-        while !self.entries.is_empty() {
-            self.pop(out, |_| Err(kind.clone()));
-        }
-        for (_, handling) in std::mem::take(&mut self.handling) {
-            out.push((handling.completion, Err(kind.clone())));
-        }
-        self.session = fresh_session;
-        (self.base, self.ever_written) = (0, 0);
-        self.next_check = None;
-        self.rewind();
-        self.log.clear();
-        self.room.give_back(self.room.bytes());
-        (self.needed, self.spare) = (0, 0);
-        self.other_rooms.clear();
-    }
-
-    /// Another process answers at the member's address.
-    pub(super) fn replaced(&mut self, by: MemberId, fresh_session: u64, out: &mut Vec<Resolved>) {
-        self.fail_all(&FaultKind::Replaced(by), fresh_session, out);
-    }
-
-    fn pop(&mut self, out: &mut Vec<Resolved>, result: impl Fn(&Entry) -> Result<Delivery, FaultKind>) {
-        if let Some(mut entry) = self.entries.pop_front() {
-            self.log.drop_front(entry.len);
-            self.spare += entry.room;
-            let result = result(&entry);
-            entry.resolve(result, out);
-        }
     }
 }

@@ -15,6 +15,8 @@ mod counters;
 mod frame_log;
 mod peer;
 mod probe;
+#[cfg(test)]
+mod shell_tests;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -83,6 +83,26 @@ fn keys_are_shown_nowhere() {
         let error = Key::from_hex(&wrong).unwrap_err();
         errors += &format!("{error} {error:?}");
     }
+    // Not even where it does not belong.
+    for (option, value) in [
+        (secret, "key"),
+        ("key_", secret),
+        ("algorithm", secret),
+        ("legacy", secret),
+        ("mode", &format!("authenticated,{secret}")),
+        ("layout", secret),
+        ("towards_java", secret),
+        ("replay_window_time", secret),
+        ("replay_window_message_count", secret),
+    ] {
+        let error = EncryptConfig::default().set(option, value).unwrap_err();
+        errors += &format!("{error} {error:?}");
+    }
+    for option in ["key_env", "key_file"] {
+        let config = with(&[(option, secret)]);
+        let error = config.load_keys().unwrap_err();
+        errors += &format!("{error} {error:?} {config:?} {:?}", Encrypt::new(config.clone()));
+    }
     for text in [shown, errors] {
         for part in ["2233", "0x22", "34, 51", "aabb", "170, 187"] {
             assert!(!text.contains(part), "{text}");
@@ -121,19 +141,19 @@ fn tempfile() -> (std::path::PathBuf, std::fs::File) {
     (path, file)
 }
 
-/// What the start of a channel with this layer says.
+/// What a channel with this layer says, when it is built or else when it starts.
 async fn refusal(layer: Encrypt) -> String {
     let recorder = Recorder::new();
-    let channel = recorder.install(Channel::builder()).interceptor(layer.into_layer()).build().unwrap();
-    let error = channel.start().await.unwrap_err();
-    std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    let error: Box<dyn std::error::Error> =
+        match recorder.install(Channel::builder()).interceptor(layer.into_layer()).build() {
+            Ok(channel) => channel.start().await.unwrap_err().into(),
+            Err(error) => error.into(),
+        };
+    std::iter::successors(Some(&*error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[tokio::test]
-async fn a_start_says_what_is_wrong() {
+async fn what_is_wrong_is_said() {
     let keyed = || EncryptConfig::default().with_keys([key(1)]);
     for (config, part) in [
         (EncryptConfig::default(), "set key, key_file or key_env"),

@@ -31,7 +31,7 @@ fn what_java_sealed_is_opened_and_sealed_again_byte_for_byte() {
         let opened = cipher.open(&wire).unwrap();
         assert_eq!(opened.timestamp_ms, Some(int(&case["timestamp"])));
         assert_eq!(opened.body, plain);
-        let sealed = cipher.seal(&mut || opened.iv, int(&case["timestamp"]), &Body::new(plain)).unwrap();
+        let sealed = cipher.seal(&mut || Ok(opened.iv), int(&case["timestamp"]), &Body::new(plain)).unwrap();
         assert_eq!(sealed, wire, "{case}");
     }
 }
@@ -76,7 +76,7 @@ fn names_are_those_that_java_takes() {
 
 /// Sealed by another node of the same configuration, at this time.
 fn sealed_at(config: &EncryptConfig, time_ms: i64, body: &'static str) -> Body {
-    core(config, &[1]).seal_tribes(&Body::new(body), time_ms, &mut || [time_ms.to_be_bytes()[7]; 16]).unwrap()
+    core(config, &[1]).seal_tribes(&Body::new(body), time_ms, &mut || Ok([time_ms.to_be_bytes()[7]; 16])).unwrap()
 }
 
 fn open(core: &Core, body: &Body, now_ms: i64) -> Result<Body, EncryptError> {
@@ -137,7 +137,7 @@ fn the_old_layout_is_one_without_a_time() {
     let cipher = counting(Algorithm::Gcm, false, 16);
     let opened = cipher.open(&wire).unwrap();
     assert_eq!((opened.timestamp_ms, opened.body.as_ref()), (None, b"message from an older release".as_slice()));
-    assert_eq!(cipher.seal(&mut || opened.iv, NOW, &Body::new(opened.body)).unwrap(), wire);
+    assert_eq!(cipher.seal(&mut || Ok(opened.iv), NOW, &Body::new(opened.body)).unwrap(), wire);
 
     // Through the layer, without a look at the clock.
     let config = EncryptConfig::default().with_layout(Layout::BeforeTimestamps);
@@ -222,7 +222,7 @@ fn rotation_in_every_algorithm_takes_any_key_and_no_other() {
         let mut rng = fastrand::Rng::with_seed(seed);
         // Often enough for padding to look right under a wrong key.
         for round in 0..2000 {
-            let mut random = || rng.u128(..).to_be_bytes();
+            let mut random = || Ok(rng.u128(..).to_be_bytes());
             let body = Body::new(vec![7; round % 40]);
             let by_old = old.seal_tribes(&body, NOW, &mut random).unwrap();
             let by_both = both.seal_tribes(&body, NOW, &mut random).unwrap();
@@ -258,7 +258,7 @@ proptest! {
         let cipher = counting(algorithm, stamped, len);
         let mut body = Body::default();
         parts.iter().for_each(|part| body.push_trailer(part.clone()));
-        let sealed = cipher.seal(&mut || iv, time, &body).unwrap();
+        let sealed = cipher.seal(&mut || Ok(iv), time, &body).unwrap();
         prop_assert!(sealed.len() >= cipher.least());
         let opened = cipher.open(&sealed).unwrap();
         prop_assert_eq!(opened.timestamp_ms, stamped.then_some(time));
@@ -269,5 +269,26 @@ proptest! {
     fn garbage_does_no_harm(algorithm in algorithm(), stamped: bool, garbage in prop::collection::vec(any::<u8>(), 0..200)) {
         let opened = counting(algorithm, stamped, 16).open(&garbage);
         prop_assert!(opened.is_none_or(|opened| algorithm.is_legacy() && opened.body.len() < Bytes::from(garbage).len()));
+    }
+}
+
+#[test]
+fn without_random_bytes_nothing_is_sealed() {
+    // The IV needs some, and so does one kind of padding.
+    for (algorithm, needed) in [(Algorithm::Gcm, 1), (Algorithm::Cbc, 1), (Algorithm::CbcIso10126, 2)] {
+        let config = EncryptConfig::default().with_algorithm(algorithm).with_legacy(true);
+        for there in 0..=2 {
+            let mut left = there;
+            let mut chance = || {
+                left -= 1;
+                if left < 0 { Err(EncryptError::NoRandomness) } else { Ok([1; 16]) }
+            };
+            let sealed = core(&config, &[1]).seal_tribes(&Body::new("x"), NOW, &mut chance);
+            if there < needed {
+                assert_eq!(sealed, Err(EncryptError::NoRandomness), "{algorithm:?}");
+            } else {
+                assert!(sealed.is_ok(), "{algorithm:?}");
+            }
+        }
     }
 }

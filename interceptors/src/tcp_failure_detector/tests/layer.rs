@@ -11,7 +11,7 @@ use tribes_core::settings::Settings as _;
 use tribes_core::wire::FAILURE_DETECTOR_PROBE;
 use tribes_core::{
     Body, Departure, FaultKind, Handled, Inbound, Lease, MemberEvent, MemberEvents, MemberId, ProbeResult, Receipt,
-    Route, SendOptions, Suspicion, SyncInterceptor,
+    Route, SendOptions, Services, Suspicion, SyncInterceptor,
 };
 
 use crate::testing::{World, member_of_ours as member, settle};
@@ -342,14 +342,35 @@ fn options_from_text() {
     assert!(text.contains("read_test, read_test_timeout"), "{text}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn options_out_of_bounds_do_not_start() {
-    let world = World::start(|builder| builder).await;
+#[test]
+fn options_out_of_bounds_are_refused() {
     for config in [
         TcpFailureDetectorConfig::default().with_max_probes(0),
         TcpFailureDetectorConfig::default().with_max_probes(usize::MAX),
         TcpFailureDetectorConfig::default().with_connect_timeout(Duration::ZERO),
     ] {
-        assert!(TcpFailureDetector::new(config).start(world.below.link().clone()).is_err(), "{config:?}");
+        assert!(TcpFailureDetector::new(config).check_config().is_err(), "{config:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_come_back_after_membership_alone_was_stopped_and_started() {
+    let (world, mut events) = world().await;
+    world.wire.answer(2, ProbeResult::Refused, Duration::ZERO);
+    world.below.raise(Added(member(1)));
+    expect(&mut events, Added(member(1))).await;
+    world.below.raise(Added(member(2)));
+    settle().await;
+    for services in [Services::MEMBERSHIP, Services::MEMBERSHIP_RX] {
+        world.channel.stop_services(services).await;
+        expect(&mut events, Removed(member(1), Departure::Stopped)).await;
+        assert!(world.channel.view().is_empty());
+        // One that was not verified yet is not looked for any more.
+        world.wire.answer(2, ProbeResult::Answered, Duration::ZERO);
+        nothing(&mut events, Duration::from_secs(60)).await;
+        assert_eq!((world.gauge("members"), world.gauge("unverified")), (0, 0));
+        world.channel.start().await.unwrap();
+        world.below.raise(Added(member(1)));
+        expect(&mut events, Added(member(1))).await;
     }
 }

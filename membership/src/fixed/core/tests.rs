@@ -13,7 +13,7 @@ fn at(millis: u64) -> Time {
 }
 
 fn ours(port: u16) -> Arc<Member> {
-    Arc::new(Member::new(MemberId::generate(&Env::real()), (HERE, port).into()))
+    Arc::new(Member::new(MemberId::generate(&Env::real()).unwrap(), (HERE, port).into()))
 }
 
 /// A Java member as it is without any configured id, which is also whom we call where we know nobody.

@@ -13,7 +13,7 @@ fn at(millis: u64) -> Time {
 }
 
 fn ours(port: u16) -> Member {
-    Member::new(MemberId::generate(&Env::real()), (HERE, port).into())
+    Member::new(MemberId::generate(&Env::real()).unwrap(), (HERE, port).into())
 }
 
 fn java(port: u16) -> Member {
