@@ -57,6 +57,7 @@ import org.apache.catalina.tribes.membership.McastService;
 import org.apache.catalina.tribes.membership.StaticMember;
 import org.apache.catalina.tribes.membership.StaticMembershipService;
 import org.apache.catalina.tribes.transport.ReceiverBase;
+import org.apache.catalina.tribes.transport.ReplicationTransmitter;
 
 /**
  * A member of a group on the real Apache Tribes, driven line by line.
@@ -75,6 +76,8 @@ public final class Peer {
     private static final int SHOWN = 256;
     /** Bytes handed to the dispatcher and not yet sent; half of its queue, for a full one sends behind our back. */
     private static final int IN_FLIGHT = 32 << 20;
+    /** How long a send may take, acknowledgement included, in milliseconds. */
+    private static final long SEND_TIMEOUT = 15_000;
     /** How long after the last asynchronous send its outcome may take. */
     private static final long OUTCOME_SECONDS = 60;
 
@@ -118,6 +121,12 @@ public final class Peer {
         receiver.setPort(settings.port == 0 ? freePort(settings.host) : settings.port);
         receiver.setAutoBind(settings.autoBind);
         receiver.setUdpPort(settings.udpPort);
+        // The buffer pool takes a frame's buffer back after its acknowledgement has gone. The fragmentation interceptor
+        // keeps the frame of the first piece for the whole message, which then may lose its body while it is put together.
+        receiver.setUseBufferPool(settings.interceptors.stream().noneMatch(spec -> spec.startsWith("fragmentation")));
+
+        // Three seconds by default, which a large body takes on a machine that is busy with other things.
+        ((ReplicationTransmitter) channel.getChannelSender()).getTransport().setTimeout(SEND_TIMEOUT);
 
         if (!settings.alone()) {
             channel.setMembershipService(settings.peers.isEmpty() ? multicast() : fixed(receiver.getPort()));

@@ -72,8 +72,8 @@ impl Transcript {
 
 impl Node {
     pub(crate) fn spawn(name: &str, spec: &Spec, start: Instant) -> Result<(Self, Arc<Transcript>), Failure> {
-        let mut command = programs::command(spec.implementation)?;
-        command.args(&spec.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = programs::command(spec.implementation, &spec.args)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let transcript = Transcript::new(name, start);
         transcript.add(Instant::now(), '<', &format!("{command:?}"));
         let mut process = command.spawn().map_err(Failure::doing(format_args!("starting {command:?}")))?;

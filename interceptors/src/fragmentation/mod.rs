@@ -30,6 +30,14 @@
 //! - A piece that states another count of pieces than those before it is refused; Tribes overlooks that.
 //! - The caller's buffer stays as it is (T4): bodies are immutable, and cut without a copy.
 //!
+//! # Towards Java
+//! A Java member may lose a message that comes in pieces, from whomever: its receiver takes a frame's buffer back after the
+//! acknowledgement has gone, while this message is still put together in the frame of its first piece. A synchronized
+//! acknowledgement is then negative, which Java's sender takes for a reason to send the piece again, and believes in success.
+//! Set `useBufferPool="false"` on Java's `NioReceiver`. Java also handles the next frame of a connection beside the one before,
+//! without a lock: unless pieces are sent with a synchronized acknowledgement, the last two may both find the message
+//! complete, and it is delivered twice.
+//!
 //! # Place in the stack
 //! Below `order` and `gzip`, above `encrypt`, all of it [advice](tribes_core::Rule::advised): in Tribes, where `order` spoils
 //! messages to several members when it stands above (T4), groups have it below. With another layer's messages above it that share one id, only the first of

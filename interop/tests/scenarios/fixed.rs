@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tribes_interop::{Event, Failure, Impl, Node, Removal, Scenario, Spec, hex, member_id, run};
 
-use super::{SOON, concerns, pair, quick, ways};
+use super::{SOON, concerns, gauge, pair, quick, ways};
 
 /// Time in which what must not happen would have happened: some heartbeats, or pings.
 const QUIET: Duration = Duration::from_secs(3);
@@ -159,9 +159,9 @@ fn tcp_ping(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
         // Ours asks for an acknowledgement, and has got it.
         for node in [&mut from, &mut to].into_iter().filter(|node| node.implementation() == Impl::Rust) {
             let (sent, answered, failed) = (
-                ping_gauge(node, "pings_sent")?,
-                ping_gauge(node, "pings_answered")?,
-                ping_gauge(node, "pings_failed")?,
+                gauge(node, "tcp-ping", "pings_sent")?,
+                gauge(node, "tcp-ping", "pings_answered")?,
+                gauge(node, "tcp-ping", "pings_failed")?,
             );
             assert!(answered >= 2 && sent - answered <= 1 && failed == 0, "{sent} {answered} {failed}");
         }
@@ -181,24 +181,12 @@ fn pinged(node: &mut Node, by: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let end = std::time::Instant::now() + SOON;
-    while ping_gauge(node, "pings_received")? < 2 {
+    while gauge(node, "tcp-ping", "pings_received")? < 2 {
         assert!(std::time::Instant::now() < end, "no second ping");
         // Only the counter tells of it: ask again a little later.
         node.stays_quiet("error", Duration::from_millis(200), |event| matches!(event, Event::Error(_)))?;
     }
     Ok(())
-}
-
-/// A figure of one of our nodes' `tcp-ping`.
-fn ping_gauge(node: &mut Node, name: &str) -> Result<u64, Failure> {
-    node.ask("stats", |event| match event {
-        Event::Other(json) if json["event"] == "stats" => json["layers"]
-            .as_array()?
-            .iter()
-            .find(|layer| layer["name"] == "tcp-ping")
-            .and_then(|layer| layer["gauges"][name].as_u64()),
-        _ => None,
-    })
 }
 
 ways!(domain_filter: rust_to_java, java_to_rust, java_to_java, rust_to_rust);

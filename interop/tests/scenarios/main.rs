@@ -27,6 +27,7 @@ mod order_layer;
 mod ours;
 mod pieces;
 mod probes;
+mod stacks;
 
 /// Time for what takes milliseconds when all is well, on a machine that is busy with other things.
 const SOON: Duration = Duration::from_secs(15);
@@ -63,6 +64,51 @@ fn pair(scenario: &Scenario, from: &Spec, to: &Spec) -> Result<(Node, Node), Fai
     a.wait_member_added(&b_id, SOON)?;
     b.wait_member_added(&a_id, SOON)?;
     Ok((a, b))
+}
+
+/// Starts these nodes in one multicast group and waits until all see each other.
+fn group(scenario: &Scenario, specs: &[Spec]) -> Result<Vec<Node>, Failure> {
+    let group = scenario.group()?;
+    let nodes = (1_u8..)
+        .zip(specs)
+        .map(|(number, spec)| scenario.spawn(&format!("node {number}"), &spec.clone().multicast(&group)));
+    let mut nodes = nodes.collect::<Result<Vec<_>, Failure>>()?;
+    let ids = nodes.iter_mut().map(|node| Ok(node.local()?.id)).collect::<Result<Vec<_>, Failure>>()?;
+    for (node, own) in nodes.iter_mut().zip(&ids) {
+        for id in ids.iter().filter(|id| *id != own) {
+            node.wait_member_added(id, SOON)?;
+        }
+    }
+    Ok(nodes)
+}
+
+/// Sends a body to all of `to` at once; each gets it whole, as the next message that comes to it.
+fn reaches(from: &mut Node, to: &mut [Node], options: &str, payload: &str, what: &str) -> Result<(), Failure> {
+    let marks: Vec<_> = to.iter_mut().map(Node::mark).collect();
+    let ids = to.iter_mut().map(|node| Ok(node.local()?.id)).collect::<Result<Vec<_>, Failure>>()?;
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let sent = from.send_to(&ids, options, payload)?;
+    assert_eq!((sent.failed, sent.why.as_str()), (0, ""), "{what}, {options}");
+    for (node, mark) in to.iter_mut().zip(marks) {
+        let (_, message) = node.wait_since(mark, &format!("{what}, {options}"), SOON, |event| match event {
+            Event::Message(message) => Some(message.clone()),
+            _ => None,
+        })?;
+        assert_eq!(message.sha256, sent.sha256, "{what}, {options}: {} bytes came", message.len);
+    }
+    Ok(())
+}
+
+/// A figure that a layer of one of our nodes keeps.
+fn gauge(node: &mut Node, layer: &str, name: &str) -> Result<u64, Failure> {
+    node.ask("stats", |event| match event {
+        Event::Other(json) if json["event"] == "stats" => json["layers"]
+            .as_array()?
+            .iter()
+            .find(|entry| entry["name"] == layer)
+            .and_then(|entry| entry["gauges"][name].as_u64()),
+        _ => None,
+    })
 }
 
 /// A node with quick heartbeats and otherwise the defaults.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tribes_interop::{Event, Failure, Impl, Node, Spec, hex, pattern, run};
+use tribes_interop::{Event, Failure, Impl, Spec, hex, pattern, run};
 
-use super::{pair, quick, ways};
+use super::{gauge, pair, quick, ways};
 
 const COUNT: u64 = 300;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -69,16 +69,5 @@ fn layers_of_ours(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
         }
         let _ = std::fs::remove_dir_all(folder);
         Ok(())
-    })
-}
-
-fn gauge(node: &mut Node, layer: &str, name: &str) -> Result<u64, Failure> {
-    node.ask("stats", |event| match event {
-        Event::Other(json) if json["event"] == "stats" => json["layers"]
-            .as_array()?
-            .iter()
-            .find(|entry| entry["name"] == layer)
-            .and_then(|entry| entry["gauges"][name].as_u64()),
-        _ => None,
     })
 }
