@@ -10,6 +10,8 @@ pub const NAMES: &[&str] = &[
     "audit",
     #[cfg(feature = "chaos")]
     "chaos",
+    #[cfg(feature = "compress")]
+    "compress",
     #[cfg(feature = "dedup")]
     "dedup",
     #[cfg(feature = "domain-filter")]
@@ -86,6 +88,8 @@ pub fn by_name(name: &str, options: impl IntoIterator<Item = (String, String)>) 
         "audit" => layer!(crate::Audit, crate::AuditConfig),
         #[cfg(feature = "chaos")]
         "chaos" => layer!(crate::Chaos, crate::ChaosConfig),
+        #[cfg(feature = "compress")]
+        "compress" => layer!(crate::Compress, crate::CompressConfig),
         #[cfg(feature = "rate-limit")]
         "rate-limit" => layer!(crate::RateLimit, crate::RateLimitConfig),
         #[cfg(feature = "trace")]

@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | `audit` | [`Audit`] | none | `audit` | writes down who sent what to whom |
 //! | `chaos` | [`Chaos`] | none | `chaos` | delays, loses, doubles and reorders messages by chance, to test applications |
+//! | `compress` | [`Compress`] | `0x0200_0000` as a mark, sees all | `compress-lz4`, `compress-zstd` | compresses bodies between our own nodes, by LZ4 or Zstandard |
 //! | `dedup` | [`Dedup`] | none | `dedup` | drops messages that have been seen already |
 //! | `domain-filter` | [`DomainFilter`] | none | `domain-filter` | hides members of other domains and refuses their messages |
 //! | `encrypt` | [`Encrypt`] | none | `encrypt` | encrypts bodies under keys that the group shares |
@@ -19,7 +20,7 @@
 //! | `trace` | [`Trace`] | none, `0x0100_0000` on the wire | `trace` | carries a W3C trace id along, a span for each hop |
 //!
 //! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip` and `order`, as Tribes' own layers change them, and
-//! under `trace` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
+//! under `compress` and `trace` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
 //! count), `message-dispatch`, `tcp-failure-detector`.
 //!
 //! Each folder is cut alike: `mod.rs` is the type and its hooks, `config.rs` its options, `core.rs` its state without any
@@ -42,6 +43,8 @@ pub mod audit;
 mod by_name;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+#[cfg(feature = "compress")]
+pub mod compress;
 mod config;
 #[cfg(feature = "dedup")]
 pub mod dedup;
@@ -59,6 +62,8 @@ mod join;
 pub mod message_dispatch;
 #[cfg(feature = "order")]
 pub mod order;
+#[cfg(any(feature = "compress", feature = "gzip"))]
+mod packing;
 #[cfg(any(feature = "domain-filter", feature = "static-members"))]
 mod raiser;
 #[cfg(feature = "rate-limit")]
@@ -89,6 +94,8 @@ pub use audit::{Audit, AuditConfig};
 pub use by_name::{NAMES, by_name};
 #[cfg(feature = "chaos")]
 pub use chaos::{Chaos, ChaosConfig};
+#[cfg(feature = "compress")]
+pub use compress::{Algorithm, Compress, CompressConfig};
 pub use config::ConfigError;
 #[cfg(feature = "dedup")]
 pub use dedup::{Dedup, DedupConfig};
