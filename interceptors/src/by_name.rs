@@ -38,6 +38,8 @@ pub const NAMES: &[&str] = &[
     "throughput",
     #[cfg(feature = "trace")]
     "trace",
+    #[cfg(feature = "two-phase-commit")]
+    "two-phase-commit",
 ];
 
 /// The interceptor called `name`, with `options` set over its defaults. Keys are in snake_case; the layer's configuration
@@ -94,6 +96,8 @@ pub fn by_name(name: &str, options: impl IntoIterator<Item = (String, String)>) 
         "rate-limit" => layer!(crate::RateLimit, crate::RateLimitConfig),
         #[cfg(feature = "trace")]
         "trace" => layer!(crate::Trace, crate::TraceConfig),
+        #[cfg(feature = "two-phase-commit")]
+        "two-phase-commit" => layer!(crate::TwoPhaseCommit, crate::TwoPhaseCommitConfig),
         _ => Err(ConfigError::UnknownInterceptor { name: name.to_owned() }),
     }
 }

@@ -18,9 +18,10 @@
 //! | `tcp-ping` | [`TcpPing`] | none | `tcp-ping` | pings each member through the stack, and has those suspected that do not answer |
 //! | `throughput` | [`Throughput`] | none | `throughput` | counts messages and bytes per second and reports them |
 //! | `trace` | [`Trace`] | none, `0x0100_0000` on the wire | `trace` | carries a W3C trace id along, a span for each hop |
+//! | `two-phase-commit` | [`TwoPhaseCommit`] | none | `two-phase-commit` | a message reaches the listeners of all its destinations, or of none |
 //!
-//! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip` and `order`, as Tribes' own layers change them, and
-//! under `compress` and `trace` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
+//! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip`, `order` and `two-phase-commit`, as Tribes' own layers change
+//! them, and under `compress`, `trace` and `two-phase-commit` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
 //! count), `message-dispatch`, `tcp-failure-detector`.
 //!
 //! Each folder is cut alike: `mod.rs` is the type and its hooks, `config.rs` its options, `core.rs` its state without any
@@ -56,7 +57,7 @@ pub mod encrypt;
 pub mod fragmentation;
 #[cfg(feature = "gzip")]
 pub mod gzip;
-#[cfg(any(feature = "chaos", feature = "order", feature = "rate-limit"))]
+#[cfg(any(feature = "chaos", feature = "order", feature = "rate-limit", feature = "two-phase-commit"))]
 mod join;
 #[cfg(feature = "message-dispatch")]
 pub mod message_dispatch;
@@ -84,6 +85,8 @@ mod testing;
 pub mod throughput;
 #[cfg(feature = "trace")]
 pub mod trace;
+#[cfg(feature = "two-phase-commit")]
+pub mod two_phase_commit;
 #[cfg(test)]
 #[cfg(feature = "_any")]
 #[path = "../../core/tests/vectors/mod.rs"]
@@ -123,3 +126,5 @@ pub use tcp_ping::{TcpPing, TcpPingConfig};
 pub use throughput::{FlowRate, ReportInterval, Throughput, ThroughputConfig, ThroughputSnapshot};
 #[cfg(feature = "trace")]
 pub use trace::{Trace, TraceConfig, TraceContext};
+#[cfg(feature = "two-phase-commit")]
+pub use two_phase_commit::{TwoPhaseCommit, TwoPhaseCommitConfig, Vote};

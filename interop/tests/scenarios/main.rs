@@ -26,6 +26,7 @@ mod order_layer;
 mod ours;
 mod pieces;
 mod probes;
+mod two_phase;
 
 /// Time for what takes milliseconds when all is well, on a machine that is busy with other things.
 const SOON: Duration = Duration::from_secs(15);
