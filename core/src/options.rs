@@ -17,7 +17,8 @@ bitflags! {
     /// | `0x100` | gzip's mark |
     /// | `0x200`-`0x8000` | free for users |
     /// | `0x0100_0000` | the message carries our extension trailer |
-    /// | from `0x0200_0000` | layers of this project |
+    /// | `0x0200_0000` | the mark of `Compress` |
+    /// | from `0x0400_0000` | further layers of this project |
     ///
     /// The text form is Tribes': names joined by commas, highest bit first, or an integer.
     ///
@@ -50,6 +51,8 @@ bitflags! {
         /// The body ends with our extension trailer. Set by layers that add one; the channel takes it off what the
         /// application asks for.
         const EXTENSION = 0x0100_0000;
+        /// The body is compressed with LZ4 or Zstandard, for one of our own nodes (set by the `Compress` layer).
+        const COMPRESSED = 0x0200_0000;
         const _ = !0;
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | `audit` | [`Audit`] | none | `audit` | writes down who sent what to whom |
 //! | `chaos` | [`Chaos`] | none | `chaos` | delays, loses, doubles and reorders messages by chance, to test applications |
+//! | `compress` | [`Compress`] | `0x0200_0000` as a mark, sees all | `compress-lz4`, `compress-zstd` | compresses bodies between our own nodes, by LZ4 or Zstandard |
 //! | `coordinator` | [`Coordinator`] | none | `coordinator` | the members agree on one of them to lead |
 //! | `dedup` | [`Dedup`] | none | `dedup` | drops messages that have been seen already |
 //! | `domain-filter` | [`DomainFilter`] | none | `domain-filter` | hides members of other domains and refuses their messages |
@@ -19,9 +20,10 @@
 //! | `tcp-ping` | [`TcpPing`] | none | `tcp-ping` | pings each member through the stack, and has those suspected that do not answer |
 //! | `throughput` | [`Throughput`] | none | `throughput` | counts messages and bytes per second and reports them |
 //! | `trace` | [`Trace`] | none, `0x0100_0000` on the wire | `trace` | carries a W3C trace id along, a span for each hop |
+//! | `two-phase-commit` | [`TwoPhaseCommit`] | none | `two-phase-commit` | a message reaches the listeners of all its destinations, or of none |
 //!
-//! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip` and `order`, as Tribes' own layers change them, and
-//! under `trace` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
+//! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip`, `order` and `two-phase-commit`, as Tribes' own layers change
+//! them, and under `compress`, `trace` and `two-phase-commit` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
 //! count), `message-dispatch`, `tcp-failure-detector`. All of them together stand well in the order `audit`, `throughput`, `trace`,
 //! `rate-limit`, `message-dispatch`, `dedup`, `order`, `gzip`, `fragmentation`, `encrypt`, `chaos`, `tcp-ping`, `tcp-failure-detector`,
 //! `static-members`, `domain-filter`; what each one demands or advises says its section on its place, and a channel in another
@@ -50,6 +52,8 @@
 pub mod audit;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+#[cfg(feature = "compress")]
+pub mod compress;
 #[cfg(feature = "coordinator")]
 pub mod coordinator;
 #[cfg(feature = "dedup")]
@@ -62,7 +66,7 @@ pub mod encrypt;
 pub mod fragmentation;
 #[cfg(feature = "gzip")]
 pub mod gzip;
-#[cfg(any(feature = "chaos", feature = "order", feature = "rate-limit"))]
+#[cfg(any(feature = "chaos", feature = "order", feature = "rate-limit", feature = "two-phase-commit"))]
 mod join;
 #[cfg(any(feature = "coordinator", feature = "simple-coordinator"))]
 mod leadership;
@@ -70,6 +74,8 @@ mod leadership;
 pub mod message_dispatch;
 #[cfg(feature = "order")]
 pub mod order;
+#[cfg(any(feature = "compress", feature = "gzip"))]
+mod packing;
 #[cfg(any(feature = "domain-filter", feature = "static-members"))]
 mod raiser;
 #[cfg(feature = "rate-limit")]
@@ -92,6 +98,8 @@ mod testing;
 pub mod throughput;
 #[cfg(feature = "trace")]
 pub mod trace;
+#[cfg(feature = "two-phase-commit")]
+pub mod two_phase_commit;
 #[cfg(test)]
 #[cfg(feature = "_any")]
 #[path = "../../core/tests/vectors/mod.rs"]
@@ -101,6 +109,8 @@ mod vectors;
 pub use audit::{Audit, AuditConfig};
 #[cfg(feature = "chaos")]
 pub use chaos::{Chaos, ChaosConfig};
+#[cfg(feature = "compress")]
+pub use compress::{Algorithm, Compress, CompressConfig};
 #[cfg(feature = "coordinator")]
 pub use coordinator::{Coordinator, CoordinatorConfig};
 #[cfg(feature = "dedup")]
@@ -133,3 +143,5 @@ pub use tcp_ping::{TcpPing, TcpPingConfig};
 pub use throughput::{FlowRate, ReportInterval, Throughput, ThroughputConfig, ThroughputSnapshot};
 #[cfg(feature = "trace")]
 pub use trace::{Trace, TraceConfig, TraceContext};
+#[cfg(feature = "two-phase-commit")]
+pub use two_phase_commit::{TwoPhaseCommit, TwoPhaseCommitConfig, Vote};

@@ -44,6 +44,10 @@ pub struct ExtensionKind(u16);
 impl ExtensionKind {
     /// A W3C trace context: version 0, trace id (16 bytes), span id (8), flags (1).
     pub const TRACE: Self = Self(1);
+    /// How a body was compressed: algorithm (1 byte: 1 LZ4, 2 Zstandard), unpacked length (4 bytes).
+    pub const COMPRESS: Self = Self(2);
+    /// A step of a two-phase commit: see the interceptor of that name.
+    pub const TWO_PHASE_COMMIT: Self = Self(3);
     /// The first kind that is free for users; those below are this project's.
     pub const FIRST_FREE: Self = Self(0x8000);
 

@@ -69,7 +69,7 @@ use tokio::sync::Notify;
 use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::{
-    BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound, SendOptions,
+    BoxError, Cx, EventVerdict, Gauge, Inbound, Interest, Link, Member, MemberEvent, Outbound, Rule, SendOptions,
     SyncInterceptor, Time, Verdict,
 };
 
@@ -153,8 +153,19 @@ impl SyncInterceptor for Coordinator {
         Interest::RECEIVE | Interest::MEMBERS
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[Rule::above(
+            "tcp-failure-detector",
+            "coordinator would count on members that tcp-failure-detector has found dead",
+        )];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.0.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.0.config.validate()?;
         let local = link.local().ok_or("the channel is gone")?;
         let wall_ms = u64::try_from(link.env().wall_ms()).unwrap_or_default();
         self.0.with_core(|core| core.start(local, wall_ms, link.env().now()));

@@ -4,8 +4,7 @@
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Bytes to work on between two looks at what else there is to do: about a millisecond's worth.
-pub(super) const STEP: usize = 64 << 10;
+pub(super) use crate::packing::STEP;
 
 /// As Java writes it: deflate, no flags, no time, system unknown.
 const HEADER: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF];

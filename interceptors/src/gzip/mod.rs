@@ -46,51 +46,29 @@ mod core;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
-
 use flate2::{Compress, Decompress};
 use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
 use tribes_core::{
-    Body, BoxError, Budget, BudgetConfig, ChannelInterceptor, Cx, Gauge, Handled, Inbound, Interest, Lease, Link, Next,
-    Outbound, OverloadPolicy, Readiness, ReceiveError, Rule, SendError, SendOptions, WireEffect, async_trait,
+    Body, BoxError, ChannelInterceptor, Cx, Gauge, Inbound, Interest, Lease, Link, Next, Outbound, Readiness,
+    ReceiveError, Rule, SendError, SendOptions, WireEffect, async_trait,
 };
 
 pub use self::config::GzipConfig;
 pub use self::core::UnpackError;
 use self::core::{NotShorter, Packing, STEP, Step, Unpacking, claimed_size, compressor, decompressor};
+use crate::packing::{Counters, Memory, Spare, in_steps};
 
 const NAME: &str = "gzip";
-
-/// Compressors that are kept for the next message, and decompressors: as many as work at a time, in a process of usual size.
-const SPARE: usize = 4;
-
-/// Room is waited for until there is some: that makes the sender wait, as it should.
-const PATIENTLY: OverloadPolicy = OverloadPolicy::Wait(Duration::MAX);
 
 /// Compresses bodies. See the [module](self). One instance serves one channel.
 #[derive(Debug)]
 pub struct Gzip {
     config: GzipConfig,
-    compressors: Mutex<Vec<Compress>>,
-    decompressors: Mutex<Vec<Decompress>>,
-    /// Memory for unpacked bodies, by their senders.
-    memory: OnceLock<Budget>,
+    compressors: Spare<Compress>,
+    decompressors: Spare<Decompress>,
+    memory: Memory,
     counters: Counters,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    plain: AtomicU64,
-    packed: AtomicU64,
-    packed_from: AtomicU64,
-    packed_to: AtomicU64,
-    unpacked: AtomicU64,
-    unpacked_from: AtomicU64,
-    unpacked_to: AtomicU64,
-    refused: AtomicU64,
 }
 
 impl Gzip {
@@ -99,9 +77,9 @@ impl Gzip {
     pub fn new(config: GzipConfig) -> Self {
         Self {
             config,
-            compressors: Mutex::default(),
-            decompressors: Mutex::default(),
-            memory: OnceLock::new(),
+            compressors: Spare::default(),
+            decompressors: Spare::default(),
+            memory: Memory::default(),
             counters: Counters::default(),
         }
     }
@@ -122,22 +100,19 @@ impl Gzip {
     }
 
     fn packing(&self, len: usize, limit: usize) -> Packing {
-        Packing::new(take(&self.compressors).unwrap_or_else(|| compressor(self.config.level)), len, limit)
+        Packing::new(self.compressors.take().unwrap_or_else(|| compressor(self.config.level)), len, limit)
     }
 
     /// Ends the work on a body: the message carries what came out, if it is of use.
     fn packed(&self, out: &mut Outbound, fed: Result<(), NotShorter>, mut packing: Packing) {
-        let len = out.len();
         if let Ok(packed) = fed.and_then(|()| packing.finish()) {
-            add(&self.counters.packed, 1);
-            add(&self.counters.packed_from, len);
-            add(&self.counters.packed_to, packed.len());
+            self.counters.packed(out.len(), packed.len());
             out.message.body = Body::new(packed);
             out.message.options |= self.config.trigger;
         } else {
-            add(&self.counters.plain, 1);
+            self.counters.plain();
         }
-        keep(&self.compressors, packing.into_compressor());
+        self.compressors.keep(packing.into_compressor());
     }
 
     /// Unpacks the body, in memory that the message holds until it has been handled.
@@ -148,14 +123,12 @@ impl Gzip {
         if claimed > limit {
             return Err(UnpackError::TooLarge { limit });
         }
-        let memory = self.memory.get().ok_or(UnpackError::Stopped)?;
-        let room = |bytes| memory.admit_with(msg.from(), bytes, PATIENTLY);
-        let mut held = room(claimed).await.ok_or(UnpackError::Stopped)?;
+        let mut held = self.memory.room(msg, claimed).await.ok_or(UnpackError::Stopped)?;
         let body = match self.inflate(&packed, claimed).await {
             Err(UnpackError::TooLarge { .. }) if claimed < limit => {
                 // It has several members: only now is known how large it may be.
                 drop(held);
-                held = room(limit).await.ok_or(UnpackError::Stopped)?;
+                held = self.memory.room(msg, limit).await.ok_or(UnpackError::Stopped)?;
                 let mut body = self.inflate(&packed, limit).await?;
                 body.shrink_to_fit();
                 held.give_back(limit.saturating_sub(body.len()));
@@ -163,9 +136,7 @@ impl Gzip {
             }
             body => body?,
         };
-        add(&self.counters.unpacked, 1);
-        add(&self.counters.unpacked_from, packed.len());
-        add(&self.counters.unpacked_to, body.len());
+        self.counters.unpacked(packed.len(), body.len());
         msg.message.body = Body::new(body);
         msg.message.options.remove(self.config.trigger);
         msg.lease.join(Lease::new(held));
@@ -173,12 +144,12 @@ impl Gzip {
     }
 
     async fn inflate(&self, packed: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
-        let mut unpacking = Unpacking::new(take(&self.decompressors).unwrap_or_else(decompressor), packed, limit);
+        let mut unpacking = Unpacking::new(self.decompressors.take().unwrap_or_else(decompressor), packed, limit);
         while unpacking.step()? == Step::More {
             tokio::task::yield_now().await;
         }
         let (body, decompressor) = unpacking.into_parts();
-        keep(&self.decompressors, decompressor);
+        self.decompressors.keep(decompressor);
         Ok(body)
     }
 }
@@ -231,16 +202,13 @@ impl ChannelInterceptor for Gzip {
     }
 
     async fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.memory.get_or_init(|| {
-            let bounds = BudgetConfig::with_total(self.config.max_memory).with_policy(PATIENTLY);
-            Budget::new(bounds, link.env().clone())
-        });
+        self.memory.start(self.config.max_memory, link.env());
         Ok(())
     }
 
     fn send_now(&self, out: &mut Outbound, _: &mut Cx<'_>) -> Readiness {
         match self.limit(out) {
-            None => add(&self.counters.plain, 1),
+            None => self.counters.plain(),
             Some(limit) if out.len() <= STEP || !out.may_wait => self.pack_now(out, limit),
             Some(_) => return Readiness::Wait,
         }
@@ -251,16 +219,7 @@ impl ChannelInterceptor for Gzip {
         if let Some(limit) = self.limit(&out) {
             let mut packing = self.packing(out.len(), limit);
             let body = out.message.body.clone();
-            let mut fed = Ok(());
-            'body: for segment in body.segments() {
-                for bytes in segment.chunks(STEP) {
-                    fed = packing.feed(bytes);
-                    if fed.is_err() {
-                        break 'body;
-                    }
-                    tokio::task::yield_now().await;
-                }
-            }
+            let fed = in_steps(&body, |bytes| packing.feed(bytes)).await;
             drop(body);
             self.packed(&mut out, fed, packing);
         }
@@ -273,48 +232,11 @@ impl ChannelInterceptor for Gzip {
         }
         match self.unpack(&mut msg).await {
             Ok(()) => next.receive(msg).await,
-            Err(error) => {
-                add(&self.counters.refused, 1);
-                tracing::debug!(from = %msg.from(), id = %msg.message.id, %error, "a compressed message was refused");
-                let error = ReceiveError::Refused { layer: NAME, reason: error.to_string() };
-                msg.receipt.resolve(Handled::Failed(error.to_string()));
-                Err(error)
-            }
+            Err(error) => self.counters.refuse(NAME, msg, &error),
         }
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        let counters = &self.counters;
-        let counted = [
-            ("plain_messages", &counters.plain),
-            ("packed_messages", &counters.packed),
-            ("packed_from_bytes", &counters.packed_from),
-            ("packed_to_bytes", &counters.packed_to),
-            ("unpacked_messages", &counters.unpacked),
-            ("unpacked_from_bytes", &counters.unpacked_from),
-            ("unpacked_to_bytes", &counters.unpacked_to),
-            ("refused_messages", &counters.refused),
-        ];
-        let mut gauges = counted.map(|(name, counter)| Gauge::new(name, counter.load(Ordering::Relaxed))).to_vec();
-        let held = self.memory.get().map_or(0, Budget::used);
-        gauges.push(Gauge::new("held_bytes", u64::try_from(held).unwrap_or(u64::MAX)));
-        gauges
-    }
-}
-
-fn add(counter: &AtomicU64, count: usize) {
-    counter.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
-}
-
-/// One of the spare ones.
-fn take<T>(spare: &Mutex<Vec<T>>) -> Option<T> {
-    spare.lock().unwrap_or_else(PoisonError::into_inner).pop()
-}
-
-/// Keeps one that is not in use any more, if there are not enough.
-fn keep<T>(spare: &Mutex<Vec<T>>, one: T) {
-    let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
-    if spare.len() < SPARE {
-        spare.push(one);
+        self.counters.gauges(&self.memory)
     }
 }

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tribes_core::registry::Configure;
 use tribes_core::settings::Settings as _;
-use tribes_core::{BoxError, Cx, EventVerdict, Gauge, Interest, Link, Member, MemberEvent, SyncInterceptor};
+use tribes_core::{BoxError, Cx, EventVerdict, Gauge, Interest, Link, Member, MemberEvent, Rule, SyncInterceptor};
 
 pub use self::config::SimpleCoordinatorConfig;
 use self::core::Core;
@@ -112,8 +112,19 @@ impl SyncInterceptor for SimpleCoordinator {
         Interest::MEMBERS
     }
 
+    fn placement(&self) -> &'static [Rule] {
+        const RULES: &[Rule] = &[Rule::above(
+            "tcp-failure-detector",
+            "simple-coordinator would count on members that tcp-failure-detector has found dead",
+        )];
+        RULES
+    }
+
+    fn check_config(&self) -> Result<(), BoxError> {
+        Ok(self.0.config.validate()?)
+    }
+
     fn start(&self, link: Link) -> Result<(), BoxError> {
-        self.0.config.validate()?;
         let local = link.local().ok_or("the channel is gone")?;
         self.0.with_core(|core| core.start(local, link.env().now()));
         link.spawn(Arc::clone(&self.0).work(link.clone()));

@@ -28,6 +28,7 @@ mod ours;
 mod pieces;
 mod probes;
 mod stacks;
+mod two_phase;
 
 /// Time for what takes milliseconds when all is well, on a machine that is busy with other things.
 const SOON: Duration = Duration::from_secs(15);
