@@ -43,7 +43,7 @@
 //! # Towards Java
 //! The messages are Tribes' own, byte for byte. Where Java gets stuck (a lost token ends its elections for good, T50), the first
 //! member of ours steps in: it sends everybody the view that it sees, which Java takes over. Java adds members that it hears of
-//! in elections to its group; here only membership does that, and a message about members that are not known yet is kept until
+//! in elections to its group, and never takes one out again that its failure detector does not know; here only membership does that, and a message about members that are not known yet is kept until
 //! they are, for a few seconds. A member that leads and gets a request answers it; Java's drops it. Since Java calls nobody back
 //! who is not in the ring, the layer stands in the stack of all members or of none: a Java member without it logs an error for
 //! each message.
