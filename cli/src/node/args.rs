@@ -283,7 +283,7 @@ mod tests {
             format!("encrypt,key=,00+{key}"),
         ] {
             let error = parse(&["--interceptor", &text]).unwrap_err();
-            for shown in [error.to_string(), error.render().ansi().to_string(), format!("{error:?}")] {
+            for shown in [error.to_string(), format!("{error:?}")] {
                 assert!(!shown.contains("2233"), "{shown}");
             }
             assert!(error.to_string().contains("NAME[,KEY=VALUE...]"), "{error}");
