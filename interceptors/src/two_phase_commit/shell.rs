@@ -217,8 +217,8 @@ impl Shell {
         }
         let members: Vec<_> = out.members().cloned().collect();
         let deadline = link.env().now() + self.config.timeout;
-        let begun = self.change(|state| state.open.begin(key, out, members, deadline));
-        if let Err(out) = begun {
+        let back = self.change(|state| state.open.begin(key, out, members, deadline));
+        if let Some(out) = back {
             out.fail(&FaultKind::QueueFull);
             return Err(refuse("too many messages wait for votes".into()));
         }

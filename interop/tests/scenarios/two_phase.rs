@@ -82,7 +82,7 @@ fn not_all_not_one(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
         let (mut from, mut to, ids) = group(scenario, specs)?;
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
         to[1].freeze()?;
-        let sent = from.send_to(&ids[..2], "ack,sync", "text:all or none")?;
+        let sent = from.send_to(&ids[..2], "ack,sync", "text:all-or-none")?;
         assert!(sent.failed > 0, "the frozen one cannot have it");
         let message = |event: &Event| matches!(event, Event::Message(_));
         to[0].stays_quiet("message that another one has not", Duration::from_secs(2), message)?;
