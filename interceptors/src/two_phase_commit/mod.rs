@@ -14,7 +14,8 @@
 //!
 //! # Towards Java members
 //! They get what Tribes sends: the message, and a confirmation that names it. Java has no votes: that its channel took the
-//! first phase (by an acknowledgement, if the message asks for one, or else by its connection) counts as its yes. Nothing tells
+//! first phase counts as its yes. That is asked for with `sync`, whatever the message asks for: Java answers then when it has
+//! parked the message, and its receiver cannot take the confirmation first (T2, T48), which loses both. Nothing tells
 //! it of an abort; it forgets the message after 60 s. A message to members of both kinds is decided as one. From a Java member,
 //! or one with an id that does not mark it as ours, a message is parked until it is confirmed, for at most
 //! [`expire`](TwoPhaseCommitConfig::expire).
@@ -65,13 +66,15 @@
 //! # Differences to Tribes, on purpose
 //! - Between our own nodes there are votes, aborts and deadlines; Tribes has no agreement (T48).
 //! - A confirmation that overtakes its message releases it when it comes (T2, T48); in Tribes both are lost.
+//! - The first phase to Java asks for `sync`, so that it is acknowledged when it is parked.
 //! - Messages that come twice are handed on once. Memory is bounded (T9).
 //! - Multicasts are refused: nobody could vote.
 //! - There is no `deepclone`: with it off, Java's own messages are never released.
 //!
 //! # Place in the stack
-//! Below `message-dispatch`, above all that changes bytes or order: `gzip`, `compress`, `fragmentation`, `order`, `encrypt`. All
-//! members need the layer, in the same place and with the same trigger; a message of ours that says nothing of two phases is
+//! Above `message-dispatch`, `rate-limit` and `chaos`, which make of a message one for each destination (Tribes' dispatcher does not,
+//! and stands above): each would be decided by itself. What comes so while the first of them is open is refused with words to
+//! that effect. Above all that changes bytes or order: `gzip`, `compress`, `fragmentation`, `order`, `encrypt`. All members need the layer, in the same place and with the same trigger; a message of ours that says nothing of two phases is
 //! refused.
 //!
 //! # Cancel safety

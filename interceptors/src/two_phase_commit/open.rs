@@ -64,16 +64,16 @@ impl<T> Default for Open<T> {
 }
 
 impl<T> Open<T> {
-    /// Begins `message`, whose votes have to be in by `deadline`. Gives it back if there are too many, or one with this key.
+    /// Begins `message`, whose votes have to be in by `deadline`. It comes back if there are too many, or one with this key.
     pub(super) fn begin(
         &mut self,
         key: Key,
         message: T,
         members: impl IntoIterator<Item = Arc<Member>>,
         deadline: Time,
-    ) -> Result<(), T> {
+    ) -> Option<T> {
         if self.transactions.len() >= MAX_OPEN || self.numbers.contains_key(&key) {
-            return Err(message);
+            return Some(message);
         }
         let number = self.next;
         self.next += 1;
@@ -85,7 +85,7 @@ impl<T> Open<T> {
         self.transactions.insert(number, Transaction { key, message, votes, missing, deadline });
         self.numbers.insert(key, number);
         self.due.insert((deadline, number));
-        Ok(())
+        None
     }
 
     pub(super) fn contains(&self, key: &Key) -> bool {

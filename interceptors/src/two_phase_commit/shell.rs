@@ -23,6 +23,9 @@ use super::{NAME, TwoPhaseCommitConfig, Voter};
 
 const ABORTED: &str = "another destination did not vote for the message, so that nobody gets it";
 
+const SPLIT: &str =
+    "a layer above sends the message to each destination by itself; put two-phase-commit above message-dispatch";
+
 /// What the hooks, the timer and the callbacks share.
 pub(super) struct Shell {
     pub(super) config: TwoPhaseCommitConfig,
@@ -185,8 +188,10 @@ impl Shell {
         let key = Key::new(sender, &out.message.id).ok_or_else(|| refuse("its id has not 16 bytes".into()))?;
         let votes = |member: &Member| sender.is_ours() && member.id().is_ours();
         let body = std::mem::take(&mut out.message.body);
-        let message = ChannelMessage { body, ..out.message.clone() };
+        let mut message = ChannelMessage { body, ..out.message.clone() };
         let mut prepare = message.clone();
+        // So that it is parked when it is acknowledged, and no confirmation can overtake it.
+        message.options |= SendOptions::SYNC_ACK;
         let parties: Vec<_> = out.members().filter(|member| votes(member)).map(|member| member.id()).collect();
         if !parties.is_empty() {
             let added_ack = !prepare.options.contains(SendOptions::USE_ACK);
@@ -217,8 +222,12 @@ impl Shell {
         }
         let members: Vec<_> = out.members().cloned().collect();
         let deadline = link.env().now() + self.config.timeout;
-        let begun = self.change(|state| state.open.begin(key, out, members, deadline));
-        if let Err(out) = begun {
+        if self.lock().open.contains(&key) {
+            out.fail(&FaultKind::Dropped { by: NAME, reason: SPLIT });
+            return Err(refuse(SPLIT.into()));
+        }
+        let back = self.change(|state| state.open.begin(key, out, members, deadline));
+        if let Some(out) = back {
             out.fail(&FaultKind::QueueFull);
             return Err(refuse("too many messages wait for votes".into()));
         }

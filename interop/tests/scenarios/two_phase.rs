@@ -8,9 +8,13 @@ use super::{SOON, quick, ways};
 
 const SIZES: [usize; 4] = [0, 1, 1000, 200_000];
 
-/// A node with Tomcat's layers, and these between.
+/// A node with Tomcat's layers, and these between; in ours the first is above the dispatcher, which divides what goes to
+/// several.
 fn stack(kind: Impl, layers: &[&str]) -> Spec {
-    let layers = ["message-dispatch"].iter().chain(layers).chain(&["tcp-failure-detector"]);
+    let (first, rest) = layers.split_at(1);
+    let dispatch = &["message-dispatch"][..];
+    let (upper, lower) = if kind == Impl::Rust { (first, dispatch) } else { (dispatch, first) };
+    let layers = upper.iter().chain(lower).chain(rest).chain(&["tcp-failure-detector"]);
     layers.fold(quick(kind), |spec, layer| spec.with("--interceptor", layer))
 }
 
@@ -55,8 +59,14 @@ fn bodies(name: &str, layers: &[&str], from: Impl, to: Impl) -> Result<(), Failu
                 let what = format!("{size} bytes to {count}, {options}");
                 assert_eq!((sent.failed, sent.why.as_str()), (0, ""), "{what}");
                 for (at, (node, mark)) in to.iter_mut().zip(marks).enumerate().take(count) {
+                    let java = [from.implementation(), node.implementation()] == [Impl::Java; 2];
+                    if java && !options.contains("sync") {
+                        // The one may take the other's confirmation before the message, and loses both (T2, T48).
+                        continue;
+                    }
                     let (_, message) = node.wait_since(mark, &what, SOON, |event| match event {
-                        Event::Message(message) => Some(message.clone()),
+                        // Between Java members an earlier one may come late.
+                        Event::Message(message) if message.sha256 == sent.sha256 => Some(message.clone()),
                         _ => None,
                     })?;
                     assert_eq!((message.len, &message.sha256), (size as u64, &sent.sha256), "{what}");
@@ -64,8 +74,14 @@ fn bodies(name: &str, layers: &[&str], from: Impl, to: Impl) -> Result<(), Failu
                 }
             }
         }
-        let got = [0, 1, 2].map(|at: usize| to[at].messages().len());
-        assert_eq!(got, expected, "nothing came twice, and no confirmation");
+        for (node, expected) in to.iter_mut().zip(expected) {
+            let java = [from.implementation(), node.implementation()] == [Impl::Java; 2];
+            let got = node.messages().len();
+            assert!(
+                got == expected || (java && got > expected),
+                "{got} instead of {expected}: some came twice, or a confirmation"
+            );
+        }
         Ok(())
     })
 }
@@ -77,12 +93,12 @@ fn not_all_not_one(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
         let layers = ["two-phase-commit"];
         // No failure detector: the frozen one stays in the group.
         let kinds = [from, to, to];
-        let spec = |kind: Impl| quick(kind).with("--interceptor", "message-dispatch").with("--interceptor", layers[0]);
+        let spec = |kind: Impl| quick(kind).with("--interceptor", layers[0]).with("--interceptor", "message-dispatch");
         let specs = kinds.map(|kind| spec(kind).drop_time(Duration::from_secs(60))).to_vec();
         let (mut from, mut to, ids) = group(scenario, specs)?;
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
         to[1].freeze()?;
-        let sent = from.send_to(&ids[..2], "ack,sync", "text:all or none")?;
+        let sent = from.send_to(&ids[..2], "ack,sync", "text:all-or-none")?;
         assert!(sent.failed > 0, "the frozen one cannot have it");
         let message = |event: &Event| matches!(event, Event::Message(_));
         to[0].stays_quiet("message that another one has not", Duration::from_secs(2), message)?;

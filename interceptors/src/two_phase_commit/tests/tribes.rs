@@ -74,6 +74,10 @@ async fn what_java_gets_is_what_java_sends() {
         assert_eq!(confirmed(&other.body, &other.id).as_ref(), Some(&one.id));
     }
     assert_eq!(confirmations.len(), 2);
+    // Whatever was asked for: it is parked when it is acknowledged. The second phase has the options of the message.
+    stack.channel.send(&to[..1], "commit me", SendOptions::NONE).await.unwrap();
+    let options: Vec<_> = stack.below.wait_sent(5).await[3..].iter().map(|sent| sent.message.options).collect();
+    assert_eq!(options, [SYNC | SendOptions::BYTE_MESSAGE, SendOptions::BYTE_MESSAGE]);
 }
 
 #[tokio::test]
