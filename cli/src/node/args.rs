@@ -28,6 +28,9 @@ use crate::units::{Malformed, parse_duration, parse_hex};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct NodeArgs {
+    /// Takes everything from this file, a tribes.toml or Tomcat's server.xml, and the environment, as `tribes check` does.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mcast", "peer", "id", "name", "udp", "interceptor", "no_default_interceptors"])]
+    pub(super) config: Option<std::path::PathBuf>,
     /// Where to listen; port 0 takes any free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4000")]
     pub(super) bind: HostPort,

@@ -221,11 +221,18 @@ impl ChannelInterceptor for TwoPhaseCommit {
 
     fn placement(&self) -> &'static [Rule] {
         const RULES: &[Rule] = &[
-            Rule::below(
+            Rule::above(
                 "message-dispatch",
-                "two-phase-commit would not hear what becomes of a message that message-dispatch queues",
-            )
-            .advised(),
+                "message-dispatch makes of a message one for each member, and two-phase-commit would decide each alone",
+            ),
+            Rule::above(
+                "rate-limit",
+                "rate-limit makes of a message one for each member, and two-phase-commit would decide each alone",
+            ),
+            Rule::above(
+                "chaos",
+                "chaos makes of a message one for each member, and two-phase-commit would decide each alone",
+            ),
             Rule::above("gzip", "two-phase-commit would take what gzip has changed for its own phases"),
             Rule::above("compress", "two-phase-commit would take what compress has changed for its own phases"),
             Rule::above("fragmentation", "two-phase-commit would vote on each piece that fragmentation makes"),
