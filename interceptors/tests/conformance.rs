@@ -25,17 +25,23 @@ fn ours() -> Profile {
         .between("gzip", Gzip::default)
         .between("message-dispatch", MessageDispatch::default)
         .between("order", Order::default)
-        .between("rate-limit", || RateLimit::new(RateLimitConfig::default()))
+        .between("rate-limit", || RateLimit::new(RateLimitConfig::default().with_messages_per_s(1_000_000)))
         .between("static-members", StaticMembers::default)
         .between("tcp-failure-detector", TcpFailureDetector::default)
         .between("tcp-ping", TcpPing::default)
         .between("throughput", Throughput::default)
         .between("trace", Trace::default)
+        // Pieces share the id of their message: below, all but the first would be duplicates.
+        .stands_above("dedup", "fragmentation")
 }
 
 conformance!(audit_records, audit(), ours().levels(["unwritten"]));
 conformance!(chaos, Chaos::default, ours().levels(["held"]));
-conformance!(chaos_delay, || Chaos::new(chaotic().with_delay(0.5, Duration::ZERO, MS * 30)), ours().delays().levels(["held"]));
+conformance!(
+    chaos_delay,
+    || Chaos::new(chaotic().with_delay(0.5, Duration::ZERO, MS * 30)),
+    ours().delays().levels(["held"])
+);
 conformance!(chaos_loss, || Chaos::new(chaotic().with_loss(0.05)), ours().drops().levels(["held"]));
 conformance!(chaos_doubles, || Chaos::new(chaotic().with_duplicate(0.1)), ours().duplicates().levels(["held"]));
 conformance!(
@@ -62,28 +68,33 @@ conformance!(
     || Fragmentation::new(FragmentationConfig::default().with_max_size(700)),
     ours().marks_all().levels(["incomplete_messages", "incomplete_bytes", "unhandled_bytes"])
 );
-conformance!(gzip, Gzip::default, ours().marks_all().levels(["held_bytes"]));
+conformance!(gzip, Gzip::default, ours().marks_all().changes_options(SendOptions::GZIP).levels(["held_bytes"]));
 // Where room for unpacked bodies is short, all is as it was, only later.
 conformance!(
     gzip_narrow,
     || Gzip::new(GzipConfig::default().with_max_size(200_000).with_max_memory(200_000)),
-    ours().marks_all().levels(["held_bytes"])
+    ours().marks_all().changes_options(SendOptions::GZIP).levels(["held_bytes"])
 );
 conformance!(message_dispatch, MessageDispatch::default, ours().levels(["queued_messages", "queued_bytes"]));
-conformance!(order, Order::default, ours().levels(["waiting_messages", "held_bytes"]));
+conformance!(order, Order::default, ours().remembers(1024).levels(["waiting_messages", "held_bytes"]));
 conformance!(
     order_of_some,
     || Order::new(OrderConfig::default().with_trigger(SendOptions::from_bits_retain(0x200))),
-    ours().levels(["waiting_messages", "held_bytes"])
+    ours().remembers(1024).levels(["waiting_messages", "held_bytes"])
 );
-conformance!(rate_limit, || RateLimit::new(RateLimitConfig::default()), ours().levels(["waiting"]));
+conformance!(
+    rate_limit,
+    || RateLimit::new(RateLimitConfig::default().with_messages_per_s(1_000_000)),
+    ours().levels(["waiting"])
+);
 conformance!(
     rate_limit_reached,
     || RateLimit::new(RateLimitConfig::default().with_messages_per_s(200).with_burst_messages(3)),
     ours().delays().levels(["waiting"])
 );
 conformance!(static_members, StaticMembers::default, ours());
-conformance!(tcp_failure_detector, TcpFailureDetector::default, ours());
+// A suspicion that a probe refutes is not passed on.
+conformance!(tcp_failure_detector, TcpFailureDetector::default, ours().swallows_members());
 conformance!(tcp_ping, TcpPing::default, ours());
 conformance!(throughput, Throughput::default, ours());
 conformance!(trace, Trace::default, ours());

@@ -128,7 +128,11 @@ async fn it_works_inside_a_runtime_too() {
 
 #[test]
 fn one_case_under_one_seed() {
-    let report = InterceptorSuite::new(|| SyncPass, Profile::default().drops()).seeds(Seeds::only(7)).run_case("content");
+    let report =
+        InterceptorSuite::new(|| SyncPass, Profile::default().drops()).seeds(Seeds::only(7)).run_case("content");
     assert_eq!((report.cases.len(), report.seeds.count(), report.passed()), (1, 1, true));
-    assert!(report.to_string().starts_with("interceptor sync-pass: 1 of 1 cases passed (seed 7; declared: drops)"));
+    assert!(
+        report.to_string().starts_with("interceptor sync-pass: 1 of 1 cases passed (seed 7; declared: drops)"),
+        "{report}"
+    );
 }

@@ -15,7 +15,7 @@ fn is_caught(fault: Fault, case: &str) {
     assert!(sound.passed(), "the same layer without the fault: {sound}");
     let report = InterceptorSuite::new(move || Broken::layer(fault), profile).run_case(case);
     assert!(!report.passed(), "{fault:?} is not found by {case}");
-    println!("{report}");
+    eprintln!("{report}");
 }
 
 macro_rules! caught {

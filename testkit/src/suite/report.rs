@@ -104,7 +104,9 @@ impl SuiteReport {
     /// # Panics
     /// If it cannot be written.
     pub fn write(&self, name: &str) {
-        let Some(folder) = std::env::var_os(REPORT).filter(|folder| !folder.is_empty()).map(PathBuf::from) else { return };
+        let Some(folder) = std::env::var_os(REPORT).filter(|folder| !folder.is_empty()).map(PathBuf::from) else {
+            return;
+        };
         if let Err(error) = self.write_to(&folder, name) {
             panic!("the report cannot be written to {}: {error}", folder.display());
         }
@@ -165,7 +167,8 @@ mod tests {
 
     #[test]
     fn as_text_and_as_json() {
-        let case = |name, failure| CaseReport { name, demand: "all is well", failure, took: Duration::from_millis(1500) };
+        let case =
+            |name, failure| CaseReport { name, demand: "all is well", failure, took: Duration::from_millis(1500) };
         let report = SuiteReport {
             suite: "interceptor",
             subject: "gzip".to_owned(),

@@ -33,10 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `case` under `seeds`, up to the first failure.
 pub(super) fn run_case<S: Clone + Send + 'static>(case: Case<S>, subject: &S, seeds: Seeds) -> CaseReport {
+    #[allow(clippy::disallowed_methods, reason = "for the report: how long it really took")]
     let began = Instant::now();
-    let failure = seeds.iter().find_map(|seed| {
-        run_once(case, subject.clone(), seed).err().map(|text| CaseFailure::new(seed, text))
-    });
+    let failure = seeds
+        .iter()
+        .find_map(|seed| run_once(case, subject.clone(), seed).err().map(|text| CaseFailure::new(seed, text)));
     CaseReport { name: case.name, demand: case.demand, failure, took: began.elapsed() }
 }
 

@@ -56,14 +56,14 @@ pub(crate) enum Fault {
 pub(crate) fn profile(fault: Fault) -> Profile {
     let none = Profile::default();
     match fault {
-        Fault::LosesOneInAThousand => none.duplicates().reorders().delays().changes_options(),
+        Fault::LosesOneInAThousand => none.duplicates().reorders().delays().changes_options(SendOptions::all()),
         Fault::Reorders | Fault::MixesTasksUp => none.drops().duplicates().delays(),
         Fault::Duplicates => none.drops().reorders().delays(),
         Fault::Dawdles => none.reorders().duplicates(),
         Fault::LeavesBits | Fault::ClearsBits => none.drops().duplicates().reorders().delays(),
         Fault::HidesAdditions => none.swallows_members(),
         Fault::ClaimsSuccess => none.duplicates().reorders(),
-        Fault::Leaks => none.duplicates().reorders().changes_options(),
+        Fault::Leaks => none.duplicates().reorders().changes_options(SendOptions::all()),
         _ => none,
     }
 }
@@ -177,7 +177,8 @@ impl ChannelInterceptor for Broken {
             Fault::Renames if self.every(4) => out.message.id = MessageId::from_array([7; 16]),
             Fault::PanicsOnEmpty => assert!(!out.is_empty(), "empty"),
             Fault::ClaimsSuccess => {
-                let copies = Outbound::new(out.message, &out.to.iter().map(|to| to.member().clone()).collect::<Vec<_>>());
+                let copies =
+                    Outbound::new(out.message, &out.to.iter().map(|to| to.member().clone()).collect::<Vec<_>>());
                 for destination in out.to {
                     destination.completion.deliver(Delivery::Handled);
                 }
@@ -245,7 +246,11 @@ impl ChannelInterceptor for Broken {
                 assert!(first != 0xF0, "a length cannot be that large");
             }
             Fault::BelievesLengths => {
-                let end = msg.message.body.tail(4).map_or(0, |end| end.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)));
+                let end = msg
+                    .message
+                    .body
+                    .tail(4)
+                    .map_or(0, |end| end.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)));
                 let memory: Vec<u8> = Vec::with_capacity(end);
                 assert!(memory.is_empty());
             }

@@ -9,7 +9,12 @@ use super::{Deliberate, Profile};
 
 /// Whether what one task sent to one member, all bodies different, arrived unchanged, once each and in order, as far as the
 /// profile does not say otherwise. `may_miss` says which need not have arrived.
-pub(super) fn arrived(profile: &Profile, sent: &[Bytes], got: &[Bytes], may_miss: impl Fn(usize) -> bool) -> Verdict {
+pub(in super::super) fn arrived(
+    profile: &Profile,
+    sent: &[Bytes],
+    got: &[Bytes],
+    may_miss: impl Fn(usize) -> bool,
+) -> Verdict {
     let position: BTreeMap<&Bytes, usize> = sent.iter().enumerate().map(|(at, body)| (body, at)).collect();
     let mut seen = BTreeSet::new();
     let mut last = None;
@@ -40,7 +45,7 @@ pub(super) fn arrived(profile: &Profile, sent: &[Bytes], got: &[Bytes], may_miss
 }
 
 /// A body of `len` bytes, or a few more, that is like no other of another `number`. Partly compressible, as real ones are.
-pub(super) fn body(number: u64, len: usize) -> Bytes {
+pub(in super::super) fn body(number: u64, len: usize) -> Bytes {
     if len == 0 {
         return Bytes::new();
     }

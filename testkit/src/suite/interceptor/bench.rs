@@ -1,9 +1,6 @@
 //! The group in which a case runs.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +20,8 @@ pub(super) struct Bench {
     rng: RefCell<fastrand::Rng>,
     channels: RefCell<Vec<Channel>>,
     made: Cell<u64>,
+    /// Bits that may change because of neighbours.
+    pub(super) neighbours: Cell<SendOptions>,
 }
 
 /// One member of the group.
@@ -61,7 +60,16 @@ impl Bench {
     fn new(world: World, subject: Subject, seed: u64) -> Self {
         let trigger = subject.layer().trigger();
         let rng = RefCell::new(fastrand::Rng::with_seed(seed ^ 0x5EED));
-        Self { world, subject, seed, trigger, rng, channels: RefCell::default(), made: Cell::new(0) }
+        Self {
+            world,
+            subject,
+            seed,
+            trigger,
+            rng,
+            channels: RefCell::default(),
+            made: Cell::new(0),
+            neighbours: Cell::new(SendOptions::empty()),
+        }
     }
 
     /// A layer that no channel has yet.
@@ -74,15 +82,33 @@ impl Bench {
         self.subject.profile.is(deliberate)
     }
 
+    /// The bits that may arrive changed.
+    pub(super) fn may_change(&self) -> SendOptions {
+        self.subject.profile.changed | self.neighbours.get()
+    }
+
     /// A random number below `end`.
     pub(super) fn below(&self, end: usize) -> usize {
         self.rng.borrow_mut().usize(..end.max(1))
+    }
+
+    /// One of these.
+    pub(super) fn pick<T: Copy>(&self, of: &[T]) -> T {
+        let at = self.below(of.len());
+        of.get(at).copied().unwrap_or_else(|| panic!("there is nothing to pick from"))
     }
 
     /// A body of this length, or a few bytes more, that is like no other.
     pub(super) fn body(&self, len: usize) -> Bytes {
         self.made.set(self.made.get() + 1);
         super::arrivals::body((self.seed << 24) + self.made.get(), len)
+    }
+
+    /// A body that cannot be compressed.
+    pub(super) fn noise(&self, len: usize) -> Bytes {
+        let mut bytes = vec![0; len];
+        self.rng.borrow_mut().fill(&mut bytes);
+        bytes.into()
     }
 
     /// How long anything may take.
@@ -191,18 +217,7 @@ impl Bench {
 
     /// Polls `future` at most `polls` times, a millisecond apart, then drops it; what it gave if it was done by then.
     pub(super) async fn polled<T>(&self, polls: usize, future: impl Future<Output = T>) -> Option<T> {
-        let mut future: Pin<Box<_>> = Box::pin(future);
-        for _ in 0..polls {
-            let done = poll_fn(|cx| match future.as_mut().poll(cx) {
-                Poll::Ready(value) => Poll::Ready(Some(value)),
-                Poll::Pending => Poll::Ready(None),
-            });
-            if let Some(value) = done.await {
-                return Some(value);
-            }
-            self.world.sleep(Duration::from_millis(1)).await;
-        }
-        None
+        super::super::polled(&self.world.env(), polls, future).await
     }
 
     /// Whether no layer of any channel panicked.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use tribes_core::{IntoLayer, Layer};
 
+pub(super) use self::arrivals::{arrived, body};
+pub(super) use self::cases::consistent;
 pub use self::profile::Profile;
 use self::profile::{Deliberate, Factory};
 use super::run::{TestSite, run_case, run_test};

@@ -9,13 +9,12 @@ use tribes_core::{ChannelBuilder, IntoLayer, Layer, SendOptions};
 
 bitflags! {
     /// See the methods of [`Profile`].
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct Deliberate: u16 {
         const DROPS = 1;
         const DUPLICATES = 2;
         const REORDERS = 4;
         const DELAYS = 8;
-        const CHANGES_OPTIONS = 16;
         const SWALLOWS_MEMBERS = 32;
         const MARKS_ALL = 64;
     }
@@ -33,16 +32,38 @@ pub(super) type Factory = Arc<dyn Fn() -> Layer + Send + Sync>;
 /// // A layer that loses messages by chance.
 /// let profile = Profile::default().drops();
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[must_use]
 pub struct Profile {
     pub(super) deliberate: Deliberate,
+    pub(super) changed: SendOptions,
     pub(super) options: SendOptions,
     pub(super) levels: Vec<&'static str>,
     pub(super) neighbours: Vec<(&'static str, Factory)>,
+    pub(super) rules: Vec<(&'static str, &'static str)>,
     pub(super) channel: Option<fn(ChannelBuilder) -> ChannelBuilder>,
     pub(super) allocated: Option<fn() -> usize>,
     pub(super) patience: Option<Duration>,
+    pub(super) remembers: Option<u16>,
+}
+
+impl Default for Profile {
+    /// Nothing declared.
+    fn default() -> Self {
+        Self {
+            deliberate: Deliberate::empty(),
+            // Not the default of options, which asks for an acknowledgement.
+            changed: SendOptions::empty(),
+            options: SendOptions::empty(),
+            levels: Vec::new(),
+            neighbours: Vec::new(),
+            rules: Vec::new(),
+            channel: None,
+            allocated: None,
+            patience: None,
+            remembers: None,
+        }
+    }
 }
 
 /// # What it does on purpose
@@ -73,9 +94,10 @@ impl Profile {
         self
     }
 
-    /// A message may arrive with other options than it was sent with. Relaxed: that it does not.
-    pub const fn changes_options(mut self) -> Self {
-        self.deliberate = self.deliberate.union(Deliberate::CHANGES_OPTIONS);
+    /// A message may arrive with other options than it was sent with, as far as these bits go. Relaxed: that they stay as they
+    /// are. All other bits have to.
+    pub const fn changes_options(mut self, bits: SendOptions) -> Self {
+        self.changed = self.changed.union(bits);
         self
     }
 
@@ -84,6 +106,12 @@ impl Profile {
     /// added twice.
     pub const fn swallows_members(mut self) -> Self {
         self.deliberate = self.deliberate.union(Deliberate::SWALLOWS_MEMBERS);
+        self
+    }
+
+    /// It remembers members that left, at most so many. Relaxed: that it remembers no more than 100 of them.
+    pub const fn remembers(mut self, members: u16) -> Self {
+        self.remembers = Some(members);
         self
     }
 
@@ -122,6 +150,13 @@ impl Profile {
         self
     }
 
+    /// Of these two layers, by their names, the first stands above the second wherever both are in a stack: the other order is
+    /// not tried. A stack that cannot be built is not tried anyway.
+    pub fn stands_above(mut self, upper: &'static str, lower: &'static str) -> Self {
+        self.rules.push((upper, lower));
+        self
+    }
+
     /// Every channel is built like this, for instance with a domain.
     pub const fn channel(mut self, configure: fn(ChannelBuilder) -> ChannelBuilder) -> Self {
         self.channel = Some(configure);
@@ -153,12 +188,13 @@ impl Profile {
             (Deliberate::DUPLICATES, "duplicates"),
             (Deliberate::REORDERS, "reorders"),
             (Deliberate::DELAYS, "delays"),
-            (Deliberate::CHANGES_OPTIONS, "changes_options"),
             (Deliberate::SWALLOWS_MEMBERS, "swallows_members"),
             (Deliberate::MARKS_ALL, "marks_all"),
         ]
         .into_iter()
         .filter_map(|(bit, name)| self.is(bit).then_some(name))
+        .chain((!self.changed.is_empty()).then_some("changes_options"))
+        .chain(self.remembers.map(|_| "remembers"))
         .collect()
     }
 }

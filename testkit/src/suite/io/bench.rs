@@ -43,7 +43,7 @@ pub(super) fn run(subject: &Subject, seed: u64, case: impl AsyncFnOnce(&Bench) -
         let net = SimNet::quietly_within(&world, seed, crate::net::NetConfig::default());
         let rng = RefCell::new(fastrand::Rng::with_seed(seed ^ 0x10));
         let bench = Bench { subject: subject.clone(), seed, env, net, rng, made: Cell::new(0) };
-        let verdict = case(&bench).await;
+        let verdict = case(&bench).await.map_err(|error| error + &last_lines(&bench.net.trace()));
         match world.panics().first() {
             Some(panic) if verdict.is_ok() => Err(format!("a task panicked: {panic}")),
             _ => verdict,
@@ -54,10 +54,22 @@ pub(super) fn run(subject: &Subject, seed: u64, case: impl AsyncFnOnce(&Bench) -
     verdict
 }
 
+/// The end of a trace, if there is one.
+fn last_lines(trace: &[String]) -> String {
+    let from = trace.iter().position(|line| line.contains("good-bye")).unwrap_or(0);
+    trace.iter().skip(from).take(60).fold(String::new(), |text, line| text + "\n           " + line)
+}
+
 impl Bench {
     /// A random number below `end`.
     pub(super) fn below(&self, end: usize) -> usize {
         self.rng.borrow_mut().usize(..end.max(1))
+    }
+
+    /// One of these.
+    pub(super) fn pick<T: Copy>(&self, of: &[T]) -> T {
+        let at = self.below(of.len());
+        of.get(at).copied().unwrap_or_else(|| panic!("there is nothing to pick from"))
     }
 
     /// A body of this length, or a few bytes more, that is like no other.
@@ -83,7 +95,11 @@ impl Bench {
     }
 
     /// A station that is not started.
-    pub(super) fn station(&self, site: Site, configure: impl Fn(ChannelBuilder) -> ChannelBuilder) -> Result<Station, String> {
+    pub(super) fn station(
+        &self,
+        site: Site,
+        configure: impl Fn(ChannelBuilder) -> ChannelBuilder,
+    ) -> Result<Station, String> {
         let Subject { sender, receiver, membership, profile } = &self.subject;
         let below = Recorder::new();
         let builder = Channel::builder();
@@ -179,11 +195,18 @@ impl Bench {
     /// `future`, if it is done in time.
     pub(super) async fn within<T>(&self, what: &str, future: impl Future<Output = T>) -> Result<T, String> {
         let limit = self.subject.profile.patience;
-        self.env.until(self.env.now() + limit, future).await.ok_or_else(|| format!("{what} is not done after {limit:?}"))
+        self.env
+            .until(self.env.now() + limit, future)
+            .await
+            .ok_or_else(|| format!("{what} is not done after {limit:?}"))
     }
 
     /// Waits until `condition` holds.
-    pub(super) async fn until(&self, mut condition: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    pub(super) async fn until(
+        &self,
+        mut condition: impl FnMut() -> bool,
+        otherwise: impl FnOnce() -> String,
+    ) -> Verdict {
         let deadline = self.env.now() + self.subject.profile.patience;
         while !condition() {
             if self.env.now() >= deadline {

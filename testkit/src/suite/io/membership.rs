@@ -47,7 +47,7 @@ async fn lifecycle(bench: &Bench) -> Verdict {
         for _ in 0..=bench.below(2) {
             bench.start(&station).await?;
         }
-        let half = [Services::MEMBERSHIP_TX, Services::MEMBERSHIP_RX, Services::MEMBERSHIP][bench.below(3)];
+        let half = bench.pick(&[Services::MEMBERSHIP_TX, Services::MEMBERSHIP_RX, Services::MEMBERSHIP]);
         bench.within("`stop_services`", station.channel.stop_services(half)).await?;
         let started = bench.within("`start_services`", station.channel.start_services(half)).await?;
         started.map_err(|error| format!("{half:?} does not start again: {error}"))?;
@@ -76,7 +76,10 @@ async fn meeting(bench: &Bench) -> Verdict {
         let added = station.heard.events().iter().filter(|event| matches!(event, MemberEvent::Added(_))).count();
         let view = station.channel.view();
         if added != 2 || view.len() != 2 || view.contains(&station.channel.local()) {
-            return Err(format!("in a group of three a member heard of {added} newcomers, and sees {:?}", view.members()));
+            return Err(format!(
+                "in a group of three a member heard of {added} newcomers, and sees {:?}",
+                view.members()
+            ));
         }
     }
     sensible(&group)
@@ -171,7 +174,10 @@ async fn cancellation(bench: &Bench) -> Verdict {
         let _ = bench.polled(polls, one.channel.start()).await;
         bench.stop(one, STOP).await?;
         bench.start(one).await?;
-        bench.all_meet(&[one, other]).await.map_err(|error| format!("after calls dropped after {polls} polls: {error}"))?;
+        bench
+            .all_meet(&[one, other])
+            .await
+            .map_err(|error| format!("after calls dropped after {polls} polls: {error}"))?;
     }
     sensible(&group)
 }

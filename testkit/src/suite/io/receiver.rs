@@ -49,7 +49,8 @@ async fn delivery(bench: &Bench) -> Verdict {
         for (sender, sent) in senders.iter().zip(&mut sent) {
             let body = bench.body(1 + bench.below(longest));
             sent.push(body.clone());
-            let options = [SendOptions::NONE, SendOptions::ACK, SendOptions::SYNC_ACK][number % 3];
+            let acks = [SendOptions::NONE, SendOptions::ACK, SendOptions::SYNC_ACK];
+            let options = acks.iter().cycle().nth(number).copied().unwrap_or_default();
             let accepted = bench.within("`send_with`", sender.channel.send_with(&to[..], body, options)).await?;
             open.push(accepted.map_err(|error| error.to_string())?);
         }
@@ -60,7 +61,9 @@ async fn delivery(bench: &Bench) -> Verdict {
         }
     }
     let all = 24 * senders.len();
-    bench.until(|| target.heard.count() >= all, || format!("{} of {all} messages arrived", target.heard.count())).await?;
+    bench
+        .until(|| target.heard.count() >= all, || format!("{} of {all} messages arrived", target.heard.count()))
+        .await?;
     bench.stays(|| target.heard.count() == all, || "more messages arrived than were sent".to_owned()).await?;
     for (sender, sent) in senders.iter().zip(&sent) {
         let local = sender.channel.local();
@@ -113,7 +116,7 @@ async fn backpressure(bench: &Bench) -> Verdict {
         taken = open.len();
     }
     if taken == COUNT {
-        return Err(format!("{} MiB were taken while no listener got on", COUNT * BODY >> 20));
+        return Err(format!("{} MiB were taken while no listener got on", (COUNT * BODY) >> 20));
     }
     let_go(bench, target, taken).await?;
     for pending in open {

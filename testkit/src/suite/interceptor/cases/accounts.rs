@@ -35,7 +35,9 @@ pub(super) fn outcomes(subject: &Subject, seed: u64) -> Verdict {
                     false => blamed == [&dead.channel.local()],
                 };
                 if !right || outcome.attempted != 2 {
-                    return Err(format!("options {options}: one of two members is dead, but the outcome is {outcome:?}"));
+                    return Err(format!(
+                        "options {options}: one of two members is dead, but the outcome is {outcome:?}"
+                    ));
                 }
                 if let Some(FaultKind::Dropped { by, reason }) = outcome.faults.first().map(|fault| &fault.kind)
                     && !bench.is(Deliberate::DROPS)
@@ -62,10 +64,12 @@ fn answers(bench: &Bench) -> Vec<(Arc<Member>, Answer, Option<FaultKind>)> {
         (Answer::after(late), None),
         (Answer::Deliver, None),
     ];
-    (1..=6).map(|number| {
-        let (answer, kind) = all.swap_remove(bench.below(all.len()));
-        (member(number), answer, kind)
-    }).collect()
+    (1..=6)
+        .map(|number| {
+            let (answer, kind) = all.swap_remove(bench.below(all.len()));
+            (member(number), answer, kind)
+        })
+        .collect()
 }
 
 pub(super) fn refusals(subject: &Subject, seed: u64) -> Verdict {
@@ -117,7 +121,8 @@ async fn whole(bench: &Bench, end: &End, to: &[Arc<Member>]) -> Verdict {
         let sent = bench.within("`send_with`", end.channel.send_with(to, bench.body(200), options)).await?;
         let outcome = bench.outcome(sent.map_err(|error| error.to_string())?).await?;
         if !bench.is(Deliberate::DROPS) {
-            complete(&outcome).map_err(|error| format!("options {options}: the message after a refused one: {error}"))?;
+            complete(&outcome)
+                .map_err(|error| format!("options {options}: the message after a refused one: {error}"))?;
         }
     }
     Ok(())
@@ -137,10 +142,14 @@ pub(super) fn receipts(subject: &Subject, seed: u64) -> Verdict {
                 Some(FaultKind::RemoteFailure(_)) => {}
                 _ if drops => {}
                 other => {
-                    return Err(format!("options {options}: the remote listener failed, but the sender hears {other:?}"));
+                    return Err(format!(
+                        "options {options}: the remote listener failed, but the sender hears {other:?}"
+                    ));
                 }
             }
-            for (reaction, what) in [(Reaction::Decline, "nobody took it"), (Reaction::Take, "the one after a failed one")] {
+            for (reaction, what) in
+                [(Reaction::Decline, "nobody took it"), (Reaction::Take, "the one after a failed one")]
+            {
                 receiver.heard.react(reaction);
                 let outcome = send(bench, sender, &to, options).await?;
                 if !drops {

@@ -60,15 +60,22 @@ async fn sends(bench: &Bench, options: SendOptions) -> Verdict {
         }
     }
     let wanted = sent.len() - dropped.len();
-    let there = |got: &[Bytes]| got.iter().filter(|body| sent.iter().position(|sent| sent == *body).is_some_and(|at| !dropped.contains(&at))).count();
-    let missing = || format!("{} of {wanted} messages arrived that came after dropped ones", there(&pair.other.bodies()));
+    let there = |got: &[Bytes]| {
+        got.iter()
+            .filter(|body| sent.iter().position(|sent| sent == *body).is_some_and(|at| !dropped.contains(&at)))
+            .count()
+    };
+    let missing =
+        || format!("{} of {wanted} messages arrived that came after dropped ones", there(&pair.other.bodies()));
     let arrives = pair.pump_until(bench, || there(&pair.other.bodies()) >= wanted, missing).await;
     if !bench.is(Deliberate::DROPS) {
         arrives?;
     }
     arrived(&bench.subject.profile, &sent, &pair.other.bodies(), |at| dropped.contains(&at))?;
     let room = || pair.one.channel.stats().budget_used;
-    bench.until(|| room() == 0, || format!("{} bytes of the budget stay taken by sends that were dropped", room())).await
+    bench
+        .until(|| room() == 0, || format!("{} bytes of the budget stay taken by sends that were dropped", room()))
+        .await
 }
 
 /// A receive is dropped, as when a connection ends.
@@ -115,14 +122,16 @@ impl Drop for Counted {
 /// A start or stop is dropped; the next ones work.
 async fn starts_and_stops(bench: &Bench) -> Verdict {
     let below = Recorder::new();
-    let channel = below.install(bench.builder()).interceptor(bench.layer()).build().map_err(|error| error.to_string())?;
+    let channel =
+        below.install(bench.builder()).interceptor(bench.layer()).build().map_err(|error| error.to_string())?;
     bench.watch(&channel);
     for polls in 0..4 {
         let _ = bench.polled(polls, channel.start()).await;
         bench.stop(&channel).await?;
         bench.start(&channel).await.map_err(|error| format!("after a `start` dropped after {polls} polls: {error}"))?;
         below.raise(MemberEvent::Added(member(1)));
-        let sent = bench.within("`send_with`", channel.send_with(member(1), bench.body(50), bench.with(SendOptions::ACK)));
+        let sent =
+            bench.within("`send_with`", channel.send_with(member(1), bench.body(50), bench.with(SendOptions::ACK)));
         let pending = sent.await?.map_err(|error| error.to_string())?;
         let _ = bench.polled(polls, channel.stop()).await;
         let began = bench.world.env().now();
@@ -210,7 +219,9 @@ pub(super) fn panics(subject: &Subject, seed: u64) -> Verdict {
         pair.other.below.raise(MemberEvent::Added(member.clone()));
         bench.world.sleep(Duration::from_millis(100)).await;
         above.set(false);
-        pair.carry(bench, &[bench.body(10)], options).await.map_err(|error| format!("after a panic over an event: {error}"))?;
+        pair.carry(bench, &[bench.body(10)], options)
+            .await
+            .map_err(|error| format!("after a panic over an event: {error}"))?;
         let room = || pair.one.channel.stats().budget_used + pair.other.channel.stats().budget_used;
         bench.until(|| room() == 0, || format!("{} bytes of the budget stay taken after panics", room())).await
     })

@@ -69,7 +69,9 @@ async fn not_meant(bench: &Bench) -> Verdict {
         // With no bit of the trigger, and, if it has several, with all but one.
         let mut options = vec![SendOptions::ACK];
         if bits.len() > 1 {
-            options.extend(bits.iter().map(|bit| SendOptions::ACK | (bench.trigger - SendOptions::from_bits_retain(*bit))));
+            options.extend(
+                bits.iter().map(|bit| SendOptions::ACK | (bench.trigger - SendOptions::from_bits_retain(*bit))),
+            );
         }
         for options in options {
             let _ = pair.one.below.take_sent();

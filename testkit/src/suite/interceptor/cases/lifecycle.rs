@@ -40,7 +40,8 @@ async fn stop_within(bench: &Bench, channel: &tribes_core::Channel, limit: Durat
 /// Without traffic: in any state, twice, and again.
 async fn idle(bench: &Bench) -> Verdict {
     let below = Recorder::new();
-    let channel = below.install(bench.builder()).interceptor(bench.layer()).build().map_err(|error| error.to_string())?;
+    let channel =
+        below.install(bench.builder()).interceptor(bench.layer()).build().map_err(|error| error.to_string())?;
     bench.watch(&channel);
     stop_within(bench, &channel, IDLE_STOP, "before the first start").await?;
     for round in 0..3 {
@@ -65,10 +66,10 @@ async fn partial(bench: &Bench) -> Verdict {
     let pair = Pair::alone(bench).await?;
     let channel = &pair.one.channel;
     bench.within("`stop_services`", channel.stop_services(Services::MEMBERSHIP)).await?;
-    pair.carry(bench, &[bench.body(100)], bench.with(SendOptions::ACK)).await.map_err(|error| {
-        format!("with membership stopped: {error}")
-    })?;
-    let part = [Services::SENDER, Services::MEMBERSHIP_TX, Services::MEMBERSHIP_RX][bench.below(3)];
+    pair.carry(bench, &[bench.body(100)], bench.with(SendOptions::ACK))
+        .await
+        .map_err(|error| format!("with membership stopped: {error}"))?;
+    let part = bench.pick(&[Services::SENDER, Services::MEMBERSHIP_TX, Services::MEMBERSHIP_RX]);
     bench.within("`stop_services`", channel.stop_services(part)).await?;
     for _ in 0..2 {
         let started = bench.within("`start_services`", channel.start_services(Services::all())).await?;

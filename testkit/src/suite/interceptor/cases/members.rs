@@ -31,7 +31,11 @@ pub(super) fn member_events(subject: &Subject, seed: u64) -> Verdict {
         }
         // Nothing comes of itself later.
         bench.world.sleep(Duration::from_secs(60)).await;
-        consistent(&seen()).map_err(|error| format!("{error}; seen above: {}", short(&seen())))
+        match population(&seen()) {
+            Ok(0) => Ok(()),
+            Ok(left) => Err(format!("{left} members were removed below, but are still there above")),
+            Err(error) => Err(format!("{error}; seen above: {}", short(&seen()))),
+        }
     })
 }
 
@@ -71,7 +75,7 @@ async fn raise(bench: &Bench, end: &End) -> Vec<MemberEvent> {
                 0 => {
                     there.remove(&number);
                     gone(end, &known);
-                    let why = [Departure::Shutdown, Departure::Expired, Departure::Failed][bench.below(3)];
+                    let why = bench.pick(&[Departure::Shutdown, Departure::Expired, Departure::Failed]);
                     MemberEvent::Removed(known, why)
                 }
                 1 => MemberEvent::Suspected(known, Suspicion::Silent),
@@ -125,9 +129,13 @@ fn short(events: &[MemberEvent]) -> String {
     events.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether each member is added before anything else is said of it, once, and not spoken of after it was removed. In the end
-/// nobody is left.
-fn consistent(events: &[MemberEvent]) -> Verdict {
+/// Whether each member is added before anything else is said of it, once, and not spoken of after it was removed.
+pub(in super::super::super) fn consistent(events: &[MemberEvent]) -> Verdict {
+    population(events).map(drop)
+}
+
+/// As [`consistent`], with how many are left in the end.
+fn population(events: &[MemberEvent]) -> Result<usize, String> {
     let mut there: BTreeMap<MemberId, bool> = BTreeMap::new();
     for event in events {
         let (kind, member) = kind(event);
@@ -140,8 +148,5 @@ fn consistent(events: &[MemberEvent]) -> Verdict {
             (kind, false) => return Err(format!("{member} was {kind}, but was not there")),
         }
     }
-    match there.values().filter(|there| **there).count() {
-        0 => Ok(()),
-        left => Err(format!("{left} members were removed below, but are still there above")),
-    }
+    Ok(there.values().filter(|there| **there).count())
 }

@@ -29,6 +29,7 @@ use self::broken_off::{cancellation, panics};
 use self::declared::{declaration, flags};
 use self::garbage::garbage;
 use self::lifecycle::{heartbeat, lifecycle};
+pub(in super::super) use self::members::consistent;
 use self::members::member_events;
 use self::memory::memory;
 use self::pressure::backpressure;

@@ -67,7 +67,9 @@ pub(super) async fn all_arrive(bench: &Bench, peers: &[Peer], bodies: &[Bytes], 
         let acknowledged = options.contains(SendOptions::USE_ACK);
         for (number, (outcome, body)) in reported.iter().zip(bodies).enumerate() {
             if acknowledged && outcome.fault_of(&peer.channel.local()).is_none() && !came.contains(body) {
-                return Err(format!("options {options}: message {number} is told to be acknowledged, but never arrived"));
+                return Err(format!(
+                    "options {options}: message {number} is told to be acknowledged, but never arrived"
+                ));
             }
         }
     }
@@ -110,7 +112,7 @@ pub(super) fn volume(subject: &Subject, seed: u64) -> Verdict {
                 bench.outcome(pending).await?;
             }
         }
-        if bench.is(Deliberate::DROPS | Deliberate::DUPLICATES) || bench.is(Deliberate::DROPS) {
+        if bench.is(Deliberate::DROPS) {
             bench.world.sleep(bench.limit()).await;
             pair.pump(bench).await?;
         }

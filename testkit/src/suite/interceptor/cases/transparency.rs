@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use tribes_core::{Layer, SendOptions};
 
+use super::super::Subject;
 use super::super::bench::Bench;
 use super::super::pair::Pair;
 use super::super::profile::Factory;
-use super::super::Subject;
 use super::{Verdict, simulate};
 
 /// How many neighbours each seed but the first takes.
@@ -79,7 +79,15 @@ async fn stack(bench: &Bench, layers: &[Option<&(&'static str, Factory)>]) -> Re
         let layer = |layer: &Option<&(&'static str, Factory)>| layer.map_or_else(|| bench.layer(), |(_, make)| make());
         if layers.is_empty() { vec![bench.layer()] } else { layers.iter().map(layer).collect() }
     };
-    let builder = make().into_iter().fold(crate::Recorder::new().install(bench.builder()), |b, layer| b.interceptor(layer));
+    let names: Vec<_> = make().iter().map(Layer::name).collect();
+    let place = |name| names.iter().position(|other| *other == name);
+    for (upper, lower) in &bench.subject.profile.rules {
+        if place(*lower) < place(*upper) && place(*lower).is_some() {
+            return Err(Refused::Built(format!("{upper} stands above {lower}")));
+        }
+    }
+    let builder =
+        make().into_iter().fold(crate::Recorder::new().install(bench.builder()), |b, layer| b.interceptor(layer));
     builder.build().map_err(|error| Refused::Built(error.to_string()))?;
     let pair = Pair::start(bench, make).await?;
     let variants = bench.variants();
@@ -87,6 +95,7 @@ async fn stack(bench: &Bench, layers: &[Option<&(&'static str, Factory)>]) -> Re
     let some = if alone { variants.len() } else { 2 };
     let first = bench.below(variants.len());
     let triggers = make().iter().map(Layer::trigger).fold(SendOptions::empty(), |all, trigger| all | trigger);
+    bench.neighbours.set(if alone { SendOptions::empty() } else { triggers - bench.trigger });
     for (round, options) in variants.iter().cycle().skip(first).take(some).enumerate() {
         // The neighbours act, too, now and then.
         let options = if bench.below(2) == 0 { *options } else { *options | triggers };
@@ -97,7 +106,7 @@ async fn stack(bench: &Bench, layers: &[Option<&(&'static str, Factory)>]) -> Re
             move |body| !body.is_empty() || !std::mem::replace(&mut empty, true)
         });
         if round == 0 {
-            bodies.push(bench.body([8191, 70_000, 150_000][bench.below(3)]));
+            bodies.push(bench.body(bench.pick(&[8191, 70_000, 150_000])));
         }
         pair.carry(bench, &bodies, options).await.map_err(|error| format!("with {options}: {error}"))?;
     }
