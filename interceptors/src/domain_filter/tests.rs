@@ -214,14 +214,3 @@ fn options_from_text() {
     assert_eq!((config.domain.clone(), config.log_interval), (Some(vec![]), 7));
     assert!(config.with_log_interval(0).validate().is_err());
 }
-
-#[test]
-fn it_conforms() {
-    use tribes_core::IntoLayer as _;
-    for seed in 1..=5 {
-        tribes_testkit::suite::InterceptorSuite::new()
-            .seed(seed)
-            .run(|| DomainFilter::default().into_layer())
-            .assert_passed();
-    }
-}
