@@ -61,6 +61,7 @@ caught! {
     one_that_wears_out WearsOut "heartbeat";
     one_that_panics_on_garbage PanicsOnGarbage "garbage";
     one_that_believes_lengths BelievesLengths "garbage";
+    one_that_keeps_garbage Leaks "garbage";
     one_that_is_busy_for_ever StaysBusy "cancellation";
     one_that_is_stuck_after_a_panic StuckAfterPanic "panics";
     one_that_throws_dice ThrowsDice "determinism";

@@ -42,7 +42,6 @@ pub struct Profile {
     pub(super) neighbours: Vec<(&'static str, Factory)>,
     pub(super) rules: Vec<(&'static str, &'static str)>,
     pub(super) channel: Option<fn(ChannelBuilder) -> ChannelBuilder>,
-    pub(super) allocated: Option<fn() -> usize>,
     pub(super) patience: Option<Duration>,
     pub(super) remembers: Option<u16>,
 }
@@ -59,7 +58,6 @@ impl Default for Profile {
             neighbours: Vec::new(),
             rules: Vec::new(),
             channel: None,
-            allocated: None,
             patience: None,
             remembers: None,
         }
@@ -160,13 +158,6 @@ impl Profile {
     /// Every channel is built like this, for instance with a domain.
     pub const fn channel(mut self, configure: fn(ChannelBuilder) -> ChannelBuilder) -> Self {
         self.channel = Some(configure);
-        self
-    }
-
-    /// How many bytes are allocated now, by an allocator that counts. The kit cannot bring one; with it `garbage` also demands
-    /// that what a hostile peer sends is not kept.
-    pub const fn allocated(mut self, bytes: fn() -> usize) -> Self {
-        self.allocated = Some(bytes);
         self
     }
 
