@@ -108,6 +108,15 @@ impl RecordingListener {
         self.lock().received.clone()
     }
 
+    /// Forgets all messages and events so far.
+    pub fn forget(&self) {
+        let mut state = self.lock();
+        let past = (std::mem::take(&mut state.received), std::mem::take(&mut state.events));
+        drop(state);
+        // Without the lock: what it lets go of may be others' affair.
+        drop(past);
+    }
+
     /// How many messages there are so far.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -42,6 +42,7 @@ pub struct Simulation {
     seed: u64,
     limit: Duration,
     net: NetConfig,
+    quiet: bool,
 }
 
 /// A simulated world: a clock, chance, and a network. Cheap to clone.
@@ -68,7 +69,7 @@ pub struct Run<T> {
 impl Simulation {
     /// A world with this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, limit: Duration::from_secs(600), net: NetConfig::default() }
+        Self { seed, limit: Duration::from_secs(600), net: NetConfig::default(), quiet: false }
     }
 
     /// How much virtual time a run may take; default ten minutes.
@@ -83,19 +84,26 @@ impl Simulation {
         self
     }
 
+    /// Does not print its seed.
+    pub(crate) const fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
     /// Runs `scenario` in such a world. Call it outside of any runtime.
     ///
     /// # Panics
     /// As [`simulate`].
     pub fn run<T>(self, scenario: impl AsyncFnOnce(World) -> T) -> Run<T> {
-        let Self { seed, limit, net } = self;
+        let Self { seed, limit, net, quiet } = self;
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
             Ok(runtime) => runtime,
             Err(error) => panic!("no runtime for the simulation: {error}"),
         };
         let (run, panics) = runtime.block_on(async move {
             let env = SimEnv::new(seed);
-            let world = World { net: SimNet::within(&env, seed, net), env: env.clone() };
+            let net = if quiet { SimNet::quietly_within } else { SimNet::within }(&env, seed, net);
+            let world = World { net, env: env.clone() };
             let observer = world.clone();
             let value = tokio::time::timeout(limit, scenario(world)).await;
             let Ok(value) = value else {

@@ -198,14 +198,14 @@ impl Inner {
         }
         let bottom = self.stack.bottom();
         if wanted.contains(Services::RECEIVER) {
-            let endpoint = self.stack.receiver.start(self.stack.link(bottom)).await.map_err(part("receiver"))?;
-            state.services |= Services::RECEIVER;
+            let started = self.stack.receiver.start(self.stack.link(bottom));
+            let endpoint = starting(state, Services::RECEIVER, started).await.map_err(part("receiver"))?;
             self.adopt(&endpoint);
         }
         let local = self.stack.local.load_full();
         if wanted.contains(Services::SENDER) {
-            self.stack.sender.start(Arc::clone(&local), self.stack.link(bottom)).await.map_err(part("sender"))?;
-            state.services |= Services::SENDER;
+            let started = self.stack.sender.start(Arc::clone(&local), self.stack.link(bottom));
+            starting(state, Services::SENDER, started).await.map_err(part("sender"))?;
         }
         if first {
             for (place, layer) in self.stack.layers().rev() {
@@ -228,8 +228,8 @@ impl Inner {
         let membership = wanted & Services::MEMBERSHIP;
         if !membership.is_empty() {
             let context = MembershipContext::new(local, self.stack.link(bottom), Channel(Arc::clone(self)).downgrade());
-            self.stack.membership.start(membership, context).await.map_err(part("membership"))?;
-            state.services |= membership;
+            let started = self.stack.membership.start(membership, context);
+            starting(state, membership, started).await.map_err(part("membership"))?;
         }
         Ok(())
     }
@@ -330,6 +330,21 @@ impl Inner {
             state.ending = false;
         }
     }
+}
+
+/// Starts `services`, which count as running from the first moment: should the call be dropped, the next stop is to stop what
+/// was begun.
+async fn starting<T>(
+    state: &mut State,
+    services: Services,
+    start: impl Future<Output = Result<T, crate::BoxError>>,
+) -> Result<T, crate::BoxError> {
+    state.services |= services;
+    let result = start.await;
+    if result.is_err() {
+        state.services -= services;
+    }
+    result
 }
 
 fn part(part: &'static str) -> impl Fn(crate::BoxError) -> StartError {

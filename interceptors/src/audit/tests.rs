@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 use tribes_core::message::ChannelMessage;
 use tribes_core::settings::Settings as _;
-use tribes_core::{Body, FaultKind, Inbound, IntoLayer, Lease, MessageId, Receipt, Route, SendOptions};
-use tribes_testkit::suite::interceptor_suite;
+use tribes_core::{Body, FaultKind, Inbound, Lease, MessageId, Receipt, Route, SendOptions};
 
 use super::core::{Event, Fill};
 use super::file::Log;
@@ -249,15 +248,4 @@ async fn without_its_file_the_channel_does_not_start() {
     let error = channel.start().await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("no/such/folder"), "{source}");
-}
-
-#[test]
-fn it_passes_the_suite() {
-    let folder = Folder::new();
-    let number = AtomicU64::new(0);
-    let make = || {
-        let path = folder.0.join(format!("{}.jsonl", number.fetch_add(1, Ordering::Relaxed)));
-        Audit::new(AuditConfig::default().with_path(path).with_body(10)).into_layer()
-    };
-    interceptor_suite(make).assert_passed();
 }

@@ -2,8 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tribes_core::settings::Settings as _;
-use tribes_core::{Departure, FaultKind, IntoLayer, MemberEvent, SendOptions, Time};
-use tribes_testkit::suite::{InterceptorSuite, interceptor_suite};
+use tribes_core::{Departure, FaultKind, MemberEvent, SendOptions, Time};
 
 use super::core::{Dice, Fate, Line, Place, Step};
 use super::{Chaos, ChaosConfig};
@@ -330,14 +329,4 @@ async fn between_threads_each_task_keeps_its_order_and_nothing_is_lost() {
         }
     }
     assert_eq!(world.channel.stats().budget_used, 0);
-}
-
-#[test]
-fn it_passes_the_suite() {
-    interceptor_suite(|| Chaos::default().into_layer()).assert_passed();
-    // A delay is nothing that a group must notice.
-    let delay = ChaosConfig::default().with_delay(0.5, Duration::ZERO, millis(30));
-    for seed in 1..=3 {
-        InterceptorSuite::new().seed(seed).run(|| Chaos::new(delay.with_seed(seed)).into_layer()).assert_passed();
-    }
 }

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use tribes_core::settings::Settings as _;
 use tribes_core::wire::ExtensionKind;
 use tribes_core::{Body, ChannelMessage, Handled, IntoLayer, Member, SendOptions};
-use tribes_testkit::suite::{InterceptorSuite, interceptor_suite};
 use tribes_testkit::{Layered, Reaction};
 
 use super::core::{Entry, NotShorter, Packer, Packing, Step, UnpackError, Unpacking};
@@ -284,14 +283,4 @@ fn options_from_text() {
     assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_size, max_memory"));
     assert!(config.with_max_memory(1000).validate().is_err());
     assert!(config.with_level(77).validate().is_err() && config.validate().is_ok());
-}
-
-#[test]
-fn it_passes_the_suite() {
-    for algorithm in BOTH {
-        interceptor_suite(|| Compress::new(with(algorithm)).into_layer()).assert_passed();
-    }
-    // Where room for unpacked bodies is short, all is as it was, only later.
-    let narrow = CompressConfig::default().with_max_size(80_000).with_max_memory(80_000);
-    InterceptorSuite::new().seed(2).run(|| Compress::new(narrow).into_layer()).assert_passed();
 }

@@ -241,14 +241,3 @@ fn ten_channels_with_a_domain_each_see_nobody() {
         assert!(world.until(Duration::from_secs(60), || channels[1].view().len() == 1).await);
     });
 }
-
-#[test]
-fn it_conforms() {
-    use tribes_core::IntoLayer as _;
-    for seed in 1..=5 {
-        tribes_testkit::suite::InterceptorSuite::new()
-            .seed(seed)
-            .run(|| DomainFilter::default().into_layer())
-            .assert_passed();
-    }
-}

@@ -6,7 +6,6 @@ use tribes_core::settings::Settings as _;
 use tribes_core::{
     Body, ChannelMessage, Delivery, FaultKind, Handled, IntoLayer, Member, MessageId, SendError, SendOptions,
 };
-use tribes_testkit::suite::interceptor_suite;
 use tribes_testkit::{Answer, Layered, Reaction};
 
 use super::{Fragmentation, FragmentationConfig};
@@ -299,11 +298,4 @@ fn options_from_text() {
     assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_message, max_memory)"));
     assert!(config.with_max_memory(1000).validate().is_err());
     assert!(config.with_max_size(0).validate().is_err() && config.validate().is_ok());
-}
-
-#[test]
-fn it_passes_the_suite() {
-    interceptor_suite(|| Fragmentation::default().into_layer()).assert_passed();
-    // Much is cut.
-    interceptor_suite(|| Fragmentation::new(pieces_of(700)).into_layer()).assert_passed();
 }

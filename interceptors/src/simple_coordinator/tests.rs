@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use tribes_core::settings::Settings as _;
 use tribes_core::{Departure, MemberEvent, Time};
-use tribes_testkit::suite::interceptor_suite;
 
 use super::core::Core;
 use super::{SimpleCoordinator, SimpleCoordinatorConfig};
@@ -83,9 +82,4 @@ fn options_are_checked() {
         assert!(config.set(key, value).is_err(), "{key}={value}");
     }
     assert!(config.with_settle(Duration::ZERO).validate().is_err());
-}
-
-#[test]
-fn conforms_to_the_suite() {
-    interceptor_suite(|| tribes_core::IntoLayer::into_layer(SimpleCoordinator::default())).assert_passed();
 }

@@ -281,14 +281,3 @@ fn options_from_text() {
     }
     assert!(config.with_interval(Duration::ZERO).validate().is_err());
 }
-
-#[test]
-fn it_conforms() {
-    use tribes_core::IntoLayer as _;
-    for seed in 1..=5 {
-        tribes_testkit::suite::InterceptorSuite::new()
-            .seed(seed)
-            .run(|| TcpPing::default().into_layer())
-            .assert_passed();
-    }
-}

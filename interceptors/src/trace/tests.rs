@@ -5,7 +5,6 @@ use std::time::Duration;
 use tribes_core::settings::Settings as _;
 use tribes_core::wire::ExtensionKind;
 use tribes_core::{Channel, Env, IntoLayer, MessageId, SendOptions};
-use tribes_testkit::suite::interceptor_suite;
 use tribes_testkit::{Layered, simulate, stack};
 
 use super::core::Recent;
@@ -284,9 +283,4 @@ fn a_trace_goes_on_from_hop_to_hop_with_a_span_for_each() {
         );
         expected = field(hop, "span_id");
     }
-}
-
-#[test]
-fn it_passes_the_suite() {
-    interceptor_suite(|| Trace::default().into_layer()).assert_passed();
 }

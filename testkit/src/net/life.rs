@@ -25,7 +25,7 @@ impl Core {
             backlog: Vec::new(),
             outbox: Vec::new(),
             connected: BTreeSet::new(),
-            table: Table::new(),
+            table: Table::new(0),
             beating: false,
         });
         id
@@ -46,7 +46,7 @@ impl Core {
             backlog: Vec::new(),
             outbox: Vec::new(),
             connected: BTreeSet::new(),
-            table: Table::new(),
+            table: Table::new(node.table.announced()),
             beating: false,
         };
         self.trace.line(now, format_args!("{id} process {}", place.life));

@@ -20,7 +20,7 @@ pub(super) struct Table {
     /// The last announcement seen of members that are gone: an older one that arrives late does not bring them back.
     gone: BTreeMap<MemberId, u64>,
     gone_order: VecDeque<MemberId>,
-    /// How many announcements were made.
+    /// How many announcements were made here, those of earlier processes included.
     announced: u64,
 }
 
@@ -32,13 +32,14 @@ struct Known {
 }
 
 impl Table {
-    pub(super) const fn new() -> Self {
+    /// A table of a node whose processes have made so many announcements before.
+    pub(super) const fn new(announced: u64) -> Self {
         Self {
             services: Services::empty(),
             known: BTreeMap::new(),
             gone: BTreeMap::new(),
             gone_order: VecDeque::new(),
-            announced: 0,
+            announced,
         }
     }
 
@@ -71,7 +72,12 @@ impl Table {
             entry.record = Arc::clone(member);
             return vec![MemberEvent::Updated(Arc::clone(member))];
         }
-        let predecessors: Vec<_> = self.known.keys().filter(|known| known.addr() == member.addr()).cloned().collect();
+        let at_its_address = self.known.iter().filter(|(known, _)| known.addr() == member.addr());
+        if at_its_address.clone().any(|(_, successor)| successor.number > number) {
+            // Late: another process lives there by now.
+            return Vec::new();
+        }
+        let predecessors: Vec<_> = at_its_address.map(|(known, _)| Arc::clone(known)).collect();
         let mut events: Vec<_> = predecessors.iter().filter_map(|old| self.replaced(old)).collect();
         self.known.insert(Arc::clone(member), Known { record: Arc::clone(member), heard: now, number });
         events.push(MemberEvent::Added(Arc::clone(member)));
@@ -141,7 +147,7 @@ mod tests {
     const EXPIRY: Duration = Duration::from_secs(3);
 
     fn listening() -> Table {
-        Table { services: Services::MEMBERSHIP, ..Table::new() }
+        Table { services: Services::MEMBERSHIP, ..Table::new(0) }
     }
 
     #[test]
@@ -174,8 +180,17 @@ mod tests {
         table.heard(Time::ZERO, &member(1), 7);
         let restarted = Arc::new(member(1).as_ref().clone().with_id(member(9).id()));
         let expected = [MemberEvent::Removed(member(1), Departure::Failed), MemberEvent::Added(Arc::clone(&restarted))];
-        assert_eq!(table.heard(Time::ZERO, &restarted, 1), expected);
-        assert_eq!(table.heard(Time::ZERO, &member(1), 8), []);
+        assert_eq!(table.heard(Time::ZERO, &restarted, 8), expected);
+        assert_eq!(table.heard(Time::ZERO, &member(1), 9), []);
+    }
+
+    #[test]
+    fn what_an_earlier_process_said_does_not_replace_the_present_one() {
+        let mut table = listening();
+        let (early, late) = (member(1), Arc::new(member(1).as_ref().clone().with_id(member(9).id())));
+        assert_eq!(table.heard(Time::ZERO, &late, 8), [MemberEvent::Added(Arc::clone(&late))]);
+        assert_eq!(table.heard(Time::ZERO, &early, 7), []);
+        assert_eq!(table.heard(Time::ZERO, &late, 9), []);
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl SimNet {
     #[must_use]
     pub fn within(env: &SimEnv, seed: u64, config: NetConfig) -> Self {
         eprintln!("simulated network: seed {seed}");
+        Self::quietly_within(env, seed, config)
+    }
+
+    /// For those who say by themselves which seed it was.
+    pub(crate) fn quietly_within(env: &SimEnv, seed: u64, config: NetConfig) -> Self {
         Self(Arc::new(Shared::new(env.fork(), seed, config)))
     }
 

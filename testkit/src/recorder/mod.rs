@@ -239,6 +239,16 @@ impl Recorder {
         self.0.changes.until(look, || format!("a certain call; there were {:?}", self.calls())).await
     }
 
+    /// Forgets what was sent, called and set for members so far. What is held stays.
+    pub fn forget(&self) {
+        let mut state = self.lock();
+        let past = (std::mem::take(&mut state.sent), std::mem::take(&mut state.calls));
+        let set = (std::mem::take(&mut state.by_member), std::mem::take(&mut state.probes));
+        let connected = std::mem::take(&mut state.connected);
+        drop(state);
+        drop((past, set, connected));
+    }
+
     /// From now on, destinations without an answer of their own get this one. At first [`Answer::Deliver`].
     pub fn answer(&self, answer: Answer) {
         self.lock().otherwise = answer;

@@ -9,7 +9,6 @@ use tribes_core::settings::Settings as _;
 use tribes_core::{
     Body, Departure, Handled, Inbound, Lease, Member, MemberEvent, MessageId, Receipt, Route, SendOptions,
 };
-use tribes_testkit::suite::interceptor_suite;
 
 use super::super::election::{Election, Kind};
 use super::super::{Coordinator, CoordinatorConfig};
@@ -140,9 +139,4 @@ fn options_are_checked() {
     for wrong in [config.with_timeout(Duration::ZERO), config.with_quorum(5000), config.with_patience(Duration::MAX)] {
         assert!(wrong.validate().is_err());
     }
-}
-
-#[test]
-fn conforms_to_the_suite() {
-    interceptor_suite(|| tribes_core::IntoLayer::into_layer(Coordinator::default())).assert_passed();
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use tribes_core::error::Unsupported;
-use tribes_core::{ChannelMessage, FaultKind, Handled, IntoLayer as _, Link, Member, SendOptions, SyncInterceptor};
-use tribes_testkit::suite::interceptor_suite;
+use tribes_core::{ChannelMessage, FaultKind, Handled, Link, Member, SendOptions, SyncInterceptor};
 use tribes_testkit::{Layered, java_member};
 
 use super::super::{Algorithm, Encrypt, EncryptConfig, Mode, TowardsJava};
@@ -37,16 +36,6 @@ async fn sent(from: &Layered, to: &[Arc<Member>], body: &'static str) -> Vec<Cha
 
 async fn inject(to: &Layered, message: &ChannelMessage) -> Handled {
     to.below.inject(message.clone()).await.handled().await
-}
-
-#[test]
-fn it_conforms_in_both_modes() {
-    interceptor_suite(|| Encrypt::new(tribes()).into_layer()).assert_passed();
-    interceptor_suite(|| Encrypt::new(authenticated()).into_layer()).assert_passed();
-    interceptor_suite(|| Encrypt::new(authenticated().with_towards_java(TowardsJava::Tribes)).into_layer())
-        .assert_passed();
-    let cbc = || tribes().with_algorithm(Algorithm::Cbc).with_legacy(true);
-    interceptor_suite(|| Encrypt::new(cbc()).into_layer()).assert_passed();
 }
 
 #[tokio::test]

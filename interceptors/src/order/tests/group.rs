@@ -1,24 +1,13 @@
 use std::time::Duration;
 
-use tribes_core::{Channel, IntoLayer as _, SendOptions};
+use tribes_core::{Channel, SendOptions};
 use tribes_testkit::checkers::ExactlyOnceInOrder;
 use tribes_testkit::net::LinkConfig;
-use tribes_testkit::suite::InterceptorSuite;
 use tribes_testkit::{RecordingListener, World, simulate};
 
-use crate::order::{Order, OrderConfig};
+use crate::order::Order;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[test]
-fn the_conformance_suite_passes() {
-    for seed in 0..5 {
-        InterceptorSuite::new().seed(seed).run(|| Order::default().into_layer()).assert_passed();
-    }
-    let trigger = SendOptions::from_bits_retain(0x200);
-    let suite = InterceptorSuite::new().run(|| Order::new(OrderConfig::default().with_trigger(trigger)).into_layer());
-    suite.assert_passed();
-}
 
 /// Three members send to all others over such links; how many messages each of the others got, at least.
 async fn exchange(world: &World, links: LinkConfig, count: u64) -> usize {

@@ -236,14 +236,3 @@ fn options_from_text() {
     assert!(config.clone().with_members(many).validate().is_err());
     assert!(config.with_retry_interval(Duration::ZERO).validate().is_err());
 }
-
-#[test]
-fn it_conforms() {
-    use tribes_core::IntoLayer as _;
-    for seed in 1..=5 {
-        tribes_testkit::suite::InterceptorSuite::new()
-            .seed(seed)
-            .run(|| StaticMembers::default().into_layer())
-            .assert_passed();
-    }
-}

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tribes_core::settings::Settings as _;
 use tribes_core::{IntoLayer as _, SendOptions};
-use tribes_testkit::suite::InterceptorSuite;
 
 use super::{TwoPhaseCommit, TwoPhaseCommitConfig};
 
@@ -36,18 +35,4 @@ fn options_from_text() {
     assert!(config.with_expire(config.timeout).validate().is_err());
     assert!(config.with_timeout(Duration::ZERO).validate().is_err());
     assert!(config.with_max_memory(0).validate().is_err());
-}
-
-/// `outcomes` wants the living member to get what the dead one cannot: the opposite of what this layer is for. `garbage` ends with
-/// a peer that hears no votes. See [`group`] for what is said of both instead.
-#[test]
-fn it_passes_the_suite() {
-    for seed in 0..3 {
-        let suite = InterceptorSuite::new().seed(seed).skip("outcomes").skip("garbage");
-        suite.run(|| TwoPhaseCommit::default().into_layer()).assert_passed();
-    }
-    // With a trigger, those without it overtake the others, which `concurrency` sends in turn.
-    let trigger = TwoPhaseCommitConfig::default().with_trigger(SendOptions::from_bits_retain(0x200));
-    let suite = InterceptorSuite::new().skip("outcomes").skip("garbage").skip("concurrency");
-    suite.run(|| TwoPhaseCommit::new(trigger).into_layer()).assert_passed();
 }

@@ -1,0 +1,81 @@
+//! Under which seeds a suite runs.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How many seeds a suite runs under; a number.
+pub(super) const SEEDS: &str = "TRIBES_SEEDS";
+/// The one seed that a suite runs under; a number. Goes before [`SEEDS`].
+pub(super) const SEED: &str = "TRIBES_SEED";
+
+/// Seeds that follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    first: u64,
+    count: u64,
+}
+
+impl Seeds {
+    /// How many seeds a suite runs under unless the environment says otherwise.
+    pub const DEFAULT: u64 = 3;
+
+    /// Only this seed.
+    #[must_use]
+    pub const fn only(seed: u64) -> Self {
+        Self { first: seed, count: 1 }
+    }
+
+    /// The first `count` seeds, from 1 on; at least one.
+    #[must_use]
+    pub const fn first(count: u64) -> Self {
+        Self { first: 1, count: if count == 0 { 1 } else { count } }
+    }
+
+    /// What the environment says: `TRIBES_SEED=17` is that seed alone, `TRIBES_SEEDS=200` the seeds from 1 to 200. Without
+    /// either the seeds from 1 to [`DEFAULT`](Self::DEFAULT).
+    ///
+    /// # Panics
+    /// If a variable has a value that is no number: a run that silently tests less than it was asked for is worth nothing.
+    #[must_use]
+    pub fn from_env() -> Self {
+        match (number(SEED), number(SEEDS)) {
+            (Some(seed), _) => Self::only(seed),
+            (None, Some(count)) => Self::first(count),
+            (None, None) => Self::first(Self::DEFAULT),
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = u64> {
+        (0..self.count).map(move |at| self.first.wrapping_add(at))
+    }
+}
+
+impl Default for Seeds {
+    /// As [`Seeds::from_env`].
+    fn default() -> Self {
+        Self::from_env()
+    }
+}
+
+impl fmt::Display for Seeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            1 => write!(f, "seed {}", self.first),
+            count => write!(f, "{count} seeds"),
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    match u64::from_str(value.trim()) {
+        Ok(number) => Some(number),
+        Err(error) => panic!("{variable}={value}: {error}"),
+    }
+}
