@@ -121,7 +121,7 @@ fn chaotic() -> ChaosConfig {
 }
 
 fn zstd() -> Compress {
-    Compress::new(CompressConfig::default().with_algorithm(compress::Algorithm::Zstd))
+    Compress::new(CompressConfig::default().with_algorithm(Algorithm::Zstd))
 }
 
 fn encrypt() -> Encrypt {

@@ -6,9 +6,9 @@ mod tribes;
 use std::time::Duration;
 
 use tribes_core::settings::Settings as _;
-use tribes_core::{IntoLayer as _, SendOptions};
+use tribes_core::SendOptions;
 
-use super::{TwoPhaseCommit, TwoPhaseCommitConfig};
+use super::TwoPhaseCommitConfig;
 
 #[test]
 fn options_from_text() {
