@@ -53,13 +53,17 @@ conformance!(
     || Chaos::new(chaotic().with_reorder(0.3, MS * 20)),
     ours().reorders().delays().levels(["held"])
 );
-conformance!(compress_lz4, Compress::default, ours().levels(["held_bytes"]));
-conformance!(compress_zstd, zstd, ours().levels(["held_bytes"]));
+conformance!(
+    compress_lz4,
+    Compress::default,
+    ours().marks_all().changes_options(SendOptions::COMPRESSED).levels(["held_bytes"])
+);
+conformance!(compress_zstd, zstd, ours().marks_all().changes_options(SendOptions::COMPRESSED).levels(["held_bytes"]));
 // Where room for unpacked bodies is short, all is as it was, only later.
 conformance!(
     compress_narrow,
     || Compress::new(CompressConfig::default().with_max_size(200_000).with_max_memory(200_000)),
-    ours().levels(["held_bytes"])
+    ours().marks_all().changes_options(SendOptions::COMPRESSED).levels(["held_bytes"])
 );
 conformance!(coordinator, Coordinator::default, ours());
 conformance!(dedup, Dedup::default, ours());
@@ -112,7 +116,8 @@ conformance!(tcp_failure_detector, TcpFailureDetector::default, ours().swallows_
 conformance!(tcp_ping, TcpPing::default, ours());
 conformance!(throughput, Throughput::default, ours());
 conformance!(trace, Trace::default, ours());
-conformance!(two_phase_commit, TwoPhaseCommit::default, ours());
+// Its messages reach all destinations or none.
+conformance!(two_phase_commit, TwoPhaseCommit::default, ours().agrees().levels(["open_messages"]));
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -280,7 +280,7 @@ fn options_from_text() {
     ] {
         assert!(config.set(key, value).unwrap_err().to_string().contains(key), "{key}={value}");
     }
-    assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_size, max_memory"));
+    assert!(config.set("size", "1").unwrap_err().to_string().ends_with("max_size, max_memory)"));
     assert!(config.with_max_memory(1000).validate().is_err());
     assert!(config.with_level(77).validate().is_err() && config.validate().is_ok());
 }

@@ -5,8 +5,8 @@ mod tribes;
 
 use std::time::Duration;
 
-use tribes_core::settings::Settings as _;
 use tribes_core::SendOptions;
+use tribes_core::settings::Settings as _;
 
 use super::TwoPhaseCommitConfig;
 
@@ -30,7 +30,7 @@ fn options_from_text() {
     ] {
         assert!(config.set(key, value).unwrap_err().to_string().contains(key), "{key}={value}");
     }
-    assert!(config.set("deepclone", "true").unwrap_err().to_string().ends_with("timeout, expire, max_memory"));
+    assert!(config.set("deepclone", "true").unwrap_err().to_string().ends_with("timeout, expire, max_memory)"));
     assert!(config.validate().is_ok());
     assert!(config.with_expire(config.timeout).validate().is_err());
     assert!(config.with_timeout(Duration::ZERO).validate().is_err());

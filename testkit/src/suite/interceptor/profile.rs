@@ -17,6 +17,8 @@ bitflags! {
         const DELAYS = 8;
         const SWALLOWS_MEMBERS = 32;
         const MARKS_ALL = 64;
+        /// See [`Profile::agrees`].
+        const AGREES = 128;
     }
 }
 
@@ -113,6 +115,15 @@ impl Profile {
         self
     }
 
+    /// A message reaches all of its destinations or none of them, after the members have agreed on it. Relaxed: that a living
+    /// member gets what a dead one cannot, that a fault of one destination is none of the others, and that a message arrives, and
+    /// its answer says what became of it, without another word between the members. Not relaxed: that all is told to each
+    /// destination's account, and that either all of them fail or none.
+    pub const fn agrees(mut self) -> Self {
+        self.deliberate = self.deliberate.union(Deliberate::AGREES);
+        self
+    }
+
     /// It changes the bytes of messages that its trigger does not match, too, as Tribes' wire demands of `gzip` and
     /// `fragmentation`. Relaxed: that such a message leaves the stack as it was, and that one from below arrives so. Not
     /// relaxed: that it arrives unchanged after two instances.
@@ -181,6 +192,7 @@ impl Profile {
             (Deliberate::DELAYS, "delays"),
             (Deliberate::SWALLOWS_MEMBERS, "swallows_members"),
             (Deliberate::MARKS_ALL, "marks_all"),
+            (Deliberate::AGREES, "agrees"),
         ]
         .into_iter()
         .filter_map(|(bit, name)| self.is(bit).then_some(name))

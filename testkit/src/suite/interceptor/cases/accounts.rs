@@ -30,7 +30,9 @@ pub(super) fn outcomes(subject: &Subject, seed: u64) -> Verdict {
                     Err(error) => return Err(format!("options {options}: the message is refused as a whole: {error}")),
                 };
                 let blamed: Vec<_> = outcome.faults.iter().map(|fault| &fault.member).collect();
-                let right = match bench.is(Deliberate::DROPS) {
+                let agrees = bench.is(Deliberate::AGREES);
+                let right = match bench.is(Deliberate::DROPS) || agrees {
+                    true if agrees => blamed.len() == to.len(),
                     true => blamed.contains(&&dead.channel.local()),
                     false => blamed == [&dead.channel.local()],
                 };
@@ -41,6 +43,7 @@ pub(super) fn outcomes(subject: &Subject, seed: u64) -> Verdict {
                 }
                 if let Some(FaultKind::Dropped { by, reason }) = outcome.faults.first().map(|fault| &fault.kind)
                     && !bench.is(Deliberate::DROPS)
+                    && !agrees
                 {
                     return Err(format!("options {options}: the fault says only: dropped by {by}: {reason}"));
                 }
@@ -86,6 +89,12 @@ pub(super) fn refusals(subject: &Subject, seed: u64) -> Verdict {
             let sent = bench.within("`send_with`", end.channel.send_with(&to, body, options)).await?;
             let pending = sent.map_err(|error| format!("options {options}: refused as a whole: {error}"))?;
             let outcome = bench.outcome(pending).await?;
+            if bench.is(Deliberate::AGREES) {
+                if outcome.faults.len() != to.len() {
+                    return Err(format!("options {options}: some destinations fail and others do not: {outcome:?}"));
+                }
+                continue;
+            }
             for (member, _, expected) in &answers {
                 let found = outcome.fault_of(member);
                 if found != expected.as_ref() && !bench.is(Deliberate::DROPS) {
@@ -120,7 +129,7 @@ async fn whole(bench: &Bench, end: &End, to: &[Arc<Member>]) -> Verdict {
         end.below.answer(Answer::Deliver);
         let sent = bench.within("`send_with`", end.channel.send_with(to, bench.body(200), options)).await?;
         let outcome = bench.outcome(sent.map_err(|error| error.to_string())?).await?;
-        if !bench.is(Deliberate::DROPS) {
+        if !bench.is(Deliberate::DROPS) && !bench.is(Deliberate::AGREES) {
             complete(&outcome)
                 .map_err(|error| format!("options {options}: the message after a refused one: {error}"))?;
         }

@@ -1,11 +1,12 @@
 //! What broken and hostile peers send. Memory is measured by what the system says of the process, where it does (Linux).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tribes_core::error::ReceiveError;
-use tribes_core::{ChannelMessage, SendOptions};
+use tribes_core::{ChannelMessage, Inbound, Lease, Receipt, Route, SendOptions};
 
 use super::super::bench::Bench;
 use super::super::pair::{End, Pair};
@@ -18,6 +19,9 @@ const CLAIMED: u64 = 1 << 30;
 
 /// How much of what a hostile peer sends may be kept: the bounds of a channel, twice.
 const KEPT: u64 = 64 << 20;
+
+/// How many messages of 64 KiB a receiver lets in whose leases it has not back.
+const LEASED: usize = 256;
 
 /// Every so many seeds send more than may be kept.
 const HEAVY: u64 = 64;
@@ -181,6 +185,8 @@ async fn flood(bench: &Bench, end: &End) -> Verdict {
 }
 
 async fn keep(bench: &Bench, end: &End, before: u64) -> Verdict {
+    let Some(link) = end.below.link() else { return Ok(()) };
+    let leases = Arc::new(());
     for number in 0..3000_u16 {
         // No zeros, whose pages cost nothing.
         let mut bytes = vec![0x55; 64 * 1024];
@@ -188,11 +194,17 @@ async fn keep(bench: &Bench, end: &End, before: u64) -> Verdict {
             *byte = u8::try_from(bench.below(256)).unwrap_or_default();
         }
         let message = end.below.message(&member(1 + number % 500), bytes, bench.trigger | SendOptions::GZIP);
-        let _ = bench.within("a message from below", end.below.inject(message)).await?.passed;
+        let lease = Lease::new(Arc::clone(&leases));
+        let _ = bench
+            .within("a message from below", link.receive(Inbound::new(message, Receipt::none(), lease, Route::Other)))
+            .await?;
         if number % 50 == 0 {
             // What the listener of the test heard is its own affair.
             bench.world.sleep(Duration::from_millis(1)).await;
             end.heard.forget();
+            // A receiver reads no more than so many bytes whose leases are still held.
+            let held = || Arc::strong_count(&leases) - 1;
+            bench.until(|| held() <= LEASED, || format!("{} leases of garbage are held", held())).await?;
             let kept = memory(RESIDENT).unwrap_or_default().saturating_sub(before);
             if kept > KEPT {
                 return Err(format!("of {} MiB of garbage {} MiB were kept at once", number / 16, kept >> 20));
