@@ -253,9 +253,11 @@ impl ChannelInterceptor for TwoPhaseCommit {
     }
 
     async fn stop(&self, deadline: Time) {
-        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Kept until all is done: a stop that is dropped half-way is called again.
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(link) = link {
             self.shell.stop(&link, deadline).await;
+            self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
     }
 

@@ -17,8 +17,9 @@ use crate::member;
 /// How much more address space a process may have taken after garbage whose lengths claim two gigabytes.
 const CLAIMED: u64 = 1 << 30;
 
-/// How much of what a hostile peer sends may be kept: the bounds of a channel, twice.
-const KEPT: u64 = 64 << 20;
+/// How much of what a hostile peer sends may be kept: the 32 MiB of a channel, what the receiver lets in ([`LEASED`]), and as
+/// much again that the process has not given back to the system.
+const KEPT: u64 = 96 << 20;
 
 /// How many messages of 64 KiB a receiver lets in whose leases it has not back.
 const LEASED: usize = 256;
