@@ -88,6 +88,21 @@ def breakages(scratch):
         "pieces::gzip::rust_to_java",
     )
     yield (
+        "a scenario of elections renamed",
+        lambda: change("interop/tests/scenarios/coordinator.rs", "    three_rust: ", "    four_rust: "),
+        "coordinator::three_rust'",
+    )
+    yield (
+        "a suite left out",
+        lambda: change("interceptors/tests/conformance.rs", "conformance!(order, ", "conformance!(other, "),
+        "'tribes-interceptors::conformance order::concurrency'",
+    )
+    yield (
+        "a case of the suite renamed",
+        lambda: change("testkit/src/suite/interceptor/cases/mod.rs", "            concurrency \"", "            many \""),
+        "'tribes-interceptors::conformance order::concurrency'",
+    )
+    yield (
         "a renamed property",
         lambda: change("interceptors/src/gzip/tests.rs", "fn any_body_comes_back", "fn any_other_body"),
         "gzip::tests::any_body_comes_back",

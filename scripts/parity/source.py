@@ -55,13 +55,60 @@ def names(text):
     return {word.strip('"') for word in tokens(text) if word[0] == '"' or re.match(r"[A-Za-z_]", word)}
 
 
-def ways(module, words):
+def ways(module, words, _):
     """`ways!(scenario: one, other)` of the interop scenarios: a test for each way."""
     scenario, names = words[0], words[2:]
-    return [(f"{module}{scenario}::{name}", scenario) for name in names if re.match(r"\w+$", name)]
+    return [f"{module}{scenario}::{name}" for name in names if re.match(r"\w+$", name)]
 
 
-MAKERS = {"ways": ways}
+def orders(module, words, _):
+    """`orders!(one: "layer", …; other: …)` of the coordinators' scenarios: a test for each."""
+    return [f"{module}{words[at]}" for at in range(len(words) - 2) if words[at + 1] == ":" and words[at + 2][0] == '"']
+
+
+def suite(kind, default, arguments):
+    """`conformance!(…)` and its kin of the test kit: a module, called `default` unless one argument more names it, with a test
+    for each case of the list `__KIND_cases`."""
+
+    def tests(module, words, cases):
+        parts, depth = [[]], 0
+        for word in words:
+            depth += (word in ("(", "[", "{")) - (word in (")", "]", "}"))
+            if word == "," and depth == 0:
+                parts.append([])
+            else:
+                parts[-1].append(word)
+        parts = [part for part in parts if part]
+        named = len(parts) > arguments and len(parts[0]) == 1
+        name = parts[0][0] if named else default
+        return [f"{module}{name}::{case}" for case in cases.get(f"__{kind}_cases", [])]
+
+    return tests
+
+
+MAKERS = {
+    "ways": ways,
+    "orders": orders,
+    "conformance": suite("interceptor", "conformance", 2),
+    "sender_suite": suite("sender", "sender", 3),
+    "receiver_suite": suite("receiver", "receiver", 3),
+    "membership_suite": suite("membership", "membership", 4),
+}
+
+
+def case_lists(folder):
+    """The lists of cases in `folder`: of each macro `__KIND_cases` the names, which a text and a semicolon follow."""
+    found = {}
+    for path in sorted(folder.rglob("*.rs")):
+        words = tokens(path.read_text())
+        for at in range(len(words) - 3):
+            if words[at : at + 2] == ["macro_rules", "!"] and re.match(r"__\w+_cases$", words[at + 2]):
+                reader = Reader(None, "", "", path, words)
+                reader.at = at + 3
+                body = reader.group()
+                triples = zip(body, body[1:], body[2:])
+                found[words[at + 2]] = [name for name, text, end in triples if text[0] == '"' and end == ";"]
+    return found
 
 
 class Source:
@@ -73,6 +120,7 @@ class Source:
         self.items = {}  # name -> files
         self.members = {}  # "Type::name" -> files
         self.literals = {}  # file -> its string literals and words
+        self.cases = case_lists(self.root / "testkit/src/suite")  # macro -> the cases that it lists
         workspace = tomllib.loads((self.root / "Cargo.toml").read_text())
         folders = [self.root] + [self.root / name for name in workspace["workspace"]["members"]]
         for folder in folders:
@@ -286,5 +334,5 @@ class Reader:
             return
         words = self.group()
         if name in MAKERS:
-            for test, _ in MAKERS[name](module, words):
+            for test in MAKERS[name](module, words, self.source.cases):
                 self.source.tests[f"{self.binary} {test}"] = (self.shown, False)
