@@ -227,6 +227,6 @@ fn a_file_says_it_all() {
     std::fs::write(&file, text).unwrap();
     let args = ["--config", file.to_str().unwrap()];
     let (mut left, mut right) = (Node::start(&args), Node::start(&args));
-    assert_eq!(left.wait("member").1["id"], json!(right.id));
-    assert_eq!(right.wait("member").1["domain"], json!("64"));
+    assert_eq!(left.wait("member_added").1["member"]["id"], json!(right.id));
+    assert_eq!(right.wait("member_added").1["member"]["domain"], json!("64"));
 }
