@@ -132,6 +132,10 @@ pub mod prelude {
 pub mod guides {
     #[doc = include_str!("../guides/your-own-interceptor.md")]
     pub mod your_own_interceptor {}
+    // Its code uses all of them.
+    #[cfg(feature = "full")]
+    #[doc = include_str!("../guides/interceptors.md")]
+    pub mod interceptors {}
 }
 
 #[cfg(doctest)]

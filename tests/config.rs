@@ -135,6 +135,28 @@ fn every_default_can_be_written_down_and_read() {
     }
 }
 
+/// Each part's page shows all its settings, at their defaults where there is one that makes a channel.
+#[test]
+fn every_block_of_the_guide_loads() {
+    const CHOSEN: [(&str, &str); 2] = [("encrypt", "key"), ("rate-limit", "messages_per_s")];
+    let guide = include_str!("../guides/interceptors.md");
+    let blocks: Vec<_> = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    for block in &blocks {
+        toml(block).channel().unwrap_or_else(|error| panic!("{error}\n{block}"));
+    }
+    for part in Registry::list(PartKind::Interceptor) {
+        let block = blocks.iter().find(|block| toml(block).interceptors() == [part.name]);
+        let block = block.unwrap_or_else(|| panic!("the guide has no block for {}", part.name));
+        let config = toml(block);
+        for info in part.settings() {
+            assert!(block.contains(&format!("\n{} = ", info.key)), "{} {} is not in the guide", part.name, info.key);
+            if !CHOSEN.contains(&(part.name, info.key)) {
+                assert_eq!(config.get(part.name, info.key), Some(info.default), "{} {}", part.name, info.key);
+            }
+        }
+    }
+}
+
 #[test]
 fn tomcats_files_mean_what_they_say() {
     let (first, notes) = Config::from_server_xml(FIRST, "server.xml").unwrap();
