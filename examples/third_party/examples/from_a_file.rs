@@ -12,7 +12,11 @@ use tribes::prelude::*;
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tribes.toml");
-    let bert = Channel::from_config(file)?;
+    // A multicast port that is free; the environment says such things as well.
+    let port = std::net::UdpSocket::bind("0.0.0.0:0")?.local_addr()?.port();
+    let variable = ("TRIBES__MEMBERSHIP__PORT".to_owned(), port.to_string());
+    let member = || Config::read(file)?.with_env([variable.clone()])?.channel();
+    let (anna, bert) = (member()?, member()?);
     let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
     bert.on_message(move |message, from| {
         let text = String::from_utf8_lossy(message.bytes()).into_owned();
@@ -24,11 +28,6 @@ async fn main() -> Result<(), BoxError> {
     })
     .forever();
     bert.start().await?;
-
-    // What the file cannot know: where Bert listens now.
-    let peer = bert.local().addr().ok_or("no address")?;
-    let variable = ("TRIBES__MEMBERSHIP__PEERS".to_owned(), peer.to_string());
-    let anna = Config::read(file)?.with_env([variable])?.channel()?;
     anna.start_and_wait(1, Duration::from_secs(10)).await?;
 
     anna.send(To::All, "a message long enough for a checksum", SendOptions::SYNC_ACK).await?;
