@@ -77,6 +77,7 @@
 //! |---|---|---|
 //! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
 //! | `full` | no | all interceptors |
+//! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |
 //!
 //! [`MessageDispatch`](interceptors::MessageDispatch) and
 //! [`TcpFailureDetector`](interceptors::TcpFailureDetector) are always there: they are the default stack.

@@ -12,7 +12,7 @@
 //! | [`delivery`] | what becomes of a message |
 //! | [`transport`] | the traits of sender, receiver and membership service |
 //! | `config` (feature `config`) | channels from `tribes.toml`, the environment, or Tomcat's `server.xml` |
-//! | [`settings`], [`registry`] | what can be set and named in a configuration |
+//! | [`settings`](mod@settings), [`registry`] | what can be set and named in a configuration |
 //! | [`wire`] | the bytes, without I/O |
 
 pub mod budget;

@@ -2,6 +2,7 @@
 //! it, takes a minute or two; see `tribes_testkit::suite` for the variables.
 
 #![cfg(feature = "full")]
+#![allow(clippy::panic, reason = "a test fails by a panic")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

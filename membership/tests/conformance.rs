@@ -1,5 +1,7 @@
 //! Both membership services pass the suite of the test kit, over real sockets.
 
+#![allow(clippy::panic, reason = "a test fails by a panic")]
+
 use tribes_membership::{McastConfig, McastMembership, StaticConfig, StaticMembership, StaticPeer};
 use tribes_testkit::membership_suite;
 use tribes_testkit::suite::{IoProfile, Site};

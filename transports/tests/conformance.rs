@@ -1,5 +1,7 @@
 //! Sender and receiver over TCP pass the suites of the test kit, over real sockets.
 
+#![allow(clippy::panic, reason = "a test fails by a panic")]
+
 use tribes_testkit::suite::{IoProfile, Site};
 use tribes_transports::{PooledParallelSender, ReceiverConfig, SenderConfig, TcpReceiver};
 

@@ -18,7 +18,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(keys) = set("key") {
         findings.extend(keys.split('+').map(|key| strength(key.trim())));
-        findings.extend(file.and_then(|file| readable_by_others(file)));
+        findings.extend(file.and_then(readable_by_others));
     }
     if let Some(name) = set("key_env") {
         match std::env::var(&name) {

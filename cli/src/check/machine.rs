@@ -1,16 +1,16 @@
 //! A self-test of the machine: what the channel will need, tried with the channel's own parts.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tribes::config::Config;
 use tribes::membership::{McastConfig, loops_back};
-use tribes::{Channel, Member, Services};
+use tribes::{Channel, Env, Member, Services};
 
 use super::finding::Finding;
 
 /// This version was not written before 2026-11-01.
-const WRITTEN: Duration = Duration::from_secs(1_793_491_200);
+const WRITTEN_MS: i64 = 1_793_491_200_000;
 /// The largest datagram of a heartbeat that needs no second packet on Ethernet.
 const ETHERNET: usize = 1500;
 
@@ -159,8 +159,7 @@ fn mtu(_: IpAddr) -> Option<Finding> {
 
 /// Whether the clock can be right, and who needs that.
 fn clock(config: &Config) -> Finding {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    if now < WRITTEN {
+    if Env::real().wall_ms() < WRITTEN_MS {
         return Finding::fault("clock", "it stands before this program was written", "set it, or start chrony or ntpd");
     }
     let in_tribes_mode = config.interceptors().contains(&"encrypt")

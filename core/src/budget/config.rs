@@ -61,7 +61,7 @@ impl Default for OverloadPolicy {
 /// A member that frees less than one part in this many of its bound during a wait has stalled.
 pub(super) const MOVED: usize = 16;
 
-/// Bounds of a [`Budget`]. Beyond the total each member with nothing queued may still have one message of up to 64 KiB, so
+/// Bounds of a [`Budget`](super::Budget). Beyond the total each member with nothing queued may still have one message of up to 64 KiB, so
 /// that those who stalled do not silence the others; a message larger than the total is admitted alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -40,7 +40,7 @@ impl Channel {
         Self::finish(pending, options).await
     }
 
-    /// Sends `value` as MessagePack by field name; read it with [`Message::decode`]. Otherwise as [`send`](Self::send).
+    /// Sends `value` as MessagePack by field name; read it with [`Message::decode`](crate::Message::decode). Otherwise as [`send`](Self::send).
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`SendError::Encode`].

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One demand of a layer on its place in the stack, checked when the channel is built
-/// ([`BuildFault::Misplaced`](crate::BuildFault::Misplaced)).
+/// ([`BuildFault::Misplaced`](crate::error::BuildFault::Misplaced)).
 ///
 /// A rule is about another layer, or about all layers that change bytes: those whose
 /// [`wire`](crate::SyncInterceptor::wire) is not [`WireEffect::None`](crate::WireEffect::None). It says nothing if there is
