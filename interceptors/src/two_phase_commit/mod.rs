@@ -50,7 +50,7 @@
 //!   nothing detects that), or another destination does, or cannot say: it began less than `timeout` before the message, or
 //!   has had too much to remember. After `expire` it *gives the message up by
 //!   guess*, or commits if it was told to but may not do so: this alone can be wrong among connected members. It is counted
-//!   (`guessed_messages`) and logged as a warning; those in doubt at present are `doubtful_messages`.
+//!   (`guessed_messages`); those in doubt at present are `doubtful_messages`.
 //! - After a sender's restart its open messages are forgotten: its destinations see it leave, and settle them as above.
 //! - A destination that stops, or dies, after its vote may not have handed on what the others have. Nothing is written to disk.
 //! - Towards Java: that it hands on what was confirmed; its answer to the confirmation alone tells. And that members which
