@@ -43,6 +43,7 @@ pub struct Simulation {
     limit: Duration,
     net: NetConfig,
     quiet: bool,
+    untraced: bool,
 }
 
 /// A simulated world: a clock, chance, and a network. Cheap to clone.
@@ -69,7 +70,7 @@ pub struct Run<T> {
 impl Simulation {
     /// A world with this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, limit: Duration::from_secs(600), net: NetConfig::default(), quiet: false }
+        Self { seed, limit: Duration::from_secs(600), net: NetConfig::default(), quiet: false, untraced: false }
     }
 
     /// How much virtual time a run may take; default ten minutes.
@@ -90,12 +91,18 @@ impl Simulation {
         self
     }
 
+    /// Keeps no trace: for those who do not look at it.
+    pub(crate) const fn untraced(mut self) -> Self {
+        self.untraced = true;
+        self
+    }
+
     /// Runs `scenario` in such a world. Call it outside of any runtime.
     ///
     /// # Panics
     /// As [`simulate`].
     pub fn run<T>(self, scenario: impl AsyncFnOnce(World) -> T) -> Run<T> {
-        let Self { seed, limit, net, quiet } = self;
+        let Self { seed, limit, net, quiet, untraced } = self;
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
             Ok(runtime) => runtime,
             Err(error) => panic!("no runtime for the simulation: {error}"),
@@ -103,6 +110,9 @@ impl Simulation {
         let (run, panics) = runtime.block_on(async move {
             let env = SimEnv::new(seed);
             let net = if quiet { SimNet::quietly_within } else { SimNet::within }(&env, seed, net);
+            if untraced {
+                net.untraced();
+            }
             let world = World { net, env: env.clone() };
             let observer = world.clone();
             let value = tokio::time::timeout(limit, scenario(world)).await;

@@ -19,13 +19,31 @@ pub struct Inbound {
     /// How it came.
     pub route: Route,
     inline: bool,
+    as_tribes: bool,
 }
 
 impl Inbound {
     /// A received message.
     #[must_use]
     pub const fn new(message: ChannelMessage, receipt: Receipt, lease: Lease, route: Route) -> Self {
-        Self { message, receipt, lease, route, inline: false }
+        Self { message, receipt, lease, route, inline: false, as_tribes: false }
+    }
+
+    /// Says that the sender spoke to this member as to one of Tribes' own, with nothing in the message that only our nodes read.
+    /// Also a node of ours does so as long as it knows no more of a member than its address. For receivers that can tell, from
+    /// the greeting of a connection.
+    #[must_use]
+    pub const fn as_tribes(mut self) -> Self {
+        self.as_tribes = true;
+        self
+    }
+
+    /// Whether the sender is one of our nodes and spoke to this member as to one: what layers of
+    /// [`WireEffect::Ours`](crate::WireEffect::Ours) add is in the message. It says who sent it no better than
+    /// [`from`](Self::from) does.
+    #[must_use]
+    pub fn is_from_ours(&self) -> bool {
+        !self.as_tribes && self.from().id().is_ours()
     }
 
     /// Lets whoever hands the message up run its listener, up to the first point where that waits. It spares the message a

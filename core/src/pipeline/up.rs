@@ -33,7 +33,7 @@ impl Stack {
 
     /// Whether sender and receiver take each other for nodes of ours.
     fn is_between_ours(&self, msg: &Inbound) -> bool {
-        msg.from().id().is_ours() && self.local.load().id().is_ours()
+        msg.is_from_ours() && self.local.load().id().is_ours()
     }
 
     /// Takes `msg` up through the layers above `place` and delivers it.

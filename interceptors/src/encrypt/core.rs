@@ -112,17 +112,17 @@ impl Core {
         Ok(())
     }
 
-    /// Opens `message` in place. `bound` are the options that must be as they were sealed.
+    /// Opens `message` in place; `from_ours` if it is sealed in our format as long as we have one. `bound` are the options that
+    /// must be as they were sealed.
     pub(super) fn open(
         &self,
         message: &mut ChannelMessage,
+        from_ours: bool,
         local: MemberId,
         bound: SendOptions,
         now_ms: i64,
     ) -> Result<(), EncryptError> {
-        if self.mode == Mode::Authenticated
-            && (self.towards_java == TowardsJava::Refuse || message.sender.id().is_ours())
-        {
+        if self.mode == Mode::Authenticated && (self.towards_java == TowardsJava::Refuse || from_ours) {
             self.open_sealed(message, local, bound)
         } else {
             message.body = self.open_tribes(&message.body, now_ms)?;

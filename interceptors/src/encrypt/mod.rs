@@ -29,7 +29,9 @@
 //! layers below, so members need the same stack. Where the mark of the extension trailer is set, it is sealed and not on the wire.
 //! Counters may have gaps and come out of order; what is more than 8,191 behind its sender's highest is refused. A receiver
 //! knows the last 65,536 sessions of senders, windows of the 4,096 latest; an older session goes on above its highest counter.
-//! A multicast cannot be sealed so. Java members: see [`TowardsJava`]. A node whose id lacks our mark does not start.
+//! A multicast cannot be sealed so. Java members: see [`TowardsJava`]. A peer that is known by its address alone is no
+//! destination that could be bound: under static membership list peers with their ids, `HOST:PORT@ID`, and give each channel
+//! its id. A node whose id lacks our mark does not start.
 //! Not noticed: that a message was kept back, and copies shown to a receiver that was restarted under the same *configured* id
 //! (leave ids to chance, as they are by default).
 //!
@@ -159,7 +161,8 @@ impl Encrypt {
         if let Some(java) = out.extract(|member| !is_ours(member)) {
             self.report.java_refused(java.to.len());
             java.fail(&FaultKind::Unsupported(Unsupported::Other(
-                "the member is not one of our nodes and cannot read authenticated messages; see towards_java of encrypt",
+                "the member is not known as one of our nodes, and only those read authenticated messages: list static \
+                 peers of ours as HOST:PORT@ID; for members of Tribes' own see towards_java of encrypt",
             )));
         }
     }
@@ -295,7 +298,8 @@ impl SyncInterceptor for Encrypt {
         let link = cx.link();
         let Some(local) = link.local() else { return Verdict::Refuse(EncryptError::NotStarted.into()) };
         let bound = self.bound.get().copied().unwrap_or(SendOptions::all());
-        match self.core.open(&mut msg.message, local.id(), bound, link.env().wall_ms()) {
+        let from_ours = msg.is_from_ours();
+        match self.core.open(&mut msg.message, from_ours, local.id(), bound, link.env().wall_ms()) {
             Ok(()) => {
                 self.report.opened();
                 Verdict::Pass

@@ -22,7 +22,7 @@ type Received = Result<Vec<Inbound>, ReceiveError>;
 impl Shell {
     /// Takes a message that came from below; those that are to be handed on now.
     pub(super) fn receive(self: &Arc<Self>, link: &Link, mut msg: Inbound) -> Received {
-        if !msg.from().id().is_ours() {
+        if !msg.is_from_ours() {
             return self.from_java(link, msg);
         }
         let Some(entry) = msg.message.take_extension(ExtensionKind::TWO_PHASE_COMMIT) else {

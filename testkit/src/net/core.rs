@@ -40,7 +40,7 @@ pub(super) type ProbeId = u64;
 #[derive(Debug)]
 pub(super) enum Action {
     /// Hand a message to the receiver at `to`. With `send` it wants to hear how that went.
-    Deliver { to: Place, from: NodeId, message: ChannelMessage, route: Route, send: Option<SendId> },
+    Deliver { to: Place, from: NodeId, message: ChannelMessage, route: Route, as_tribes: bool, send: Option<SendId> },
     /// A destination's result.
     Resolve { at: Place, send: SendId, result: Result<Delivery, FaultKind> },
     /// A probe's result.

@@ -57,6 +57,8 @@ impl Process {
 struct Arrived {
     message: ChannelMessage,
     route: Route,
+    /// The sender knew only the address.
+    as_tribes: bool,
     send: Option<SendId>,
 }
 
@@ -91,8 +93,8 @@ impl Shared {
 
     fn perform(self: &Arc<Self>, action: Action) {
         match action {
-            Action::Deliver { to, from, message, route, send } => {
-                self.deliver(to, from, Arrived { message, route, send })
+            Action::Deliver { to, from, message, route, as_tribes, send } => {
+                self.deliver(to, from, Arrived { message, route, as_tribes, send })
             }
             Action::Resolve { at, send, result } => {
                 let open = self.lock().process(at).and_then(|process| process.open.remove(&send));
@@ -194,7 +196,7 @@ struct Intake {
 
 impl Intake {
     async fn run(self, mut queue: mpsc::UnboundedReceiver<Arrived>) {
-        while let Some(Arrived { message, route, send }) = queue.recv().await {
+        while let Some(Arrived { message, route, as_tribes, send }) = queue.recv().await {
             let Some(lease) = self.lease(message.body.len()).await else { return };
             let receipt = match send {
                 None => Receipt::none(),
@@ -211,8 +213,9 @@ impl Intake {
                     })
                 }
             };
+            let inbound = Inbound::new(message, receipt, lease, route);
             // An error has been counted by the pipeline, and its receipt has answered.
-            let _ = self.link.receive(Inbound::new(message, receipt, lease, route)).await;
+            let _ = self.link.receive(if as_tribes { inbound.as_tribes() } else { inbound }).await;
         }
     }
 

@@ -185,7 +185,9 @@ impl Core {
         let Some(node) = self.node(to) else { return };
         let place = node.place;
         let local = node.local.as_ref().filter(|_| node.listening).map(|local| local.id());
-        let accepted = local == Some(expected) || (local.is_some() && route == Route::Multicast);
+        // As over TCP: without an id of ours there is no greeting which could tell that another process lives there now.
+        let as_tribes = route == Route::Stream && !expected.is_ours();
+        let accepted = local == Some(expected) || (local.is_some() && (as_tribes || route == Route::Multicast));
         if accepted {
             if route == Route::Stream {
                 self.connected(from, to);
@@ -194,7 +196,7 @@ impl Core {
                     self.put(now, to, from, Frame::Answer { send, result: Ok(Delivery::Sent) }, Lane::Data);
                 }
             }
-            self.act(Action::Deliver { to: place, from, message, route, send });
+            self.act(Action::Deliver { to: place, from, message, route, as_tribes, send });
             return;
         }
         let Some(send) = send else { return };

@@ -106,6 +106,11 @@ impl SimNet {
         Self(Arc::new(Shared::new(env.fork(), seed, config)))
     }
 
+    /// Keeps no trace from now on.
+    pub(crate) fn untraced(&self) {
+        self.0.change(|state| state.core.trace.turn_off());
+    }
+
     /// The seed.
     #[must_use]
     pub fn seed(&self) -> u64 {

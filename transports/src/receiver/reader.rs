@@ -280,7 +280,11 @@ impl<'a> Reader<'a> {
             Peer::Ours(link) => (link.take(mode), link.is_urgent()),
             _ => (self.java_receipt(mode), self.owed),
         };
-        let msg = Inbound::new(message, receipt, lease, Route::Stream);
+        let mut msg = Inbound::new(message, receipt, lease, Route::Stream);
+        if !self.is_ours() {
+            // No hello: also a node of ours that knows only the address of this one.
+            msg = msg.as_tribes();
+        }
         self.batch.push(if queued { msg } else { msg.inline() });
         Ok(())
     }

@@ -42,7 +42,7 @@ fn open_bound(
     bound: SendOptions,
 ) -> Result<ChannelMessage, EncryptError> {
     let mut message = message.clone();
-    core.open(&mut message, id(local), bound, 0).map(|()| message)
+    core.open(&mut message, true, id(local), bound, 0).map(|()| message)
 }
 
 #[test]

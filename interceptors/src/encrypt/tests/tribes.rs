@@ -81,7 +81,7 @@ fn sealed_at(config: &EncryptConfig, time_ms: i64, body: &'static str) -> Body {
 
 fn open(core: &Core, body: &Body, now_ms: i64) -> Result<Body, EncryptError> {
     let mut message = message(&java_member(1), body.clone());
-    core.open(&mut message, id(9), SendOptions::all(), now_ms).map(|()| message.body)
+    core.open(&mut message, false, id(9), SendOptions::all(), now_ms).map(|()| message.body)
 }
 
 /// A core with a window that was opened long ago.

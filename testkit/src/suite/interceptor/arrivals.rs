@@ -51,10 +51,13 @@ pub(in super::super) fn body(number: u64, len: usize) -> Bytes {
     }
     let mut rng = fastrand::Rng::with_seed(number);
     let mut bytes = format!("{number:x} ").into_bytes();
+    let len = len.max(bytes.len());
+    // Chance in short pieces between what repeats: quick to make, and to pack.
     while bytes.len() < len {
-        let at = bytes.len();
-        bytes.push(if at % 3 == 0 { rng.u8(..) } else { b'a' });
+        bytes.extend(rng.u64(..).to_be_bytes());
+        bytes.extend(b"and so it goes on");
     }
+    bytes.truncate(len);
     bytes.into()
 }
 

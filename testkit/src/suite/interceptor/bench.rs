@@ -36,7 +36,7 @@ pub(super) const PANICKER: &str = "conformance.panicker";
 
 /// Runs a case in a world of its own.
 pub(super) fn simulate(subject: &Subject, seed: u64, case: impl AsyncFnOnce(&Bench) -> Verdict) -> Verdict {
-    traced(subject, seed, case).0
+    run_in(world(seed).untraced(), subject, seed, case).0
 }
 
 /// As [`simulate`], with what happened.
@@ -45,7 +45,20 @@ pub(super) fn traced(
     seed: u64,
     case: impl AsyncFnOnce(&Bench) -> Verdict,
 ) -> (Verdict, Vec<String>) {
-    let run = Simulation::new(seed).quiet().limit(Duration::from_secs(24 * 3600)).run(async |world| {
+    run_in(world(seed), subject, seed, case)
+}
+
+fn world(seed: u64) -> Simulation {
+    Simulation::new(seed).quiet().limit(Duration::from_secs(24 * 3600))
+}
+
+fn run_in(
+    simulation: Simulation,
+    subject: &Subject,
+    seed: u64,
+    case: impl AsyncFnOnce(&Bench) -> Verdict,
+) -> (Verdict, Vec<String>) {
+    let run = simulation.run(async |world| {
         let bench = Bench::new(world, subject.clone(), seed);
         let verdict = case(&bench).await;
         verdict.and_then(|()| bench.no_panics())

@@ -93,7 +93,7 @@ where
 /// | `refusals` | what those below refuse, for a member or as a whole, is told of just those members and for that reason |
 /// | `receipts` | the answer of a remote listener comes back |
 /// | `member_events` | membership events come through, all and in order, or are consistently hidden |
-/// | `heartbeat` | ten minutes of heartbeats without traffic change nothing |
+/// | `heartbeat` | minutes of heartbeats without traffic change nothing |
 /// | `garbage` | whatever comes from below is answered, nothing panics, memory does not grow with what a peer claims, and proper messages still come through |
 /// | `cancellation` | a send, receive, start or stop that is dropped at any of its awaits spoils nothing |
 /// | `panics` | a panic in the layer above or below fails that message only |

@@ -67,12 +67,15 @@ async fn sends(bench: &Bench, options: SendOptions) -> Verdict {
     };
     let missing =
         || format!("{} of {wanted} messages arrived that came after dropped ones", there(&pair.other.bodies()));
-    let arrives = pair.pump_until(bench, || there(&pair.other.bodies()) >= wanted, missing).await;
-    // Nobody carries what the members say of it to each other, nor answers for the one that is not there.
-    if !bench.is(Deliberate::DROPS) && !bench.is(Deliberate::AGREES) {
-        arrives?;
-    }
-    if !bench.is(Deliberate::AGREES) {
+    if bench.is(Deliberate::AGREES) {
+        // Nobody carries what the members say of it to each other, nor answers for the one that is not there.
+        pair.pump(bench).await?;
+        bench.world.sleep(bench.limit()).await;
+    } else {
+        let arrives = pair.pump_until(bench, || there(&pair.other.bodies()) >= wanted, missing).await;
+        if !bench.is(Deliberate::DROPS) {
+            arrives?;
+        }
         arrived(&bench.subject.profile, &sent, &pair.other.bodies(), |at| dropped.contains(&at))?;
     }
     let room = || pair.one.channel.stats().budget_used;

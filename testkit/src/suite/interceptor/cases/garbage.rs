@@ -63,17 +63,14 @@ pub(super) fn garbage(subject: &Subject, seed: u64) -> Verdict {
 
 /// Has a message come from below; it must be answered, and panic in nobody.
 async fn hit(bench: &Bench, end: &End, message: ChannelMessage) -> Verdict {
-    let describe = || {
-        let bytes = message.body.to_bytes();
-        format!("{} bytes {:02x?}… with {}", bytes.len(), bytes.get(..bytes.len().min(24)), message.options)
-    };
-    let what = describe();
+    let (bytes, options) = (message.body.to_bytes(), message.options);
+    let what = || format!("{} bytes {:02x?}… with {options}", bytes.len(), bytes.get(..bytes.len().min(24)));
     let answer = bench.within("a message from below", end.below.inject(message)).await?;
     if let Err(ReceiveError::Panicked { layer, text }) = &answer.passed {
-        return Err(format!("layer {layer} panics over {what}: {text}"));
+        return Err(format!("layer {layer} panics over {}: {text}", what()));
     }
-    bench.within(&format!("the answer to {what}"), answer.handled()).await?;
-    Ok(())
+    let handled = bench.within("the answer", answer.handled()).await;
+    handled.map(drop).map_err(|error| format!("{error}, to {}", what()))
 }
 
 /// Bytes without sense, with lengths where lengths are often found.

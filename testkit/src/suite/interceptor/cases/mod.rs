@@ -57,7 +57,7 @@ macro_rules! __interceptor_cases {
             refusals "what those below refuse is told of just those members, and for that reason";
             receipts "the answer of a remote listener comes back";
             member_events "membership events come through, all and in order, or are consistently hidden";
-            heartbeat "ten minutes of heartbeats change nothing";
+            heartbeat "minutes of heartbeats change nothing";
             garbage "whatever comes from below is answered, costs no more than its size, and spoils nothing";
             cancellation "a call that is dropped at any of its awaits spoils nothing";
             panics "a panic in the layer above or below fails that message only";

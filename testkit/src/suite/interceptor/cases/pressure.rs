@@ -14,7 +14,11 @@ use crate::{Answer, Reaction, Recorder, member};
 
 pub(super) fn backpressure(subject: &Subject, seed: u64) -> Verdict {
     simulate(subject, seed, async |bench| {
-        for options in bench.variants().into_iter().filter(|options| options.contains(SendOptions::USE_ACK)) {
+        let variants: Vec<_> =
+            bench.variants().into_iter().filter(|options| options.contains(SendOptions::USE_ACK)).collect();
+        // All of them with the first seed, then one after another.
+        let some = if seed == 1 { variants.len() } else { 1 };
+        for options in variants.iter().copied().cycle().skip(usize::try_from(seed).unwrap_or_default()).take(some) {
             down(bench, options).await.map_err(|error| format!("options {options}: {error}"))?;
             // The same for those who do not wait.
             down(bench, options | SendOptions::ASYNC)
