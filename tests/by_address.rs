@@ -10,8 +10,8 @@ use std::sync::Arc;
 use common::within;
 use tokio::sync::mpsc;
 use tribes_core::{
-    Channel, ChannelBuilder, Cx, Inbound, Interest, Member, MemberId, Outbound, SendOptions,
-    SyncInterceptor, To, Verdict, WireEffect,
+    Channel, ChannelBuilder, Cx, Inbound, Interest, Member, MemberId, Outbound, SendOptions, SyncInterceptor, To,
+    Verdict, WireEffect,
 };
 use tribes_interceptors::TcpFailureDetector;
 use tribes_membership::{StaticConfig, StaticMembership, StaticPeer};
@@ -130,9 +130,8 @@ async fn an_application_may_send_to_an_address() {
 #[tokio::test]
 async fn compressed_and_in_two_phases_as_soon_as_the_other_is_known() {
     use tribes_interceptors::{Compress, TwoPhaseCommit};
-    let layers = |builder: ChannelBuilder| {
-        builder.interceptor(TwoPhaseCommit::default()).interceptor(Compress::default())
-    };
+    let layers =
+        |builder: ChannelBuilder| builder.interceptor(TwoPhaseCommit::default()).interceptor(Compress::default());
     let (one, peers) = node(layers).await;
     let (other, _) = node(layers).await;
     peers.add(address(&other));

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 pub(crate) mod group;
+pub(crate) mod interceptors;
 pub(crate) mod layers;
 pub(crate) mod null;
 pub(crate) mod payload;

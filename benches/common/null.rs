@@ -2,14 +2,15 @@
 //! or straight into another such channel; what comes up ends at the top, before any queue.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::runtime::Runtime;
 use tribes::{
-    BoxError, Channel, ChannelMessage, ChannelReceiver, ChannelSender, Delivery, Endpoint, Inbound, Layer, Lease, Link,
-    Member, MemberId, MembershipContext, MembershipService, Outbound, ProbeResult, Receipt, Route, SendError, Services,
-    Time, To,
+    BoxError, Channel, ChannelMessage, ChannelReceiver, ChannelSender, Delivery, Endpoint, Gauge, Inbound, Layer,
+    Lease, Link, Member, MemberId, MembershipContext, MembershipService, Outbound, ProbeResult, Receipt, Route,
+    SendError, Services, Time, To,
 };
 
 /// Ours, and the same in each run.
@@ -17,34 +18,46 @@ pub(crate) const ID: [u8; 16] = [1, 2, 3, 4, 5, 6, 0x81, 8, 0x80, 0x54, 0x52, 0x
 
 /// A started channel with these layers that sends to nobody.
 pub(crate) fn channel(runtime: &Runtime, layers: impl IntoIterator<Item = Layer>, telemetry: bool) -> Channel {
-    start(runtime, layers, telemetry, Wire::default(), Wire::default())
+    start(runtime, ID, layers, telemetry, Wire::default(), Wire::default())
 }
 
-/// A started channel with the first layers that sends straight into one with the second ones; keep both.
+/// Where all of them are: none listens there.
+const PORT: u16 = 4000;
+/// The id of whoever is sent to.
+const OTHER: [u8; 16] = [16, 15, 14, 13, 5, 6, 0x81, 8, 0x80, 0x54, 0x52, 0x53, 4, 3, 2, 1];
+
+/// A started channel with the first layers that sends straight into one with the second ones, and back; keep both.
 pub(crate) fn pair(
     runtime: &Runtime,
     down: impl IntoIterator<Item = Layer>,
     up: impl IntoIterator<Item = Layer>,
 ) -> (Channel, Channel) {
-    let wire = Wire::default();
-    let receiver = start(runtime, up, true, Wire::default(), wire.clone());
-    let sender = start(runtime, down, true, wire, Wire::default());
+    let (there, back) = (Wire::default(), Wire::default());
+    let receiver = start(runtime, OTHER, up, true, back.clone(), there.clone());
+    let sender = start(runtime, ID, down, true, there, back);
     (sender, receiver)
 }
 
 /// Somebody to send to: of our own kind, and never asked.
 pub(crate) fn target() -> To {
-    To::from(Arc::new(Member::new(MemberId::from_bytes(ID), (Ipv4Addr::LOCALHOST, 4000).into())))
+    To::from(Arc::new(Member::new(MemberId::from_bytes(OTHER), (Ipv4Addr::LOCALHOST, PORT).into())))
 }
 
-fn start(runtime: &Runtime, layers: impl IntoIterator<Item = Layer>, telemetry: bool, to: Wire, from: Wire) -> Channel {
+fn start(
+    runtime: &Runtime,
+    id: [u8; 16],
+    layers: impl IntoIterator<Item = Layer>,
+    telemetry: bool,
+    to: Wire,
+    from: Wire,
+) -> Channel {
     let builder = Channel::builder()
-        .id(MemberId::from_bytes(ID))
+        .id(MemberId::from_bytes(id))
         .heartbeat(None)
         .telemetry(telemetry)
         .sender(NullSender(to))
         .receiver(NullReceiver(from))
-        .membership(NullMembership);
+        .membership(NullMembership::default());
     let channel = layers.into_iter().fold(builder, |builder, layer| builder.interceptor(layer)).build();
     let channel = channel.expect("all parts are there");
     runtime.block_on(channel.start()).expect("nothing here can fail to start");
@@ -101,14 +114,23 @@ struct NullReceiver(Wire);
 impl ChannelReceiver for NullReceiver {
     async fn start(&self, up: Link) -> Result<Endpoint, BoxError> {
         let _ = self.0.set(up);
-        Ok(Endpoint::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1))
+        Ok(Endpoint::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT))
     }
 
     async fn stop(&self, _: Time) {}
 }
 
-#[derive(Debug)]
-struct NullMembership;
+/// How many messages came up to the top of `channel`.
+pub(crate) fn arrived(channel: &Channel) -> u64 {
+    let stats = channel.stats();
+    let gauges = stats.io.values().flatten();
+    gauges.filter(|gauge| gauge.name == ARRIVED).map(|gauge| gauge.value).sum()
+}
+
+const ARRIVED: &str = "arrived";
+
+#[derive(Debug, Default)]
+struct NullMembership(AtomicU64);
 
 #[async_trait]
 impl MembershipService for NullMembership {
@@ -123,6 +145,11 @@ impl MembershipService for NullMembership {
     async fn stop(&self, _: Services) {}
 
     fn intercept(&self, _: &ChannelMessage) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
         true
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        vec![Gauge::new(ARRIVED, self.0.load(Ordering::Relaxed))]
     }
 }

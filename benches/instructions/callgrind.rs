@@ -56,22 +56,28 @@ pub(crate) fn check() -> Result<(), String> {
 
 /// The cost of one operation of the case called `name`.
 pub(crate) fn measure(name: &str, operations: u64) -> Result<Cost, String> {
+    measure_args(&["--case", name], operations)
+}
+
+/// The cost of one operation of what this program does with these arguments and a number of operations.
+pub(crate) fn measure_args(args: &[&str], operations: u64) -> Result<Cost, String> {
     let (once, twice) = std::thread::scope(|scope| {
-        let twice = scope.spawn(|| run(name, 2 * operations));
-        (run(name, operations), twice.join().expect("it does not panic"))
+        let twice = scope.spawn(|| run(args, 2 * operations));
+        (run(args, operations), twice.join().expect("it does not panic"))
     });
     Ok((twice? - once?) / operations as f64)
 }
 
-/// The cost of a whole process that performs this case.
-fn run(name: &str, operations: u64) -> Result<Cost, String> {
+/// The cost of a whole process with these arguments.
+fn run(args: &[&str], operations: u64) -> Result<Cost, String> {
     let profile = Profile::new(operations);
     let program = std::env::current_exe().map_err(|error| format!("this program's path is unknown: {error}"))?;
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--compress-strings=no", "--compress-pos=no"])
         .arg(format!("--callgrind-out-file={}", profile.0.display()))
         .arg(program)
-        .args(["--case", name, &operations.to_string()])
+        .args(args)
+        .arg(operations.to_string())
         // The surroundings lie on the stack: they would move everything there.
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -80,11 +86,13 @@ fn run(name: &str, operations: u64) -> Result<Cost, String> {
         .map_err(|error| format!("valgrind does not start: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
+        let name = args.join(" ");
         return Err(format!("{name} under valgrind ends with {}:\n{said}", output.status));
     }
     let text = std::fs::read_to_string(&profile.0)
         .map_err(|error| format!("cannot read callgrind's file {}: {error}", profile.0.display()))?;
-    parse(&text).ok_or_else(|| format!("callgrind's file for {name} has no totals: is this valgrind too old?"))
+    parse(&text)
+        .ok_or_else(|| format!("callgrind's file for {} has no totals: is this valgrind too old?", args.join(" ")))
 }
 
 /// A file of callgrind's, removed when dropped.

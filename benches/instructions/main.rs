@@ -4,6 +4,7 @@
 //! cargo bench --bench instructions              compare; fails if anything is more than 10 % above the baseline
 //! cargo bench --bench instructions -- --save    make what is measured the new baseline
 //! cargo bench --bench instructions -- hop       only the cases with this in their names
+//! cargo bench --bench instructions --features full -- --layers    what each interceptor costs, as a table
 //! ```
 //!
 //! Times on a shared machine say nothing about five percent; a count of instructions does. Each case is run twice under
@@ -29,6 +30,7 @@ mod callgrind;
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
+mod layers;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -51,21 +53,31 @@ fn main() -> ExitCode {
             cases::find(name).run(operations);
             ExitCode::SUCCESS
         }
+        ["--layer", title, size, operations] => {
+            layers::run(title, size.parse().expect("a number"), operations.parse().expect("a number"));
+            ExitCode::SUCCESS
+        }
         _ if !args.contains(&"--bench") || args.contains(&"--test") => {
             // Only tried out (`cargo test --benches`).
             CASES.iter().for_each(|case| case.run(1));
+            layers::titles().iter().for_each(|title| layers::run(title, 5000, 20));
             ExitCode::SUCCESS
         }
+        _ if args.contains(&"--layers") => exit(layers::table()),
         _ => {
             let filter = args.iter().find(|arg| !arg.starts_with("--"));
             let chosen = |case: &&Case| filter.is_none_or(|filter| case.name.contains(filter));
-            match compare(&CASES.iter().filter(chosen).collect::<Vec<_>>(), args.contains(&"--save")) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    let _ = writeln!(std::io::stderr().lock(), "instructions: {error}");
-                    ExitCode::FAILURE
-                }
-            }
+            exit(compare(&CASES.iter().filter(chosen).collect::<Vec<_>>(), args.contains(&"--save")))
+        }
+    }
+}
+
+fn exit(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "instructions: {error}");
+            ExitCode::FAILURE
         }
     }
 }

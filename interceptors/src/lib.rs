@@ -23,11 +23,12 @@
 //! | `two-phase-commit` | [`TwoPhaseCommit`] | none | `two-phase-commit` | a message reaches the listeners of all its destinations, or of none |
 //!
 //! Bytes on the wire change under `encrypt`, `fragmentation`, `gzip`, `order` and `two-phase-commit`, as Tribes' own layers change
-//! them, and under `compress`, `trace` and `two-phase-commit` between our own nodes. The order that Tomcat's cluster has, top to bottom, is `throughput` (where it should
-//! count), `message-dispatch`, `tcp-failure-detector`. All of them together stand well in the order `audit`, `throughput`, `trace`,
-//! `rate-limit`, `message-dispatch`, `dedup`, `order`, `gzip`, `fragmentation`, `encrypt`, `chaos`, `tcp-ping`, `tcp-failure-detector`,
-//! `static-members`, `domain-filter`; what each one demands or advises says its section on its place, and a channel in another
-//! order is not built ([`Rule`](tribes_core::Rule)).
+//! them, and under `compress`, `trace` and `two-phase-commit` between our own nodes. The order that Tomcat's cluster has, top to
+//! bottom, is `throughput` (where it should count), `message-dispatch`, `tcp-failure-detector`. All of them together stand well in
+//! the order `audit`, `throughput`, `trace`, `two-phase-commit`, `rate-limit`, `message-dispatch`, `coordinator`,
+//! `simple-coordinator`, `dedup`, `order`, `compress`, `gzip`, `fragmentation`, `encrypt`, `chaos`, `tcp-ping`,
+//! `tcp-failure-detector`, `static-members`, `domain-filter`; what each one demands or advises says its section on its place, and
+//! a channel in another order is not built ([`Rule`](tribes_core::Rule)).
 //!
 //! Each folder is cut alike: `mod.rs` is the type and its hooks, `config.rs` its options, `core.rs` its state without any
 //! I/O, `tests.rs` what holds it to its word.

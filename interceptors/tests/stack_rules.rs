@@ -7,23 +7,29 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use tribes_core::error::BuildFault;
+use tribes_core::registry::{PartKind, Registry};
 use tribes_core::{BuildError, Channel, IntoLayer, Layer};
 use tribes_interceptors::encrypt::Key;
 use tribes_interceptors::{
-    Audit, AuditConfig, Chaos, Dedup, DomainFilter, Encrypt, EncryptConfig, Fragmentation, Gzip, MessageDispatch,
-    Order, RateLimit, RateLimitConfig, StaticMembers, TcpFailureDetector, TcpPing, Throughput, Trace,
+    Audit, AuditConfig, Chaos, Compress, Coordinator, Dedup, DomainFilter, Encrypt, EncryptConfig, Fragmentation, Gzip,
+    MessageDispatch, Order, RateLimit, RateLimitConfig, SimpleCoordinator, StaticMembers, TcpFailureDetector, TcpPing,
+    Throughput, Trace, TwoPhaseCommit,
 };
 use tribes_testkit::Recorder;
 
 /// All layers, in the order in which they stand well together.
-const ALL: [&str; 15] = [
+const ALL: [&str; 19] = [
     "audit",
     "throughput",
     "trace",
+    "two-phase-commit",
     "rate-limit",
     "message-dispatch",
+    "coordinator",
+    "simple-coordinator",
     "dedup",
     "order",
+    "compress",
     "gzip",
     "fragmentation",
     "encrypt",
@@ -36,6 +42,11 @@ const ALL: [&str; 15] = [
 
 /// Who belongs above whom: by a demand.
 const BINDING: &[(&str, &str)] = &[
+    ("compress", "static-members"),
+    ("compress", "tcp-failure-detector"),
+    ("coordinator", "domain-filter"),
+    ("coordinator", "static-members"),
+    ("coordinator", "tcp-failure-detector"),
     ("dedup", "fragmentation"),
     ("encrypt", "static-members"),
     ("encrypt", "tcp-failure-detector"),
@@ -45,16 +56,32 @@ const BINDING: &[(&str, &str)] = &[
     ("gzip", "tcp-failure-detector"),
     ("order", "static-members"),
     ("order", "tcp-failure-detector"),
+    ("simple-coordinator", "domain-filter"),
+    ("simple-coordinator", "static-members"),
+    ("simple-coordinator", "tcp-failure-detector"),
     ("static-members", "domain-filter"),
     ("tcp-failure-detector", "static-members"),
     ("tcp-ping", "static-members"),
     ("trace", "message-dispatch"),
     ("trace", "static-members"),
     ("trace", "tcp-failure-detector"),
+    ("two-phase-commit", "chaos"),
+    ("two-phase-commit", "compress"),
+    ("two-phase-commit", "encrypt"),
+    ("two-phase-commit", "fragmentation"),
+    ("two-phase-commit", "gzip"),
+    ("two-phase-commit", "message-dispatch"),
+    ("two-phase-commit", "order"),
+    ("two-phase-commit", "rate-limit"),
+    ("two-phase-commit", "static-members"),
+    ("two-phase-commit", "tcp-failure-detector"),
 ];
 
 /// By advice.
 const ADVISED: &[(&str, &str)] = &[
+    ("compress", "encrypt"),
+    ("compress", "fragmentation"),
+    ("compress", "gzip"),
     ("fragmentation", "encrypt"),
     ("gzip", "encrypt"),
     ("gzip", "fragmentation"),
@@ -77,6 +104,10 @@ fn layer(name: &str) -> Layer {
         "message-dispatch" => MessageDispatch::default().into_layer(),
         "dedup" => Dedup::default().into_layer(),
         "order" => Order::default().into_layer(),
+        "two-phase-commit" => TwoPhaseCommit::default().into_layer(),
+        "coordinator" => Coordinator::default().into_layer(),
+        "simple-coordinator" => SimpleCoordinator::default().into_layer(),
+        "compress" => Compress::default().into_layer(),
         "gzip" => Gzip::default().into_layer(),
         "fragmentation" => Fragmentation::default().into_layer(),
         "encrypt" => {
@@ -108,6 +139,13 @@ fn moves(error: &BuildError) -> Vec<(&'static str, &'static str)> {
         fault => panic!("{fault}"),
     });
     moves.collect()
+}
+
+/// A new layer has its place here, too.
+#[test]
+fn all_layers_are_listed() {
+    let linked = Registry::list(PartKind::Interceptor).iter().map(|part| part.name).collect::<BTreeSet<_>>();
+    assert_eq!(linked, BTreeSet::from(ALL));
 }
 
 #[test]

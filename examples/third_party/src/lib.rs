@@ -6,8 +6,7 @@
 //! min_size = "1KiB"   # shorter bodies go without
 //! ```
 //!
-//! All members of the group need it, and find each other by multicast: under static membership the first message to a peer goes
-//! out without it, and is refused. Members of Tomcat's own are passed by: they could not read it.
+//! All members of the group need it. Members of Tomcat's own are passed by: they could not read it.
 
 use tribes::registry::Configure;
 use tribes::settings::size;

@@ -54,7 +54,8 @@
 //! for ever (here up to 32 times), a coordinator that is known to be gone and yet named.
 //!
 //! # Place in the stack
-//! Above `tcp-failure-detector`, so that members that are gone are gone for the election. Layers below see its messages.
+//! Above `tcp-failure-detector`, so that members that are gone are gone for the election, and above `static-members` and
+//! `domain-filter`, so that it counts on the members that the application sees. Layers below see its messages.
 
 mod config;
 mod core;
@@ -154,10 +155,17 @@ impl SyncInterceptor for Coordinator {
     }
 
     fn placement(&self) -> &'static [Rule] {
-        const RULES: &[Rule] = &[Rule::above(
-            "tcp-failure-detector",
-            "coordinator would count on members that tcp-failure-detector has found dead",
-        )];
+        const RULES: &[Rule] = &[
+            Rule::above(
+                "tcp-failure-detector",
+                "coordinator would count on members that tcp-failure-detector has found dead",
+            ),
+            Rule::above("static-members", "coordinator would not hear of the members that static-members adds"),
+            Rule::above(
+                "domain-filter",
+                "coordinator would count on members of other domains, which domain-filter hides",
+            ),
+        ];
         RULES
     }
 

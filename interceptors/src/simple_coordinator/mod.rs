@@ -12,7 +12,8 @@
 //! There is nothing on the wire. A Java member with its `SimpleCoordinator` comes to the same result.
 //!
 //! # Place in the stack
-//! Above `tcp-failure-detector`, so that members that are gone are gone here, too.
+//! Above `tcp-failure-detector`, so that members that are gone are gone here, too, and above `static-members` and
+//! `domain-filter`, so that it counts on the members that the application sees.
 
 mod config;
 mod core;
@@ -113,10 +114,17 @@ impl SyncInterceptor for SimpleCoordinator {
     }
 
     fn placement(&self) -> &'static [Rule] {
-        const RULES: &[Rule] = &[Rule::above(
-            "tcp-failure-detector",
-            "simple-coordinator would count on members that tcp-failure-detector has found dead",
-        )];
+        const RULES: &[Rule] = &[
+            Rule::above(
+                "tcp-failure-detector",
+                "simple-coordinator would count on members that tcp-failure-detector has found dead",
+            ),
+            Rule::above("static-members", "simple-coordinator would not hear of the members that static-members adds"),
+            Rule::above(
+                "domain-filter",
+                "simple-coordinator would count on members of other domains, which domain-filter hides",
+            ),
+        ];
         RULES
     }
 

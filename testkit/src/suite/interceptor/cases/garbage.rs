@@ -84,7 +84,7 @@ async fn noise(bench: &Bench, end: &End) -> Verdict {
     ];
     for round in 0..128_u64 {
         let len = if round % 10 == 0 { bench.below(20_000) } else { bench.below(40) };
-        let mut bytes: Vec<u8> = (0..len).map(|_| u8::try_from(bench.below(256)).unwrap_or_default()).collect();
+        let mut bytes = Vec::from(bench.noise(len));
         // Between them, two seeds that follow each other begin and end with every byte.
         let edge = u8::try_from((2 * round + bench.seed) % 256).unwrap_or_default();
         for end in [bytes.len().checked_sub(1), Some(0)] {
