@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use tribes_core::{
@@ -118,6 +119,42 @@ conformance!(|| SyncPass, neighbours());
 conformance!(async_pass, || AsyncPass, neighbours());
 conformance!(trailer, Trailer::factory(), neighbours());
 conformance!(queued, Queued::default, neighbours());
+
+/// Ends every third message at its receiver, one way or the other.
+#[derive(Debug)]
+struct Picky(AtomicU64, fn() -> Verdict<Inbound>);
+
+impl SyncInterceptor for Picky {
+    fn name(&self) -> &'static str {
+        "picky"
+    }
+    fn interest(&self) -> Interest {
+        Interest::RECEIVE
+    }
+    fn receive(&self, _: &mut Inbound, _: &mut Cx<'_>) -> Verdict<Inbound> {
+        if self.0.fetch_add(1, Relaxed) % 3 == 2 { (self.1)() } else { Verdict::Pass }
+    }
+}
+
+impl Picky {
+    fn drops() -> Self {
+        Self(AtomicU64::new(0), || Verdict::Drop("every third"))
+    }
+    fn refuses() -> Self {
+        Self(AtomicU64::new(0), || Verdict::Refuse("every third".into()))
+    }
+}
+
+conformance!(drops_received, Picky::drops, Profile::default().drops_received());
+conformance!(refuses_received, Picky::refuses, Profile::default().drops_received());
+
+#[test]
+fn what_drops_at_the_receiver_is_told_what_to_declare() {
+    let report = |profile| InterceptorSuite::new(Picky::drops, profile).seeds(Seeds::only(1)).run_case("content");
+    let error = report(Profile::default().drops()).to_string();
+    assert!(error.contains("declares `drops_received`"), "{error}");
+    assert!(report(Profile::default().drops_received()).passed());
+}
 
 #[tokio::test]
 async fn it_works_inside_a_runtime_too() {

@@ -1,4 +1,4 @@
-//! `acme.checksum`: each message carries a checksum, and one that arrives damaged is refused.
+//! `acme.checksum`: each message carries a checksum, and one that does not match is refused.
 //!
 //! ```toml
 //! [[interceptor]]
@@ -6,10 +6,12 @@
 //! min_size = "1KiB"   # shorter bodies go without
 //! ```
 //!
-//! All members of the group need it. Members of Tomcat's own are passed by: they could not read it.
+//! A message without one passes: it was too short. So does one whose damage hides the checksum itself. Members of Tomcat's own are
+//! passed by: they could not read it. So is a peer of which only the address is known yet.
 
 use tribes::registry::Configure;
 use tribes::settings::size;
+use tribes::wire::ExtensionKind;
 use tribes::{Body, BoxError, Cx, Inbound, Interest, Outbound, SyncInterceptor, Verdict, WireEffect};
 
 /// What can be set.
@@ -41,9 +43,8 @@ impl Configure for Checksum {
 
 tribes::register_interceptor!(Checksum);
 
-/// The last byte says whether a checksum stands before it.
-const WITH: u8 = 1;
-const WITHOUT: u8 = 0;
+/// What the checksum is called in a message's trailer; kinds from `FIRST_FREE` on are for crates like this.
+const CHECKSUM: ExtensionKind = ExtensionKind::new(0x9C5C);
 
 fn sum(body: &Body) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
@@ -65,26 +66,22 @@ impl SyncInterceptor for Checksum {
     }
 
     fn send(&self, out: &mut Outbound, _: &mut Cx<'_>) -> Verdict<Outbound> {
-        let body = &mut out.message.body;
-        if body.len() < self.config.min_size {
-            body.push_trailer(vec![WITHOUT]);
-        } else {
-            let [a, b, c, d] = sum(body);
-            body.push_trailer(vec![a, b, c, d, WITH]);
+        if out.len() < self.config.min_size {
+            return Verdict::Pass;
         }
-        Verdict::Pass
+        let sum = sum(&out.message.body);
+        match out.message.add_extension(CHECKSUM, sum.to_vec()) {
+            Ok(()) => Verdict::Pass,
+            Err(full) => Verdict::Refuse(full.into()),
+        }
     }
 
     fn receive(&self, msg: &mut Inbound, _: &mut Cx<'_>) -> Verdict<Inbound> {
-        let body = &mut msg.message.body;
-        match body.split_trailer(1).as_deref() {
-            Some([WITHOUT]) => Verdict::Pass,
-            Some([WITH]) => match body.split_trailer(4) {
-                Some(told) if told.as_ref() == sum(body) => Verdict::Pass,
-                Some(_) => Verdict::Refuse("the checksum does not match".into()),
-                None => Verdict::Refuse("the checksum is missing".into()),
-            },
-            _ => Verdict::Refuse("there is no sign of acme.checksum at the sender".into()),
+        match msg.message.take_extension(CHECKSUM) {
+            Some(told) if told.as_ref() != sum(&msg.message.body) => {
+                Verdict::Refuse("the checksum does not match".into())
+            }
+            _ => Verdict::Pass, // it matches, or there is none
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `{{vendor}}.{{project-name}}`: refuses messages that are too long, at the sender as at the receiver.
+//! `{{vendor}}.{{layer}}`: refuses messages that are too long, at the sender as at the receiver.
 //!
 //! ```toml
 //! [[interceptor]]
-//! type = "{{vendor}}.{{project-name}}"
+//! type = "{{vendor}}.{{layer}}"
 //! max_size = "1MiB"
 //! ```
 
@@ -12,40 +12,40 @@ use tribes::{BoxError, Cx, Inbound, Interest, Outbound, SyncInterceptor, Verdict
 
 /// What can be set.
 #[derive(Clone, Debug)]
-pub struct {{project-name | upper_camel_case}}Config {
+pub struct {{layer | upper_camel_case}}Config {
     /// The longest body that may pass, in bytes; default 64 MiB.
     pub max_size: usize,
 }
 
-impl Default for {{project-name | upper_camel_case}}Config {
+impl Default for {{layer | upper_camel_case}}Config {
     fn default() -> Self {
         Self { max_size: 64 << 20 }
     }
 }
 
-tribes::settings! { {{project-name | upper_camel_case}}Config {
+tribes::settings! { {{layer | upper_camel_case}}Config {
     max_size: size(0..=1 << 40), "The longest body that may pass.";
 } }
 
 /// The layer.
 #[derive(Debug, Default)]
-pub struct {{project-name | upper_camel_case}} {
-    config: {{project-name | upper_camel_case}}Config,
+pub struct {{layer | upper_camel_case}} {
+    config: {{layer | upper_camel_case}}Config,
 }
 
-impl Configure for {{project-name | upper_camel_case}} {
-    const NAME: &'static str = "{{vendor}}.{{project-name}}";
+impl Configure for {{layer | upper_camel_case}} {
+    const NAME: &'static str = "{{vendor}}.{{layer}}";
     const HELP: &'static str = "refuses messages that are too long";
-    type Config = {{project-name | upper_camel_case}}Config;
+    type Config = {{layer | upper_camel_case}}Config;
 
     fn configure(config: Self::Config) -> Result<Self, BoxError> {
         Ok(Self { config })
     }
 }
 
-tribes::register_interceptor!({{project-name | upper_camel_case}});
+tribes::register_interceptor!({{layer | upper_camel_case}});
 
-impl SyncInterceptor for {{project-name | upper_camel_case}} {
+impl SyncInterceptor for {{layer | upper_camel_case}} {
     fn name(&self) -> &'static str {
         Self::NAME
     }

@@ -15,6 +15,8 @@ bitflags! {
         const DUPLICATES = 2;
         const REORDERS = 4;
         const DELAYS = 8;
+        /// See [`Profile::drops_received`].
+        const DROPS_RECEIVED = 16;
         const SWALLOWS_MEMBERS = 32;
         const MARKS_ALL = 64;
         /// See [`Profile::agrees`].
@@ -69,9 +71,18 @@ impl Default for Profile {
 /// # What it does on purpose
 impl Profile {
     /// Messages may end in it. Relaxed: that each arrives, and that each that got there is reported so. Not relaxed: every
-    /// message gets an outcome, and one that is reported as acknowledged has arrived.
+    /// message gets an outcome, and one that is reported as acknowledged has arrived. For a layer that drops on the way down;
+    /// one that drops what it received declares [`drops_received`](Self::drops_received).
     pub const fn drops(mut self) -> Self {
         self.deliberate = self.deliberate.union(Deliberate::DROPS);
+        self
+    }
+
+    /// Messages may end in it at the receiver, where [`Verdict::Drop`](tribes_core::Verdict::Drop) acknowledges them all the
+    /// same, and [`Verdict::Refuse`](tribes_core::Verdict::Refuse) unless their sender asked for a synchronized
+    /// acknowledgement. Relaxed: as by [`drops`](Self::drops), and that one that is reported as acknowledged has arrived.
+    pub const fn drops_received(mut self) -> Self {
+        self.deliberate = self.deliberate.union(Deliberate::DROPS).union(Deliberate::DROPS_RECEIVED);
         self
     }
 
@@ -190,6 +201,7 @@ impl Profile {
             (Deliberate::DUPLICATES, "duplicates"),
             (Deliberate::REORDERS, "reorders"),
             (Deliberate::DELAYS, "delays"),
+            (Deliberate::DROPS_RECEIVED, "drops_received"),
             (Deliberate::SWALLOWS_MEMBERS, "swallows_members"),
             (Deliberate::MARKS_ALL, "marks_all"),
             (Deliberate::AGREES, "agrees"),

@@ -64,11 +64,15 @@ pub(super) async fn all_arrive(bench: &Bench, peers: &[Peer], bodies: &[Bytes], 
             same_options(bench, options, received.message.options())?;
         }
         // Also of a layer that drops: what was acknowledged is there.
-        let acknowledged = options.contains(SendOptions::USE_ACK);
+        let acknowledged = options.contains(SendOptions::USE_ACK) && !bench.is(Deliberate::DROPS_RECEIVED);
         for (number, (outcome, body)) in reported.iter().zip(bodies).enumerate() {
             if acknowledged && outcome.fault_of(&peer.channel.local()).is_none() && !came.contains(body) {
+                let hint = match bench.is(Deliberate::DROPS) {
+                    true => "; a layer that drops what it received declares `drops_received`",
+                    false => "",
+                };
                 return Err(format!(
-                    "options {options}: message {number} is told to be acknowledged, but never arrived"
+                    "options {options}: message {number} is told to be acknowledged, but never arrived{hint}"
                 ));
             }
         }
