@@ -50,6 +50,7 @@ mod toml_file;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 
 pub use channel::ChannelConfig;
@@ -72,11 +73,18 @@ pub struct Config {
 }
 
 /// A setting, and where it was said.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) value: String,
     pub(super) origin: Origin,
+}
+
+/// Without the value: it may be a secret, which only the part knows, if it is linked at all.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("key", &self.key).field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// A part by its type, and its settings.

@@ -132,6 +132,18 @@ fn variables_stand_over_the_file() {
     assert!(faults[2].starts_with("environment variable TRIBES__PORT: names nothing; write TRIBES__CHANNEL__KEY, "));
 }
 
+/// Which values are secret is known only to parts that may not be linked; so none is shown.
+#[test]
+fn debug_shows_no_value() {
+    let key = "9f3c5a17e2804bd66c01f7a83e925db4";
+    let text = format!("[[interceptor]]\ntype = \"encrypt\"\nkey = \"{key}\"\n");
+    let config = Config::from_toml(&text, "tribes.toml").unwrap();
+    assert_eq!(config.get("encrypt", "key").as_deref(), Some(key));
+    for shown in [format!("{config:?}"), format!("{config:#?}")] {
+        assert!(shown.contains("encrypt") && !shown.contains(key), "{shown}");
+    }
+}
+
 #[test]
 fn what_is_written_is_read_again() {
     let text =
