@@ -70,6 +70,8 @@ pub struct Config {
     pub(super) sender: Part,
     pub(super) membership: Part,
     pub(super) interceptors: Vec<Part>,
+    /// The interceptors were listed, if only as none; otherwise `default_interceptors` decides.
+    pub(super) is_stack_given: bool,
 }
 
 /// A setting, and where it was said.
@@ -128,6 +130,7 @@ impl Default for Config {
             sender: Part::new(PartKind::Sender, "pooled-parallel"),
             membership: Part::new(PartKind::Membership, "multicast"),
             interceptors: default_stack(),
+            is_stack_given: false,
         }
     }
 }

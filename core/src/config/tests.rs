@@ -145,6 +145,27 @@ fn debug_shows_no_value() {
 }
 
 #[test]
+fn a_variable_decides_over_the_default_stack_too() {
+    let with = |text: &str, value: &str| {
+        let config = Config::from_toml(text, "tribes.toml").unwrap();
+        config.with_env(vars(&[("TRIBES__CHANNEL__DEFAULT_INTERCEPTORS", value)])).unwrap()
+    };
+    let none = "channel.default_interceptors = false";
+    let own = "[[interceptor]]\ntype = \"gzip\"\n";
+    assert!(with("", "false").interceptors().is_empty());
+    assert_eq!(with(none, "true").interceptors(), ["message-dispatch", "tcp-failure-detector"]);
+    assert_eq!(with("", "true").interceptors(), ["message-dispatch", "tcp-failure-detector"]);
+    assert!(with("interceptor = []", "true").interceptors().is_empty(), "a list is a list");
+    assert_eq!((with(own, "false").interceptors(), with(own, "true").interceptors()), (vec!["gzip"], vec!["gzip"]));
+}
+
+#[test]
+fn the_prefix_of_a_variable_counts_once() {
+    let error = Config::default().with_env(vars(&[("TRIBES__TRIBES__CHANNEL__NAME", "a")])).unwrap_err();
+    assert!(error.to_string().contains("names nothing"), "{error}");
+}
+
+#[test]
 fn what_is_written_is_read_again() {
     let text =
         "[channel]\nname = \"a \\\"b\\\" \\\\ \\n\"\nheartbeat = \"off\"\nsend_options = 8\nbudget_total = \"1MiB\"\n";

@@ -56,7 +56,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<(Config, Vec<Note>), Config
     let mut reader = Reader {
         name,
         document: &document,
-        config: Config { source: source.clone(), ..Config::default() },
+        config: Config { source: source.clone(), is_stack_given: true, ..Config::default() },
         notes: Vec::new(),
         faults: Vec::new(),
     };
