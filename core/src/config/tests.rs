@@ -166,6 +166,19 @@ fn the_prefix_of_a_variable_counts_once() {
 }
 
 #[test]
+fn numbers_are_written_as_toml_has_them() {
+    let vars = vars(&[
+        ("TRIBES__CHANNEL__BUDGET_TOTAL", "0067108864"),
+        ("TRIBES__CHANNEL__SEND_OPTIONS", "08"),
+        ("TRIBES__CHANNEL__BUDGET_PER_MEMBER", "+7"),
+    ]);
+    let config = Config::default().with_env(vars).unwrap();
+    let again = Config::from_toml(&config.to_toml(), "again.toml").unwrap();
+    assert_eq!(again.get("channel", "budget_total").as_deref(), Some("67108864"));
+    assert_eq!(again.get("channel", "send_options").as_deref(), Some("8"));
+}
+
+#[test]
 fn what_is_written_is_read_again() {
     let text =
         "[channel]\nname = \"a \\\"b\\\" \\\\ \\n\"\nheartbeat = \"off\"\nsend_options = 8\nbudget_total = \"1MiB\"\n";
