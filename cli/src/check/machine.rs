@@ -47,7 +47,7 @@ pub(super) async fn check(config: &Config, channel: &Channel) -> Vec<Finding> {
 }
 
 /// An error and what it came from.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
