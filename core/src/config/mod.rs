@@ -141,7 +141,8 @@ pub(super) fn default_stack() -> Vec<Part> {
 }
 
 impl Config {
-    /// Reads a file of TOML, or a `server.xml` if its name ends with `.xml`, and then the environment of the process.
+    /// Reads a file of TOML, or a `server.xml` if its name ends with `.xml`, and then the environment of the process. What in a
+    /// `server.xml` has no equivalent is logged as a warning.
     ///
     /// # Errors
     /// The file cannot be read, or everything in it that cannot be understood. Whether parts and settings exist is seen by
@@ -149,7 +150,9 @@ impl Config {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("xml")) {
-            return Self::read_server_xml(path).map(|(config, _)| config);
+            let (config, notes) = Self::read_server_xml(path)?;
+            log(&notes);
+            return Ok(config);
         }
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
         let (config, mut faults) = toml_file::parse(&text, &path.display().to_string());
@@ -303,9 +306,14 @@ impl Channel {
     /// Everything that is wrong, with file, line and attribute.
     pub fn from_server_xml(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let (config, notes) = Config::read_server_xml(path)?;
-        for note in notes.iter().filter(|note| note.matters) {
-            tracing::warn!("{note}");
-        }
+        log(&notes);
         config.channel()
+    }
+}
+
+/// Says what a `server.xml` has that makes a difference and is not there here.
+fn log(notes: &[Note]) {
+    for note in notes.iter().filter(|note| note.matters) {
+        tracing::warn!("{note}");
     }
 }
