@@ -84,6 +84,18 @@ fn keys_that_cannot_be_used_are_faults() {
     assert!(good && said.matches("a key of 128 bits").count() == 2, "{said}");
 }
 
+#[test]
+fn a_layer_that_does_not_start_is_not_the_ports_fault() {
+    let text = "[channel]\nid = \"00000000000000000000000000000001\"\n[receiver]\nport = 0\n[[interceptor]]\ntype = \
+                \"encrypt\"\nkey = \"9f3c5a17e2804bd66c01f7a83e925db4\"\nmode = \"authenticated\"\n";
+    let (said, good) = check(&[file("marked.toml", text).to_str().unwrap()], &[]);
+    assert!(
+        !good && said.contains("FAULT   start       encrypt does not start: the id of this member lacks"),
+        "{said}"
+    );
+    assert!(!said.contains("ss -ltnp"), "{said}");
+}
+
 #[cfg(unix)]
 #[test]
 fn variables_of_others_may_be_no_text() {
