@@ -58,6 +58,55 @@ fn weak_keys_and_unknown_peers_are_found_and_keys_are_not_shown() {
     assert!(!said.contains(key), "{said}");
 }
 
+/// What `encrypt` would refuse at its start is not called fine, and what may be a key in the wrong place is not shown.
+#[test]
+fn keys_that_cannot_be_used_are_faults() {
+    let key = "9f3c5a17e2804bd66c01f7a83e925db4";
+    let other = "b1946ac92492d2347c6235b4d2611184";
+    let said_of = |setting: &str, env: &[(&str, &str)]| {
+        let text = format!("[[interceptor]]\ntype = \"encrypt\"\n{setting}\n");
+        let name = format!("keys-{}.toml", setting.len());
+        check(&[file(&name, &text).to_str().unwrap(), "--no-self-test"], env)
+    };
+    for (content, why) in
+        [("12345", "hexadecimal"), ("1234", "not 16"), ("# none\n", "hexadecimal"), (&key[2..], "not 120")]
+    {
+        let keys = file("keys.txt", content);
+        let (said, good) = said_of(&format!("key_file = {keys:?}"), &[]);
+        assert!(!good && said.contains("FAULT   keys") && said.contains(why), "{content}: {said}");
+        assert!(!said.contains(content.trim()), "{said}");
+    }
+    let (said, good) = said_of(&format!("key_env = \"{key}\""), &[]);
+    assert!(!good && said.contains("is not set") && !said.contains(key), "{said}");
+    let (said, good) = said_of(&format!("key_file = \"{key}\""), &[]);
+    assert!(!good && said.contains("cannot read") && !said.contains(key), "{said}");
+    let (said, good) = said_of("key_env = \"CHECK_KEYS\"", &[("CHECK_KEYS", &format!("{key} {other}"))]);
+    assert!(good && said.matches("a key of 128 bits").count() == 2, "{said}");
+}
+
+#[test]
+fn a_layer_that_does_not_start_is_not_the_ports_fault() {
+    let text = "[channel]\nid = \"00000000000000000000000000000001\"\n[receiver]\nport = 0\n[[interceptor]]\ntype = \
+                \"encrypt\"\nkey = \"9f3c5a17e2804bd66c01f7a83e925db4\"\nmode = \"authenticated\"\n";
+    let (said, good) = check(&[file("marked.toml", text).to_str().unwrap()], &[]);
+    assert!(
+        !good && said.contains("FAULT   start       encrypt does not start: the id of this member lacks"),
+        "{said}"
+    );
+    assert!(!said.contains("ss -ltnp"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn variables_of_others_may_be_no_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tribes"));
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let output = command.args(["check", "--no-self-test"]).env("SOMEBODYS", odd).env(odd, "x");
+    let output = output.current_dir(env!("CARGO_TARGET_TMPDIR")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_taken_port_and_an_address_of_another_machine_are_found() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

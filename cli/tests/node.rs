@@ -230,3 +230,17 @@ fn a_file_says_it_all() {
     assert_eq!(left.wait("member_added").1["member"]["id"], json!(right.id));
     assert_eq!(right.wait("member_added").1["member"]["domain"], json!("64"));
 }
+
+/// Whoever does not call `tribes check` hears of it, too.
+#[test]
+fn what_a_server_xml_says_in_vain_is_logged() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("node-server.xml");
+    // A stack that cannot be: it ends at once, after the file was read.
+    let text = r#"<Channel><Receiver address="127.0.0.1" colour="red"/>
+        <Interceptor className="a.GzipInterceptor"/><Interceptor className="a.GzipInterceptor"/></Channel>"#;
+    std::fs::write(&file, text).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tribes"));
+    let output = command.args(["node", "--config"]).arg(&file).env("RUST_LOG", "warn").output().unwrap();
+    let logged = String::from_utf8(output.stderr).unwrap();
+    assert!(logged.contains("<Receiver> colour: not an attribute that is known here"), "{logged}");
+}

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use tribes::config::Config;
+use tribes::interceptors::EncryptConfig;
+use tribes::settings::Settings as _;
 
 use super::finding::Finding;
+use super::machine::with_causes;
 
 const WHAT: &str = "keys";
 
@@ -15,40 +18,41 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
         return Vec::new();
     }
     let set = |key: &str| config.get("encrypt", key).filter(|value| !value.is_empty() && value != "none");
+    // What the layer does at its start. Its errors show no key, nor what may be one in the wrong place.
+    let mut layer = EncryptConfig::default();
+    for key in ["key", "key_file", "key_env", "algorithm", "layout", "replay_window_time"] {
+        if let Some(value) = set(key) {
+            let _ = layer.set(key, &value);
+        }
+    }
+    if let Err(error) = layer.load_keys() {
+        let fix = "make a key by: openssl rand -hex 32, and give this user leave to read it";
+        return vec![Finding::fault(WHAT, with_causes(&error), fix)];
+    }
     let mut findings = Vec::new();
     if let Some(keys) = set("key") {
-        findings.extend(keys.split('+').map(|key| strength(key.trim())));
+        findings.extend(several(&keys).map(strength));
         findings.extend(file.and_then(readable_by_others));
     }
-    if let Some(name) = set("key_env") {
-        match std::env::var(&name) {
-            Ok(keys) => findings.extend(keys.split('+').map(|key| strength(key.trim()))),
-            Err(_) => {
-                findings.push(Finding::fault(WHAT, format!("the variable {name} is not set"), "set it to the key"))
-            }
-        }
+    if let Some(keys) = set("key_env").and_then(|name| std::env::var(name).ok()) {
+        findings.extend(several(&keys).map(strength));
     }
     if let Some(path) = set("key_file") {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let keys = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-                findings.extend(keys.map(strength));
-                findings.extend(readable_by_others(Path::new(&path)));
-            }
-            Err(error) => {
-                findings.push(Finding::fault(
-                    WHAT,
-                    format!("{path} cannot be read: {error}"),
-                    "give this user leave to read it",
-                ));
-            }
-        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let keys = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        findings.extend(keys.map(strength));
+        findings.extend(readable_by_others(Path::new(&path)));
     }
     if set("legacy").as_deref() == Some("true") && !set("algorithm").is_some_and(|name| name.contains("/GCM/")) {
         let fix = "use AES/GCM/NoPadding where all members can";
         findings.push(Finding::warning(WHAT, "the algorithm does not notice changed messages", fix));
     }
     findings
+}
+
+/// Keys joined by `+` or by blanks.
+fn several(keys: &str) -> impl Iterator<Item = &str> {
+    keys.split(|c: char| c == '+' || c.is_ascii_whitespace()).filter(|key| !key.is_empty())
 }
 
 /// Judges a key by its digits, which are never shown.

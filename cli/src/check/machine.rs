@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tribes::config::Config;
+use tribes::error::StartError;
 use tribes::membership::{McastConfig, loops_back};
 use tribes::{Channel, Env, Member, Services};
 
@@ -23,6 +24,12 @@ pub(super) async fn check(config: &Config, channel: &Channel) -> Vec<Finding> {
             findings.extend(address(config, &local));
             channel.stop().await;
             Some(local)
+        }
+        // A layer refuses what only shows when the channel runs.
+        Err(StartError::Part { part, source }) if part != "receiver" => {
+            let seen = format!("{part} does not start: {}", with_causes(&*source));
+            findings.push(Finding::fault("start", seen, format!("correct the settings of {part}, or what they name")));
+            None
         }
         Err(error) => {
             let seen = format!("the receiver does not start: {}", with_causes(&error));
@@ -47,7 +54,7 @@ pub(super) async fn check(config: &Config, channel: &Channel) -> Vec<Finding> {
 }
 
 /// An error and what it came from.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

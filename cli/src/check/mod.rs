@@ -6,6 +6,7 @@ mod machine;
 mod parts;
 mod picture;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -95,7 +96,13 @@ fn read(file: Option<&Path>, is_xml: bool) -> Result<(Config, Vec<Note>), Config
     match file {
         Some(file) if is_xml => Config::read_server_xml(file),
         Some(file) => Config::read(file).map(|config| (config, Vec::new())),
-        None => Config::default().with_env(std::env::vars()).map(|config| (config, Vec::new())),
+        None => {
+            // Others' variables may be no text.
+            let text = |(name, value): (OsString, OsString)| {
+                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+            };
+            Config::default().with_env(std::env::vars_os().filter_map(text)).map(|config| (config, Vec::new()))
+        }
     }
 }
 

@@ -29,7 +29,10 @@ use crate::units::{Malformed, parse_duration, parse_hex};
 #[command(verbatim_doc_comment)]
 pub(crate) struct NodeArgs {
     /// Takes everything from this file, a tribes.toml or Tomcat's server.xml, and the environment, as `tribes check` does.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["mcast", "peer", "id", "name", "udp", "interceptor", "no_default_interceptors"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "bind", "auto_bind", "udp", "id", "name", "mcast", "mcast_frequency", "mcast_drop", "peer", "interceptor",
+        "no_default_interceptors", "domain", "payload",
+    ])]
     pub(super) config: Option<std::path::PathBuf>,
     /// Where to listen; port 0 takes any free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4000")]
@@ -206,6 +209,30 @@ mod tests {
         assert_eq!((args.mcast, args.peer), (None, vec![]));
         assert_eq!((args.mcast_frequency, args.mcast_drop), (Duration::from_millis(500), Duration::from_secs(3)));
         assert!(!args.echo && !args.no_default_interceptors);
+    }
+
+    /// What the file decides alone is not passed over when it is said beside the file.
+    #[test]
+    fn a_file_stands_alone() {
+        for beside in [
+            &["--bind", "localhost:1"][..],
+            &["--auto-bind", "1"],
+            &["--udp", "1"],
+            &["--id", "0102030405060708090a0b0c0d0e0f10"],
+            &["--name", "a"],
+            &["--mcast", "228.0.0.4:1"],
+            &["--mcast-frequency", "1s"],
+            &["--mcast-drop", "1s"],
+            &["--peer", "a:1"],
+            &["--interceptor", "gzip"],
+            &["--no-default-interceptors"],
+            &["--domain", "a"],
+            &["--payload", "00"],
+        ] {
+            let error = parse(&[&["--config", "tribes.toml"], beside].concat()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{beside:?}: {error}");
+        }
+        assert!(parse(&["--config", "tribes.toml", "--echo", "--fail-len", "1"]).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::fault::{ConfigFault, Origin};
-use super::{Config, Entry, Part};
+use super::{Config, Entry, Part, default_stack};
 
 const PREFIX: &str = "TRIBES__";
 const SHAPE: &str = "write TRIBES__CHANNEL__KEY, TRIBES__RECEIVER__KEY, TRIBES__SENDER__KEY, TRIBES__MEMBERSHIP__KEY or TRIBES__INTERCEPTOR__NAME__KEY";
@@ -22,9 +22,19 @@ impl Config {
     ) -> Self {
         let mut vars: Vec<_> = vars.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         vars.sort();
+        // First of all: other variables are about the interceptors that it lets be there.
+        let decides = |name: &str| name.eq_ignore_ascii_case("TRIBES__CHANNEL__DEFAULT_INTERCEPTORS");
+        if let Some((_, value)) = vars.iter().rfind(|(name, _)| decides(name) && !self.is_stack_given) {
+            match value.trim() {
+                "true" => self.interceptors = default_stack(),
+                "false" => self.interceptors.clear(),
+                // The channel will say what is wrong with it.
+                _ => {}
+            }
+        }
         for (name, value) in vars {
             let origin = Origin::Env(name.clone());
-            let lower = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+            let lower = name.strip_prefix(PREFIX).unwrap_or(&name).to_ascii_lowercase();
             let parts: Vec<&str> = lower.split("__").collect();
             let entries = match parts.as_slice() {
                 ["channel", key] if *key != "type" => Ok((&mut self.channel, *key)),

@@ -50,6 +50,7 @@ mod toml_file;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 
 pub use channel::ChannelConfig;
@@ -69,14 +70,23 @@ pub struct Config {
     pub(super) sender: Part,
     pub(super) membership: Part,
     pub(super) interceptors: Vec<Part>,
+    /// The interceptors were listed, if only as none; otherwise `default_interceptors` decides.
+    pub(super) is_stack_given: bool,
 }
 
 /// A setting, and where it was said.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) value: String,
     pub(super) origin: Origin,
+}
+
+/// Without the value: it may be a secret, which only the part knows, if it is linked at all.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("key", &self.key).field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// A part by its type, and its settings.
@@ -120,6 +130,7 @@ impl Default for Config {
             sender: Part::new(PartKind::Sender, "pooled-parallel"),
             membership: Part::new(PartKind::Membership, "multicast"),
             interceptors: default_stack(),
+            is_stack_given: false,
         }
     }
 }
@@ -130,7 +141,8 @@ pub(super) fn default_stack() -> Vec<Part> {
 }
 
 impl Config {
-    /// Reads a file of TOML, or a `server.xml` if its name ends with `.xml`, and then the environment of the process.
+    /// Reads a file of TOML, or a `server.xml` if its name ends with `.xml`, and then the environment of the process. What in a
+    /// `server.xml` has no equivalent is logged as a warning.
     ///
     /// # Errors
     /// The file cannot be read, or everything in it that cannot be understood. Whether parts and settings exist is seen by
@@ -138,7 +150,9 @@ impl Config {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("xml")) {
-            return Self::read_server_xml(path).map(|(config, _)| config);
+            let (config, notes) = Self::read_server_xml(path)?;
+            log(&notes);
+            return Ok(config);
         }
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
         let (config, mut faults) = toml_file::parse(&text, &path.display().to_string());
@@ -292,9 +306,14 @@ impl Channel {
     /// Everything that is wrong, with file, line and attribute.
     pub fn from_server_xml(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let (config, notes) = Config::read_server_xml(path)?;
-        for note in notes.iter().filter(|note| note.matters) {
-            tracing::warn!("{note}");
-        }
+        log(&notes);
         config.channel()
+    }
+}
+
+/// Says what a `server.xml` has that makes a difference and is not there here.
+fn log(notes: &[Note]) {
+    for note in notes.iter().filter(|note| note.matters) {
+        tracing::warn!("{note}");
     }
 }

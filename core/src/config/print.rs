@@ -55,11 +55,15 @@ fn value(text: &str, shape: &Shape) -> String {
     let trimmed = text.trim();
     match shape {
         Shape::Flag if matches!(trimmed, "true" | "false") => trimmed.to_owned(),
-        Shape::Number { .. } if trimmed.parse::<i64>().is_ok() => trimmed.to_owned(),
-        Shape::Fraction { .. } if trimmed.parse::<f64>().is_ok_and(f64::is_finite) => {
-            if trimmed.contains(['.', 'e', 'E']) { trimmed.to_owned() } else { format!("{trimmed}.0") }
+        // As TOML has numbers: without zeros in front, with a digit on either side of the point.
+        Shape::Number { .. } if let Ok(number) = trimmed.parse::<i64>() => number.to_string(),
+        Shape::Fraction { .. }
+            if let Ok(number) = trimmed.parse::<f64>()
+                && number.is_finite() =>
+        {
+            format!("{number:?}")
         }
-        Shape::Size { .. } | Shape::Options if trimmed.parse::<u32>().is_ok() => trimmed.to_owned(),
+        Shape::Size { .. } | Shape::Options if let Ok(number) = trimmed.parse::<u32>() => number.to_string(),
         Shape::List(_) if trimmed.is_empty() => "[]".to_owned(),
         Shape::List(inner) => {
             let items: Vec<_> = trimmed.split('+').map(|item| value(item, inner)).collect();

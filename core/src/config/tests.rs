@@ -133,6 +133,52 @@ fn variables_stand_over_the_file() {
 }
 
 #[test]
+fn a_variable_decides_over_the_default_stack_too() {
+    let with = |text: &str, value: &str| {
+        let config = Config::from_toml(text, "tribes.toml").unwrap();
+        config.with_env(vars(&[("TRIBES__CHANNEL__DEFAULT_INTERCEPTORS", value)])).unwrap()
+    };
+    let none = "channel.default_interceptors = false";
+    let own = "[[interceptor]]\ntype = \"gzip\"\n";
+    assert!(with("", "false").interceptors().is_empty());
+    assert_eq!(with(none, "true").interceptors(), ["message-dispatch", "tcp-failure-detector"]);
+    assert_eq!(with("", "true").interceptors(), ["message-dispatch", "tcp-failure-detector"]);
+    assert!(with("interceptor = []", "true").interceptors().is_empty(), "a list is a list");
+    assert_eq!((with(own, "false").interceptors(), with(own, "true").interceptors()), (vec!["gzip"], vec!["gzip"]));
+}
+
+#[test]
+fn the_prefix_of_a_variable_counts_once() {
+    let error = Config::default().with_env(vars(&[("TRIBES__TRIBES__CHANNEL__NAME", "a")])).unwrap_err();
+    assert!(error.to_string().contains("names nothing"), "{error}");
+}
+
+/// Which values are secret is known only to parts that may not be linked; so none is shown.
+#[test]
+fn debug_shows_no_value() {
+    let key = "9f3c5a17e2804bd66c01f7a83e925db4";
+    let text = format!("[[interceptor]]\ntype = \"encrypt\"\nkey = \"{key}\"\n");
+    let config = Config::from_toml(&text, "tribes.toml").unwrap();
+    assert_eq!(config.get("encrypt", "key").as_deref(), Some(key));
+    for shown in [format!("{config:?}"), format!("{config:#?}")] {
+        assert!(shown.contains("encrypt") && !shown.contains(key), "{shown}");
+    }
+}
+
+#[test]
+fn numbers_are_written_as_toml_has_them() {
+    let vars = vars(&[
+        ("TRIBES__CHANNEL__BUDGET_TOTAL", "0067108864"),
+        ("TRIBES__CHANNEL__SEND_OPTIONS", "08"),
+        ("TRIBES__CHANNEL__BUDGET_PER_MEMBER", "+7"),
+    ]);
+    let config = Config::default().with_env(vars).unwrap();
+    let again = Config::from_toml(&config.to_toml(), "again.toml").unwrap();
+    assert_eq!(again.get("channel", "budget_total").as_deref(), Some("67108864"));
+    assert_eq!(again.get("channel", "send_options").as_deref(), Some("8"));
+}
+
+#[test]
 fn what_is_written_is_read_again() {
     let text =
         "[channel]\nname = \"a \\\"b\\\" \\\\ \\n\"\nheartbeat = \"off\"\nsend_options = 8\nbudget_total = \"1MiB\"\n";
@@ -216,6 +262,70 @@ mod server_xml {
                 "server.xml:13:66: <Member> securePort: members tell this themselves when they answer",
             ]
         );
+    }
+
+    /// Classes of one's own, and what stands twice, are said; the others count.
+    #[test]
+    fn nothing_is_passed_over() {
+        let text = r#"<Cluster className="org.example.MyCluster">
+  <Channel>
+    <Membership/>
+    <Receiver port="1"/>
+    <Sender>
+      <Transport timeout="1"/>
+      <Transport/>
+    </Sender>
+    <Sender/>
+  </Channel>
+  <Channel className="org.example.MyChannel">
+
+
+    <Membership/>
+    <Membership port="1"/>
+    <Receiver port="1"/>
+    <Receiver port="2"/>
+    <Sender>
+      <Transport timeout="1"/>
+      <Transport/>
+    </Sender>
+    <Sender className="org.example.MySender"/>
+  </Channel>
+</Cluster>"#;
+        let (config, seen) = Config::from_server_xml(text, "server.xml").unwrap();
+        let seen = notes(&seen);
+        for (element, line) in [("Channel", 2), ("Membership", 14), ("Receiver", 16), ("Sender", 18), ("Transport", 19)]
+        {
+            let place = format!("! server.xml:{line}:");
+            let note = |note: &&String| note.starts_with(&place) && note.contains(&format!("<{element}>: passed over"));
+            assert!(seen.iter().any(|one| note(&one)), "{element} of {seen:#?}");
+        }
+        for class in ["MyCluster", "MyChannel", "MySender"] {
+            let said = format!("className: there is no org.example.{class} here");
+            assert!(seen.iter().any(|note| note.starts_with("! ") && note.contains(&said)), "{class} of {seen:#?}");
+        }
+        assert_eq!(seen.len(), 8, "{seen:#?}");
+        assert_eq!(config.get("receiver", "port").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_small_queue_of_the_dispatcher_is_a_small_budget() {
+        let text =
+            r#"<Channel><Interceptor className="a.MessageDispatchInterceptor" maxQueueSize="1048576"/></Channel>"#;
+        let (config, _) = Config::from_server_xml(text, "server.xml").unwrap();
+        let pairs = config.channel.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
+        let channel = ChannelConfig::from_pairs(pairs).unwrap();
+        assert_eq!((channel.budget.total, channel.budget.per_member), (1 << 20, 1 << 18));
+    }
+
+    #[test]
+    fn suspects_may_be_watched_without_end() {
+        for forever in ["0", "-1"] {
+            let text = format!(
+                r#"<Channel><Interceptor className="a.TcpFailureDetector" removeSuspectsTimeout="{forever}"/></Channel>"#
+            );
+            let (config, _) = Config::from_server_xml(&text, "server.xml").unwrap();
+            assert_eq!(config.get("tcp-failure-detector", "remove_suspects_timeout").as_deref(), Some("24h"));
+        }
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Reader<'_> {
         }
         let wants_defaults =
             !config.channel.iter().any(|entry| entry.key == "default_interceptors" && entry.value == "false");
+        config.is_stack_given = stack.is_some();
         config.interceptors = match stack {
             Some(stack) => stack,
             None if wants_defaults => default_stack(),

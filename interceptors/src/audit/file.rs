@@ -14,12 +14,15 @@ pub(super) struct Log {
     fill: Fill,
     file: Option<File>,
     pub(super) rotations: u64,
+    /// Those that did not work, in a row.
+    failed: u64,
 }
 
 impl Log {
     /// Opens the file, or makes it.
     pub(super) fn open(path: &Path, max: u64, keep: usize) -> io::Result<Self> {
-        let mut log = Self { path: path.to_owned(), keep, fill: Fill { size: 0, max }, file: None, rotations: 0 };
+        let mut log =
+            Self { path: path.to_owned(), keep, fill: Fill { size: 0, max }, file: None, rotations: 0, failed: 0 };
         log.reopen()?;
         Ok(log)
     }
@@ -71,8 +74,15 @@ impl Log {
             self.file = None;
             // If the file cannot be moved, rather too large a file than a gap.
             match self.rotate() {
-                Ok(()) => self.rotations += 1,
-                Err(error) => tracing::warn!(path = %self.path.display(), %error, "the audit file cannot be rotated"),
+                Ok(()) => (self.rotations, self.failed) = (self.rotations + 1, 0),
+                Err(error) => {
+                    // Tried anew with each record: the other log is not to be filled with that.
+                    self.failed += 1;
+                    if self.failed.is_power_of_two() {
+                        let times = self.failed;
+                        tracing::warn!(path = %self.path.display(), %error, times, "the audit file cannot be rotated");
+                    }
+                }
             }
             self.reopen()?;
         }

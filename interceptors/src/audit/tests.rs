@@ -170,6 +170,39 @@ fn what_the_disk_refuses_is_counted_and_later_records_are_tried_anew() {
     assert_eq!(std::fs::read(&path).unwrap(), b"y\n");
 }
 
+/// Where the other log goes.
+#[derive(Clone, Default)]
+struct Told(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_rotated_goes_on_and_does_not_fill_the_other_log() {
+    let (folder, told) = (Folder::new(), Told::default());
+    let in_the_way = folder.0.join("audit.jsonl.1");
+    std::fs::create_dir_all(in_the_way.join("not empty")).unwrap();
+    let writer = told.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut log = Log::open(&folder.file(), 10, 1).unwrap();
+        let append = |log: &mut Log, times| (0..times).for_each(|_| log.append(b"\"a line\"\n").unwrap());
+        append(&mut log, 1001);
+        std::fs::remove_dir_all(&in_the_way).unwrap();
+        append(&mut log, 2);
+        assert_eq!((log.rotations, lines(&in_the_way).len(), lines(&folder.file()).len()), (2, 1, 1));
+    });
+    let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(told.matches("cannot be rotated").count(), 10, "{told}");
+}
+
 #[test]
 fn options_from_text() {
     let mut config = AuditConfig::default();

@@ -195,8 +195,12 @@ impl EncryptConfig {
         }
     }
 
-    /// All keys, in order.
-    pub(super) fn load_keys(&self) -> Result<Vec<Key>, KeyError> {
+    /// All keys, in order, with those of files and variables as they are now: what [`Encrypt`](super::Encrypt) does at its
+    /// start. For a look beforehand.
+    ///
+    /// # Errors
+    /// A key is missing or wrong, or they do not go with the other options.
+    pub fn load_keys(&self) -> Result<Vec<Key>, KeyError> {
         let mut keys = Vec::with_capacity(MAX_KEYS);
         for source in &self.keys {
             keys.append(&mut source.load()?);

@@ -14,6 +14,10 @@ const TRAILER: usize = 8;
 /// Deflate never makes less of its input than this.
 const MAX_RATIO: usize = 1032;
 
+/// So many members a body may have: all known senders make one. Each costs as much as tens of thousands of bytes, for twenty that
+/// a peer sends.
+pub(super) const MAX_MEMBERS: u32 = 256;
+
 /// Flags of a member's header.
 const CHECKED: u8 = 2;
 const EXTRA: u8 = 4;
@@ -118,6 +122,9 @@ pub enum UnpackError {
         /// The limit.
         limit: usize,
     },
+    /// It consists of more pieces, each a gzip of its own, than any known sender makes.
+    #[error("the body consists of more than {MAX_MEMBERS} gzip members")]
+    TooManyMembers,
     /// The channel is stopped.
     #[error("the channel was stopped")]
     Stopped,
@@ -157,18 +164,24 @@ pub(super) struct Unpacking<'a> {
     limit: usize,
     /// Whether `rest` begins within a member.
     inside: bool,
+    /// How many members have begun.
+    members: u32,
 }
 
 impl<'a> Unpacking<'a> {
     /// Begins to unpack `packed` to at most `limit` bytes, for which memory is taken at once.
     pub(super) fn new(inflate: Decompress, packed: &'a [u8], limit: usize) -> Self {
         let out = Vec::with_capacity(limit.saturating_add(1));
-        Self { inflate, rest: packed, crc: Crc::new(), out, limit, inside: false }
+        Self { inflate, rest: packed, crc: Crc::new(), out, limit, inside: false, members: 0 }
     }
 
     /// Goes on until [`STEP`] bytes have come out, or a member ends.
     pub(super) fn step(&mut self) -> Result<Step, UnpackError> {
         if !self.inside {
+            self.members += 1;
+            if self.members > MAX_MEMBERS {
+                return Err(UnpackError::TooManyMembers);
+            }
             self.rest = skip_header(self.rest)?;
             self.inflate.reset(false);
             self.crc.reset();

@@ -32,7 +32,7 @@
 //! - A small message that the application marked is compressed; Tribes sends it plain, and its receiver drops it.
 //! - The mark is taken off on receipt, and a mark of several bits is recognised by all of them, not by any.
 //! - Bytes behind the last gzip member are refused, which Tribes overlooks: no sender writes them, and they are what is seen when
-//!   two members have their layers in different orders. Several members one behind the other are accepted, as there.
+//!   two members have their layers in different orders. Up to 256 members one behind the other are accepted; there, any number.
 //!
 //! # Place in the stack
 //! Above `fragmentation` and `encrypt`: pieces compress badly, and what is encrypted not at all. Both are

@@ -6,7 +6,7 @@ use tribes_core::settings::Settings as _;
 use tribes_core::{Body, ChannelMessage, Handled, IntoLayer, Member, SendOptions};
 use tribes_testkit::{Layered, Reaction};
 
-use super::core::{NotShorter, Packing, STEP, Step, Unpacking, claimed_size, compressor, decompressor};
+use super::core::{MAX_MEMBERS, NotShorter, Packing, STEP, Step, Unpacking, claimed_size, compressor, decompressor};
 use super::{Gzip, GzipConfig, UnpackError};
 
 use crate::vectors::{bytes, int, list, load, pattern, size, text};
@@ -325,4 +325,13 @@ fn options_from_text() {
     }
     assert!(config.with_max_memory(1000).validate().is_err());
     assert!(config.with_level(77).validate().is_err() && config.validate().is_ok());
+}
+
+/// Twenty bytes each, and as much work as tens of thousands.
+#[test]
+fn members_are_counted() {
+    let (empty, last) = (packed(b""), packed(b"the last one"));
+    let body = |members: u32| [empty.repeat(members as usize - 1), last.clone()].concat();
+    assert_eq!(unpack(&body(MAX_MEMBERS), 1 << 20).unwrap(), b"the last one");
+    assert_eq!(unpack(&body(MAX_MEMBERS + 1), 1 << 20), Err(UnpackError::TooManyMembers));
 }

@@ -168,6 +168,7 @@ impl Receiving {
         let Some(sender) = self.senders.get(member) else { return };
         sender.in_group.store(false, Ordering::Relaxed);
         self.flush(&sender, Up::Next(next)).await;
+        self.forget_half(member);
     }
 
     /// How many messages wait, how many bytes are held, and of how many senders something is known.
@@ -182,11 +183,17 @@ impl Receiving {
             return sender;
         }
         let sender = self.senders.get_or_insert_with(member, Arc::default);
+        self.forget_half(member);
+        sender
+    }
+
+    /// With too many outsiders, forgets the half of them that was not heard for longest, but never `spared`.
+    fn forget_half(&self, spared: &Arc<Member>) {
         let outsider = |sender: &Sender| !sender.in_group.load(Ordering::Relaxed);
         let mut heard: Vec<_> = {
             let senders = self.senders.load();
             if senders.len() <= self.config.max_outsiders {
-                return sender;
+                return;
             }
             let outsiders = senders.iter().filter(|(_, sender)| outsider(sender));
             outsiders.map(|(_, sender)| sender.heard.load(Ordering::Relaxed)).collect()
@@ -196,10 +203,9 @@ impl Receiving {
             let middle = heard.get(heard.len() / 2).copied().unwrap_or(0);
             // The new one has not been heard yet.
             self.senders.retain(|other, known| {
-                other == member || !outsider(known) || known.heard.load(Ordering::Relaxed) > middle || known.is_busy()
+                other == spared || !outsider(known) || known.heard.load(Ordering::Relaxed) > middle || known.is_busy()
             });
         }
-        sender
     }
 
     /// Prepares a message to wait; what is to be let go of.

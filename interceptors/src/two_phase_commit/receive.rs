@@ -14,6 +14,8 @@ use super::shell::Shell;
 use super::tribes::{Came, Confirmed, confirmed};
 use super::{NAME, Vote, refuse, voted_no};
 
+const STOPPED: &str = "its channel is stopping, or has not started yet";
+
 /// Of a refusal, so much is remembered for a confirmation that comes again.
 const REMEMBERED_CHARS: usize = 200;
 
@@ -92,6 +94,9 @@ impl Shell {
                 if let Some(known) = state.shelf.known(&key) {
                     return known.map_err(|Refused::GivenUp| given_up());
                 }
+                if !self.is_running() {
+                    return Err(STOPPED.to_owned());
+                }
                 state.room.take(&from, cost).map_err(|none: NoMemory| none.to_string())?;
                 state.shelf.park(key, &from, parties.iter().copied(), vote, msg, cost, now);
                 Ok(())
@@ -135,7 +140,11 @@ impl Shell {
         let (receipt, lease) = (std::mem::take(&mut msg.receipt), std::mem::take(&mut msg.lease));
         let came = self.change(|state| {
             let room = &mut state.room;
-            state.first.message(&from, &id, msg, cost, now, || room.take(&from, cost))
+            let room = || match self.is_running() {
+                true => room.take(&from, cost).map_err(|none| none.to_string()),
+                false => Err(STOPPED.to_owned()),
+            };
+            state.first.message(&from, &id, msg, cost, now, room)
         });
         match came {
             Ok(Came::Parked) => {
@@ -152,8 +161,8 @@ impl Shell {
                 answer_again(receipt, why.as_deref());
                 Ok(Vec::new())
             }
-            Err(no_memory) => {
-                let error = ReceiveError::Refused { layer: NAME, reason: no_memory.to_string() };
+            Err(reason) => {
+                let error = ReceiveError::Refused { layer: NAME, reason };
                 receipt.resolve(Handled::Failed(error.to_string()));
                 Err(error)
             }

@@ -36,7 +36,7 @@ pub(super) struct Shell {
     wake: Notify,
     /// Told when a message of ours has been decided.
     idle: Notify,
-    /// While the channel does not run, no message begins.
+    /// While the channel does not run, no message begins, and none is parked: nobody would release it.
     running: AtomicBool,
     pub(super) votes_against: AtomicU64,
     pub(super) sent_commits: AtomicU64,
@@ -129,6 +129,11 @@ impl Shell {
                 }
             }
         });
+    }
+
+    /// Asked under the lock: what is parked before the stop takes everything out is among that.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
     }
 
     /// Lets what is on its way be decided, until `deadline`; the rest is given up.

@@ -17,6 +17,9 @@ const END: [u8; 16] = *b"\x36\xF3\x5A\x6E\x2F\xE1\x4B\xE8\xAF\xE3\x24\x34\xC6\x4
 /// came first.
 pub(super) const REMEMBERED: usize = 16_384;
 
+/// So many places in line may be left by messages that were confirmed.
+const SPARE: usize = 1024;
+
 /// The body of the confirmation of a message.
 pub(super) fn confirmation(id: &MessageId) -> Body {
     Body::new([&START[..], id.as_bytes(), &END].concat())
@@ -68,7 +71,7 @@ type Name = (Arc<Member>, MessageId);
 pub(super) struct First<T> {
     expire: Duration,
     states: BTreeMap<Name, State<T>>,
-    /// In the order in which they expire; those that are parked no more stand here in vain.
+    /// In the order in which they expire; some of those that are parked no more stand here in vain.
     parked: VecDeque<(Time, Name)>,
     others: VecDeque<(Time, Name)>,
     waiting: usize,
@@ -135,8 +138,18 @@ impl<T> First<T> {
                 };
                 self.waiting -= 1;
                 self.remember(name, now);
+                self.forget_released();
                 Confirmed::Released(message, cost)
             }
+        }
+    }
+
+    /// Those that are parked no more need not stand in line for all their time; at most as many do as are parked, and some.
+    fn forget_released(&mut self) {
+        if self.parked.len() > 2 * self.waiting + SPARE {
+            let states = &self.states;
+            self.parked
+                .retain(|(at, name)| matches!(states.get(name), Some(State::Parked { until, .. }) if until == at));
         }
     }
 
@@ -186,6 +199,12 @@ impl<T> First<T> {
     /// Messages that wait for their confirmation.
     pub(super) const fn len(&self) -> usize {
         self.waiting
+    }
+
+    /// How many places in line there are.
+    #[cfg(test)]
+    pub(super) fn line(&self) -> usize {
+        self.parked.len()
     }
 
     /// Takes everything out.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::seeds::SEED;
@@ -31,6 +32,13 @@ impl<S> Copy for Case<S> {}
 /// where time is virtual.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Cases that look at the memory of the whole process.
+const ALONE: [&str; 1] = ["garbage"];
+
+/// Held by every case; by those alone against all others. `cargo test` runs tests beside each other in one process, and what
+/// the others allocate, or have reserved for their threads, was taken for what the garbage made.
+static RUNNING: RwLock<()> = RwLock::new(());
+
 /// Runs `case` under `seeds`, up to the first failure.
 pub(super) fn run_case<S: Clone + Send + 'static>(case: Case<S>, subject: &S, seeds: Seeds) -> CaseReport {
     #[allow(clippy::disallowed_methods, reason = "for the report: how long it really took")]
@@ -43,6 +51,8 @@ pub(super) fn run_case<S: Clone + Send + 'static>(case: Case<S>, subject: &S, se
 
 /// On a thread of its own: the caller may be in a runtime already, and a thread that blocks can be left behind.
 fn run_once<S: Send + 'static>(case: Case<S>, subject: S, seed: u64) -> Verdict {
+    let alone = ALONE.contains(&case.name).then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
+    let beside = alone.is_none().then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
     let (sender, receiver) = sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("{} seed {seed}", case.name)).spawn(move || {
         let verdict = catch_unwind(AssertUnwindSafe(|| (case.run)(&subject, seed)));
@@ -50,7 +60,7 @@ fn run_once<S: Send + 'static>(case: Case<S>, subject: S, seed: u64) -> Verdict 
         let _ = sender.send(verdict.unwrap_or_else(|panic| Err(text(&*panic))));
     });
     let Ok(thread) = thread else { return Err("there is no thread for the case".to_owned()) };
-    match receiver.recv_timeout(PATIENCE) {
+    let verdict = match receiver.recv_timeout(PATIENCE) {
         Ok(verdict) => {
             // What it drops at its end belongs to the case, too.
             let _ = thread.join();
@@ -58,7 +68,9 @@ fn run_once<S: Send + 'static>(case: Case<S>, subject: S, seed: u64) -> Verdict 
         }
         Err(RecvTimeoutError::Timeout) => Err(format!("not done after {PATIENCE:?}: something blocks its thread")),
         Err(RecvTimeoutError::Disconnected) => Err("the case itself broke".to_owned()),
-    }
+    };
+    drop((alone, beside));
+    verdict
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {

@@ -56,7 +56,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<(Config, Vec<Note>), Config
     let mut reader = Reader {
         name,
         document: &document,
-        config: Config { source: source.clone(), ..Config::default() },
+        config: Config { source: source.clone(), is_stack_given: true, ..Config::default() },
         notes: Vec::new(),
         faults: Vec::new(),
     };
@@ -102,11 +102,13 @@ impl Reader<'_, '_> {
 
     fn cluster(&mut self, cluster: Node<'_, '_>) {
         self.attributes(cluster, &table::CLUSTER);
+        self.class(cluster, &table::CLUSTER);
         // Tomcat's own default; a bare channel has none.
         if cluster.attribute("channelSendOptions").is_none() {
             let origin = self.at(cluster.range().start);
             self.config.channel.push(Entry { key: "send_options".to_owned(), value: "8".to_owned(), origin });
         }
+        self.repeated(cluster, &["Channel"]);
         let mut channel = None;
         for child in cluster.children().filter(Node::is_element) {
             match child.tag_name().name() {
@@ -125,6 +127,8 @@ impl Reader<'_, '_> {
 
     fn channel(&mut self, channel: Node<'_, '_>, in_cluster: bool) {
         self.attributes(channel, &table::CHANNEL);
+        self.class(channel, &table::CHANNEL);
+        self.repeated(channel, &["Membership", "Receiver", "Sender"]);
         let mut stack = Vec::new();
         let mut seen_receiver = false;
         for child in channel.children().filter(Node::is_element) {
@@ -153,6 +157,28 @@ impl Reader<'_, '_> {
         };
     }
 
+    /// Names a class of an element that stands for no part, if it is not Tomcat's own.
+    fn class(&mut self, element: Node<'_, '_>, class: &Class) {
+        let Some(name) = element.attribute("className") else { return };
+        let simple = name.rsplit('.').next().unwrap_or(name);
+        if !class.java.contains(&simple) {
+            let message = format!("there is no {name} here: it is taken for Tomcat's {}", class.java.join(" or "));
+            self.note(element, "className", &message, true);
+        }
+    }
+
+    /// Names elements that stand in `parent` more often than once. As in Tomcat the last one counts.
+    fn repeated(&mut self, parent: Node<'_, '_>, names: &[&str]) {
+        for name in names {
+            let mut before = parent.children().filter(|child| child.has_tag_name(*name)).peekable();
+            while let Some(child) = before.next() {
+                if before.peek().is_some() {
+                    self.note(child, "", "passed over: another one follows, which counts", true);
+                }
+            }
+        }
+    }
+
     /// A receiver that nothing is said of listens where Tomcat's does.
     fn receiver_of_tomcat(&mut self, near: Node<'_, '_>) {
         let origin = self.at(near.range().start);
@@ -161,6 +187,8 @@ impl Reader<'_, '_> {
 
     fn sender(&mut self, sender: Node<'_, '_>) {
         self.attributes(sender, &table::REPLICATION_TRANSMITTER);
+        self.class(sender, &table::REPLICATION_TRANSMITTER);
+        self.repeated(sender, &["Transport"]);
         for child in sender.children().filter(Node::is_element) {
             if child.tag_name().name() == "Transport" {
                 self.part(child, PartKind::Sender, None);
@@ -274,6 +302,10 @@ impl Reader<'_, '_> {
                 Target::Both(key, value, also, other) => {
                     entries.push(Entry { key: key.to_owned(), value, origin: origin.clone() });
                     entries.push(Entry { key: also.to_owned(), value: other, origin });
+                }
+                Target::ChannelBoth(key, value, also, other) => {
+                    self.config.channel.push(Entry { key: key.to_owned(), value, origin: origin.clone() });
+                    self.config.channel.push(Entry { key: also.to_owned(), value: other, origin });
                 }
                 Target::Note(message, matters) => self.note(element, name, message, matters),
                 Target::Default => {}

@@ -28,8 +28,10 @@ enum How {
     Same(&'static str),
     /// Milliseconds for this key; the word stands for negative numbers, if they may be.
     Millis(&'static str, Option<&'static str>),
-    /// The failure detector's `removeSuspectsTimeout`, in seconds.
+    /// The failure detector's `removeSuspectsTimeout`, in seconds; none or fewer stand for no end.
     Seconds,
+    /// The most bytes in the dispatcher's queue: the budget of the channel, a quarter of it for one member.
+    Budget,
     /// A number; the word stands for negative numbers.
     OrNone(&'static str, &'static str),
     /// A number of at least 1; less becomes 1.
@@ -67,7 +69,12 @@ impl Rule {
             | How::Bytes(key) => Some(key),
             How::Seconds => Some("remove_suspects_timeout"),
             How::Algorithm => Some("algorithm"),
-            How::Channel(_) | How::ChannelMillis(_) | How::ChannelBytes(_) | How::Tunes(_) | How::Unless(..) => None,
+            How::Channel(_)
+            | How::ChannelMillis(_)
+            | How::ChannelBytes(_)
+            | How::Budget
+            | How::Tunes(_)
+            | How::Unless(..) => None,
         }
     }
 }
@@ -77,6 +84,7 @@ pub(super) enum Target {
     Here(&'static str, String),
     Channel(&'static str, String),
     Both(&'static str, String, &'static str, String),
+    ChannelBoth(&'static str, String, &'static str, String),
     Note(&'static str, bool),
     /// It says what holds anyway.
     Default,
@@ -265,7 +273,7 @@ pub(super) static CLASSES: &[Class] = &[
         "message-dispatch",
         &[
             rule("optionFlag", How::Unless("8", "always 8")),
-            rule("maxQueueSize", How::Channel("budget_total")),
+            rule("maxQueueSize", How::Budget),
             rule(
                 "alwaysSend",
                 How::Tunes("see policy: a full queue makes the sender wait, and then fails for that member only"),
@@ -375,8 +383,18 @@ pub(super) fn convert(rule: &Rule, value: &str) -> Target {
             _ => Target::Wrong("a number of milliseconds"),
         },
         How::Seconds => match number {
-            Ok(seconds) if seconds >= 0 => Target::Here("remove_suspects_timeout", format!("{seconds}s")),
-            _ => Target::Wrong("a number of seconds"),
+            Ok(seconds) if seconds > 0 => Target::Here("remove_suspects_timeout", format!("{seconds}s")),
+            Ok(_) => Target::Here("remove_suspects_timeout", "24h".to_owned()),
+            Err(_) => Target::Wrong("a number of seconds"),
+        },
+        How::Budget => match number {
+            Ok(bytes) if bytes > 0 => Target::ChannelBoth(
+                "budget_total",
+                bytes.to_string(),
+                "budget_per_member",
+                (bytes / 4).max(1).to_string(),
+            ),
+            _ => Target::Wrong("a number of bytes above zero"),
         },
         How::OrNone(key, none) => match number {
             Ok(number) if number < 0 => Target::Here(key, none.to_owned()),

@@ -261,6 +261,24 @@ async fn senders_outside_the_group_are_bounded() {
     assert_eq!(stack.above.texts()[901], "m2");
 }
 
+/// Each restart of a process is another member: those that have gone are not remembered without end.
+#[tokio::test(start_paused = true)]
+async fn members_that_have_left_are_bounded() {
+    let stack = stack(OrderConfig::default().with_max_outsiders(16)).await;
+    comes(&stack, &stack.members[0], "m1", 1, SendOptions::ACK).await;
+    for port in 100..400 {
+        let member = tribes_testkit::member(port);
+        stack.below.add([&member]);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        stack.below.remove(&member, Departure::Failed);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(gauge(&stack, "senders") <= 3 + 17, "{} senders", gauge(&stack, "senders"));
+    }
+    comes(&stack, &stack.members[0], "m2", 2, SendOptions::ACK).await;
+    stack.above.wait_received(2).await;
+    assert_eq!(stack.above.texts(), ["m1", "m2"]);
+}
+
 /// A layer above that takes its time.
 #[derive(Debug)]
 struct Slow(Arc<Semaphore>);

@@ -1,6 +1,7 @@
 mod group;
 mod seeded;
 mod settling;
+mod stopping;
 mod tribes;
 
 use std::time::Duration;

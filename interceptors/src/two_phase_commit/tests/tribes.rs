@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tribes_core::{ChannelMessage, FaultKind, Handled, IntoLayer as _, Member, MessageId, SendOptions};
+use tribes_core::{ChannelMessage, FaultKind, Handled, IntoLayer as _, Member, MessageId, SendOptions, Time};
 use tribes_testkit::Answer;
 use tribes_testkit::{Layered, Reaction};
 
-use crate::two_phase_commit::tribes::{confirmation, confirmed};
+use crate::two_phase_commit::tribes::{Came, Confirmed, First, confirmation, confirmed};
 use crate::two_phase_commit::{TwoPhaseCommit, TwoPhaseCommitConfig, Vote};
 use crate::vectors::{bytes, hex, int, list, load};
 
@@ -207,4 +207,27 @@ fn what_is_a_confirmation() {
     let short = MessageId::from_bytes(Bytes::from_static(b"short"));
     assert_eq!(confirmed(&body, &short), None);
     assert_eq!(confirmed(&confirmation(&short), &MessageId::from_bytes(Bytes::from_static(b"other"))), Some(short));
+}
+
+/// Each was confirmed at once; none of them stands in line for its time all the same.
+#[test]
+fn what_was_confirmed_leaves_the_line() {
+    let java = crate::testing::member(1);
+    let mut first = First::new(Duration::from_secs(60));
+    let mut held_back = None;
+    for number in 0..100_000_u128 {
+        let id = MessageId::from_array(number.to_be_bytes());
+        let came = first.message(&java, &id, number, 1, Time::ZERO, || Ok::<(), ()>(()));
+        assert_eq!(came, Ok(Came::Parked));
+        if number % 1000 == 7 {
+            held_back.get_or_insert(id);
+        } else {
+            assert_eq!(first.confirm(&java, id, Time::ZERO), Confirmed::Released(number, 1));
+        }
+        assert!(first.line() <= 2 * first.len() + 1025, "{} in line, {} parked", first.line(), first.len());
+    }
+    // Those that wait still expire, and can be confirmed.
+    assert_eq!(first.confirm(&java, held_back.unwrap(), Time::ZERO), Confirmed::Released(7, 1));
+    assert_eq!(first.tick(Time::ZERO + Duration::from_secs(60)).len(), 99);
+    assert_eq!(first.len(), 0);
 }
