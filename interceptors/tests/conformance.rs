@@ -118,7 +118,11 @@ conformance!(tcp_ping, TcpPing::default, ours());
 conformance!(throughput, Throughput::default, ours());
 conformance!(trace, Trace::default, ours());
 // Its messages reach all destinations or none.
-conformance!(two_phase_commit, TwoPhaseCommit::default, ours().agrees().levels(["open_messages"]));
+conformance!(
+    two_phase_commit,
+    TwoPhaseCommit::default,
+    ours().agrees().levels(["open_messages", "parked_messages", "held_bytes"])
+);
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -36,6 +36,7 @@ caught! {
     a_name_in_capitals Shouts "declaration";
     one_that_deadlocks_on_stop DeadlocksOnStop "lifecycle";
     one_that_refuses_to_start_again DiesOnStop "lifecycle";
+    one_that_keeps_what_comes_after_its_stop KeepsWhatComesLate "lifecycle";
     one_that_acts_on_any_flag ActsOnAnyFlag "flags";
     one_that_clears_a_bit_of_others ClearsBits "flags";
     one_that_leaves_its_bit LeavesBits "transparency";

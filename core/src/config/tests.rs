@@ -308,6 +308,23 @@ mod server_xml {
     }
 
     #[test]
+    fn what_a_local_member_is_called_is_named() {
+        let text = r#"<Channel><Membership className="a.StaticMembershipService">
+  <LocalMember className="a.StaticMember" uniqueId="{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}" domain="blue"/>
+</Membership></Channel>"#;
+        let (_, seen) = Config::from_server_xml(text, "server.xml").unwrap();
+        let seen = notes(&seen);
+        assert_eq!(seen.len(), 3, "{seen:#?}");
+        for (note, start) in seen.iter().zip([
+            "server.xml:2:3: <LocalMember>: not needed",
+            "! server.xml:2:43: <LocalMember> uniqueId: this member makes an id of its own",
+            "! server.xml:2:94: <LocalMember> domain: not taken over",
+        ]) {
+            assert!(note.starts_with(start), "{note}");
+        }
+    }
+
+    #[test]
     fn a_small_queue_of_the_dispatcher_is_a_small_budget() {
         let text =
             r#"<Channel><Interceptor className="a.MessageDispatchInterceptor" maxQueueSize="1048576"/></Channel>"#;

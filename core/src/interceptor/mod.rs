@@ -94,7 +94,8 @@ pub trait ChannelInterceptor: Debug + Send + Sync + 'static {
     }
 
     /// Called once for each start, top layer first, while everything below still works: send what is queued, or fail it,
-    /// by `deadline`. Must be idempotent.
+    /// by `deadline`. Must be idempotent. Messages may still come from below afterwards, until the receiver has stopped, too:
+    /// pass them on or refuse them, and keep none, for there is nobody left to release it.
     async fn stop(&self, deadline: Time) {
         let _ = deadline;
     }

@@ -59,6 +59,16 @@ pub enum RefusedPiece {
         /// The limit.
         limit: usize,
     },
+    /// Its message is not too long, but its pieces are so many that no member has room for their places.
+    #[error(
+        "the message would be cut into {pieces} pieces, which take more than {limit} bytes; raise `max_size` of fragmentation"
+    )]
+    TooManyPieces {
+        /// How many.
+        pieces: usize,
+        /// What they may take.
+        limit: usize,
+    },
     /// There is no memory left for it: the whole message is given up.
     #[error("there is no memory left for the pieces of incomplete messages; raise `max_memory` of fragmentation")]
     NoMemory,

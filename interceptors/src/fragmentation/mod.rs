@@ -283,8 +283,12 @@ impl ChannelInterceptor for Fragmentation {
         }
         let allowed = |pieces: &u32| self.config.bounds().cost(len, *pieces).is_some();
         let Some(pieces) = count(len, size).filter(allowed) else {
-            let source = RefusedPiece::TooLong { limit: self.config.max_message }.into();
-            return Err(SendError::Layer { layer: NAME, source });
+            let FragmentationConfig { max_message, max_memory, .. } = self.config;
+            let source = match len > max_message {
+                true => RefusedPiece::TooLong { limit: max_message },
+                false => RefusedPiece::TooManyPieces { pieces: len.div_ceil(size), limit: max_memory },
+            };
+            return Err(SendError::Layer { layer: NAME, source: source.into() });
         };
         self.cut_messages.fetch_add(1, Ordering::Relaxed);
         self.cut_pieces.fetch_add(u64::from(pieces), Ordering::Relaxed);

@@ -299,3 +299,12 @@ fn options_from_text() {
     assert!(config.with_max_memory(1000).validate().is_err());
     assert!(config.with_max_size(0).validate().is_err() && config.validate().is_ok());
 }
+
+/// It is not the length that is too much.
+#[tokio::test]
+async fn a_message_of_too_many_pieces_is_refused_with_the_right_advice() {
+    let stack = stack(pieces_of(1).with_max_message(1000).with_max_memory(5000)).await;
+    let error = stack.channel.send(&stack.members[0], vec![7; 500], SendOptions::NONE).await.unwrap_err();
+    let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    assert!(text.contains("500 pieces") && text.contains("5000 bytes; raise `max_size`"), "{text}");
+}

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Once, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::seeds::SEED;
@@ -38,6 +38,7 @@ const ALONE: [&str; 1] = ["garbage"];
 /// Held by every case; by those alone against all others. `cargo test` runs tests beside each other in one process, and what
 /// the others allocate, or have reserved for their threads, was taken for what the garbage made.
 static RUNNING: RwLock<()> = RwLock::new(());
+static SETTLED: Once = Once::new();
 
 /// Runs `case` under `seeds`, up to the first failure.
 pub(super) fn run_case<S: Clone + Send + 'static>(case: Case<S>, subject: &S, seeds: Seeds) -> CaseReport {
@@ -52,6 +53,10 @@ pub(super) fn run_case<S: Clone + Send + 'static>(case: Case<S>, subject: &S, se
 /// On a thread of its own: the caller may be in a runtime already, and a thread that blocks can be left behind.
 fn run_once<S: Send + 'static>(case: Case<S>, subject: S, seed: u64) -> Verdict {
     let alone = ALONE.contains(&case.name).then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
+    if alone.is_some() {
+        // Threads of other tests have begun by then, and wait.
+        SETTLED.call_once(|| std::thread::sleep(Duration::from_millis(200)));
+    }
     let beside = alone.is_none().then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
     let (sender, receiver) = sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("{} seed {seed}", case.name)).spawn(move || {

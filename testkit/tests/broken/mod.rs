@@ -20,6 +20,7 @@ pub(crate) enum Fault {
     Shouts,
     DeadlocksOnStop,
     DiesOnStop,
+    KeepsWhatComesLate,
     ActsOnAnyFlag,
     ClearsBits,
     LeavesBits,
@@ -77,6 +78,7 @@ pub(crate) struct Broken {
     count: AtomicU64,
     events: Mutex<Vec<MemberEvent>>,
     swapped: Mutex<Option<Inbound>>,
+    late: Mutex<Vec<Inbound>>,
     kept: Mutex<Vec<ChannelMessage>>,
     hoard: Mutex<Option<tokio::sync::mpsc::UnboundedSender<Outbound>>>,
     stopped: AtomicBool,
@@ -91,6 +93,7 @@ impl Broken {
             count: AtomicU64::new(0),
             events: Mutex::default(),
             swapped: Mutex::default(),
+            late: Mutex::default(),
             kept: Mutex::default(),
             hoard: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -135,6 +138,7 @@ impl ChannelInterceptor for Broken {
         if self.is(Fault::DiesOnStop) && self.stopped.load(Ordering::Relaxed) {
             return Err("it was stopped once".into());
         }
+        self.stopped.store(false, Ordering::Relaxed);
         if self.is(Fault::Hoards) {
             let (queue, mut queued) = tokio::sync::mpsc::unbounded_channel();
             let below = link.clone();
@@ -238,6 +242,10 @@ impl ChannelInterceptor for Broken {
         match self.fault {
             Fault::LeaksReceipts if self.every(3) => {
                 std::mem::forget(std::mem::take(&mut msg.receipt));
+                return Ok(());
+            }
+            Fault::KeepsWhatComesLate if self.stopped.load(Ordering::Relaxed) => {
+                self.late.lock().unwrap().push(msg);
                 return Ok(());
             }
             Fault::ActsOnAnyFlag => drop(msg.message.body.split_trailer(1)),

@@ -237,9 +237,7 @@ impl Reader<'_, '_> {
         for child in element.children().filter(Node::is_element) {
             match (child.tag_name().name(), class.members) {
                 ("Member", Some(_)) => members.push(self.member(child)),
-                ("LocalMember", Some(_)) => {
-                    self.note(child, "", "not needed: the local member is recognised in the list", false);
-                }
+                ("LocalMember", Some(_)) => self.local_member(child),
                 _ => self.note(child, "", "not known here", true),
             }
         }
@@ -249,6 +247,22 @@ impl Reader<'_, '_> {
             entries.push(Entry { key: key.to_owned(), value: listed.join("+"), origin });
         }
         entries
+    }
+
+    /// The list says who this member is; what else it is to be called, the channel does.
+    fn local_member(&mut self, member: Node<'_, '_>) {
+        self.note(member, "", "not needed: the local member is recognised in the list", false);
+        for (attribute, instead) in [
+            (
+                "uniqueId",
+                "this member makes an id of its own; where Java members list it under this one, set [channel] id",
+            ),
+            ("domain", "not taken over: set [channel] domain"),
+        ] {
+            if member.attribute(attribute).is_some() {
+                self.note(member, attribute, instead, true);
+            }
+        }
     }
 
     /// A `<Member>` of a static list as `HOST:PORT@ID`.

@@ -1,11 +1,16 @@
 //! Starts, stops, and long quiet times.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tribes_core::{Departure, MemberEvent, SendOptions, Services};
+use async_trait::async_trait;
+use tribes_core::{
+    BoxError, ChannelInterceptor, Departure, Env, Inbound, Interest, IntoLayer as _, Lease, Link, MemberEvent, Receipt,
+    Route, SendOptions, Services, Time,
+};
 
 use super::super::bench::Bench;
-use super::super::pair::Pair;
+use super::super::pair::{End, Pair};
 use super::super::{Deliberate, Subject};
 use super::traffic::all_arrive;
 use super::{Verdict, simulate};
@@ -22,7 +27,8 @@ pub(super) fn lifecycle(subject: &Subject, seed: u64) -> Verdict {
         idle(bench).await?;
         partial(bench).await?;
         failed_start(bench).await?;
-        with_traffic(bench).await
+        with_traffic(bench).await?;
+        while_it_stops(bench).await
     })
 }
 
@@ -138,6 +144,80 @@ async fn with_traffic(bench: &Bench) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Stands below, and keeps a stop up.
+#[derive(Debug, Default)]
+struct Lingers(OnceLock<Env>);
+
+#[async_trait]
+impl ChannelInterceptor for Lingers {
+    fn name(&self) -> &'static str {
+        "conformance.lingers"
+    }
+    fn interest(&self) -> Interest {
+        Interest::empty()
+    }
+    async fn start(&self, link: Link) -> Result<(), BoxError> {
+        let _ = self.0.set(link.env().clone());
+        Ok(())
+    }
+    async fn stop(&self, _: Time) {
+        if let Some(env) = self.0.get() {
+            env.sleep(IDLE_STOP).await;
+        }
+    }
+}
+
+/// Layers stop before the receiver does. What comes in between leaves nothing behind, also after the next start.
+async fn while_it_stops(bench: &Bench) -> Verdict {
+    let one = End::start(bench, 4001, vec![bench.layer()]).await?;
+    let other = End::start(bench, 4002, vec![bench.layer(), Lingers::default().into_layer()]).await?;
+    let pair = Pair::introduce(bench, one, other).await?;
+    let member = pair.other.channel.local();
+    let mut late = Vec::new();
+    for options in bench.variants() {
+        let sent = pair.one.channel.send_with(&member, bench.body(200), options);
+        drop(bench.within("`send_with`", sent).await?.map_err(|error| error.to_string())?);
+        bench.world.sleep(Duration::from_millis(200)).await;
+        late.extend(pair.one.below.take_sent().into_iter().filter(|sent| sent.to.contains(&member)));
+    }
+    let (channel, stopped) = (pair.other.channel.clone(), Arc::new(()));
+    let stopping = Arc::clone(&stopped);
+    bench.world.env().spawn(async move {
+        channel.stop().await;
+        drop(stopping);
+    });
+    bench.world.sleep(IDLE_STOP / 2).await;
+    let leases = Arc::new(());
+    for sent in late {
+        let Some(link) = pair.other.below.link() else { return Ok(()) };
+        let lease = Lease::new(Arc::clone(&leases));
+        let message = Inbound::new(sent.message, Receipt::none(), lease, Route::Stream);
+        let _ = bench.within("a message from below, while the channel stops,", link.receive(message)).await?;
+    }
+    bench.until(|| Arc::strong_count(&stopped) == 1, || "`stop` does not end".to_owned()).await?;
+    bench.start(&pair.other.channel).await?;
+    for _ in 0..10 {
+        bench.world.sleep(bench.limit()).await;
+        bench.within("the heartbeat", pair.other.channel.heartbeat()).await?;
+    }
+    pair.other.heard.forget();
+    let held = Arc::strong_count(&leases) - 1;
+    if held > 0 {
+        return Err(format!(
+            "{held} leases of messages are held that came while the channel stopped, before its last start"
+        ));
+    }
+    for gauge in pair.other.channel.stats().layers.iter().flat_map(|layer| &layer.gauges) {
+        if gauge.value > 0 && bench.subject.profile.levels.contains(&gauge.name) {
+            let (name, value) = (gauge.name, gauge.value);
+            return Err(format!(
+                "of what came while the channel stopped, the gauge {name} is still {value} after a start"
+            ));
+        }
+    }
+    bench.stop(&pair.other.channel).await
 }
 
 /// Every so many seeds last long.
