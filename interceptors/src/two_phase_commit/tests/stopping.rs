@@ -33,7 +33,7 @@ fn gauge(stack: &Layered, name: &str) -> u64 {
 }
 
 /// Layers stop before the receiver does. What was voted for then would be lost, and its room with it.
-#[allow(clippy::disallowed_methods, reason = "the test stops the channel while it does something else")]
+#[allow(clippy::disallowed_methods, reason = "a task of the test")]
 #[tokio::test(start_paused = true)]
 async fn nothing_is_parked_after_the_stop() {
     let stack = Layered::builder().layer(TwoPhaseCommit::default()).layer(Lingers).members(1).java_members(1);
