@@ -135,6 +135,20 @@ fn every_default_can_be_written_down_and_read() {
     }
 }
 
+#[test]
+fn arrays_stand_for_lists_only() {
+    let text = "[receiver]\nport = [4001]\n[[interceptor]]\ntype = \"static-members\"\nmembers = [\"127.0.0.1:4001\"]\n\
+                [[interceptor]]\ntype = \"gzip\"\nlevel = [9]\n[[interceptor]]\ntype = \"encrypt\"\nkey = \
+                [\"e9e1b0c95b56f85489d29c1b2f843af1c629c47e5d274a8009c405ce9d14bdce\"]\n";
+    let error = Config::from_toml(text, "tribes.toml").unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("[receiver]: port must be ") && text.contains("[[interceptor]] gzip: level must be "),
+        "{text}"
+    );
+    assert_eq!(error.faults().len(), 2, "{text}");
+}
+
 /// Each part's page shows all its settings, at their defaults where there is one that makes a channel.
 #[test]
 fn every_block_of_the_guide_loads() {

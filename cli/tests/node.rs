@@ -221,7 +221,7 @@ fn what_cannot_start_says_why() {
 fn a_file_says_it_all() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("node.toml");
     let text = format!(
-        "[receiver]\nport = 0\n[membership]\nport = {}\n[channel]\ndomain = \"d\"\n",
+        "[receiver]\nbind = \"127.0.0.1\"\nport = 0\n[membership]\nport = {}\n[channel]\ndomain = \"d\"\n",
         group().rsplit_once(':').unwrap().1
     );
     std::fs::write(&file, text).unwrap();

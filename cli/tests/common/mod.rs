@@ -119,7 +119,9 @@ pub struct Node {
 impl Node {
     /// Starts a node on a free port and waits until it is ready.
     pub fn start(args: &[&str]) -> Self {
-        let mut program = Program::start(&[&["node", "--bind", "127.0.0.1:0"], args].concat());
+        // A file says where.
+        let bind: &[&str] = if args.contains(&"--config") { &[] } else { &["--bind", "127.0.0.1:0"] };
+        let mut program = Program::start(&[&["node"], bind, args].concat());
         let (_, ready) = program.wait("ready", |line| event(line, "ready"));
         let local = &ready["local"];
         Self { id: text(local, "id"), port: local["port"].as_u64().unwrap(), program }

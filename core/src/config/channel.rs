@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::settings::{SettingFault, custom, duration, flag, optional, options, parsed, size, text};
+use crate::settings::{SettingFault, custom, duration, flag, format_size, optional, options, parsed, size, text};
 use crate::{BudgetConfig, ChannelBuilder, MemberId, OverloadPolicy, SendOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -56,6 +56,9 @@ impl Default for ChannelConfig {
     }
 }
 
+/// A datagram has room for so much beside the rest of a member.
+const MAX_ANNOUNCED: usize = 60_000;
+
 crate::settings! { ChannelConfig {
     name: optional("", text()), "A name, part of what static membership calls its group.";
     id: optional("fresh", parsed("32 hexadecimal digits")), "A fixed member id; without our mark, peers take this member for one of Java's.";
@@ -72,7 +75,18 @@ crate::settings! { ChannelConfig {
     default_interceptors: flag(), "Whether a configuration without any [[interceptor]] has message-dispatch and tcp-failure-detector.";
 } check(|config| {
     if config.budget.per_member > config.budget.total {
-        return Err(SettingFault::together("budget_per_member", "must be at most budget_total"));
+        let (total, of_one) = (config.budget.total, config.budget.per_member);
+        return Err(SettingFault::together(
+            "budget_per_member",
+            format!("must be at most budget_total: it is {}, and that {}", format_size(of_one as u64), format_size(total as u64)),
+        ));
+    }
+    if config.domain.len() + config.payload.len() > MAX_ANNOUNCED {
+        let len = config.domain.len() + config.payload.len();
+        return Err(SettingFault::together(
+            "payload",
+            format!("must be at most {MAX_ANNOUNCED} bytes together with domain, or no announcement holds it, and they are {len}"),
+        ));
     }
     Ok(())
 }) }

@@ -203,7 +203,24 @@ fn bytes_of_the_channel_are_text_or_digits() {
         assert!(ChannelConfig::from_pairs([wrong]).is_err(), "{wrong:?}");
     }
     let error = ChannelConfig::from_pairs([("budget_total", "1KiB"), ("budget_per_member", "2KiB")]).unwrap_err();
-    assert_eq!(error[0].to_string(), "budget_per_member: must be at most budget_total");
+    let text = "budget_per_member: must be at most budget_total: it is 2KiB, and that 1KiB";
+    assert_eq!(error[0].to_string(), text);
+    let error =
+        ChannelConfig::from_pairs([("domain", &*"d".repeat(40_000)), ("payload", &"p".repeat(20_001))]).unwrap_err();
+    assert!(error[0].to_string().contains("at most 60000 bytes together with domain"), "{error:?}");
+}
+
+/// It would pass for the text that its items make.
+#[test]
+fn an_array_is_no_text() {
+    let text = "[channel]\ndomain = [\"a\", \"b\"]\nheartbeat = [\"1s\"]\n";
+    let error = Config::from_toml(text, "tribes.toml").unwrap_err().to_string();
+    for part in [
+        "tribes.toml:2:1: [channel]: domain must be a text, or hex:… for bytes, and is a list",
+        "tribes.toml:3:1: [channel]: heartbeat must be off, or a duration",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 mod server_xml {

@@ -7,9 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigFault, Origin};
-use super::{Config, Entry, Part, default_stack};
-use crate::registry::PartKind;
-use crate::settings::nearest;
+use super::{ChannelConfig, Config, Entry, Part, default_stack};
+use crate::registry::{PartKind, Registry};
+use crate::settings::{SettingInfo, Settings as _, nearest};
 
 const SECTIONS: [&str; 5] = ["channel", "interceptor", "membership", "receiver", "sender"];
 
@@ -47,7 +47,10 @@ impl Reader<'_> {
             let section = key.get_ref().as_ref();
             let place = format!("[{section}]");
             match (section, value.get_ref()) {
-                ("channel", DeValue::Table(table)) => config.channel = self.entries(table, &place, false).0,
+                ("channel", DeValue::Table(table)) => {
+                    config.channel = self.entries(table, &place, false).0;
+                    self.only_lists_as_arrays(&ChannelConfig::describe(), table, &place);
+                }
                 ("receiver", DeValue::Table(table)) => self.part(&mut config.receiver, table, &origin, &place),
                 ("sender", DeValue::Table(table)) => self.part(&mut config.sender, table, &origin, &place),
                 ("membership", DeValue::Table(table)) => self.part(&mut config.membership, table, &origin, &place),
@@ -85,6 +88,7 @@ impl Reader<'_> {
         if let Some((name, origin)) = name {
             (part.name, part.origin) = (name, origin);
         }
+        self.only_arrays_of_part(part, table, place);
     }
 
     fn layer(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Part> {
@@ -98,7 +102,29 @@ impl Reader<'_> {
             self.fault(&origin, "[[interceptor]]", "which one? Write type = \"…\"");
             return None;
         };
-        Some(Part { kind: PartKind::Interceptor, name, origin, entries })
+        let part = Part { kind: PartKind::Interceptor, name, origin, entries };
+        self.only_arrays_of_part(&part, table, &part.place());
+        Some(part)
+    }
+
+    /// An array is a text joined by `+` from here on: where no list is meant, it would pass for such a text.
+    fn only_lists_as_arrays(&mut self, settings: &[SettingInfo], table: &DeTable<'_>, place: &str) {
+        for (key, value) in table {
+            let info = settings.iter().find(|info| info.key == key.get_ref().as_ref());
+            if let (DeValue::Array(_), Some(info)) = (value.get_ref(), info)
+                && !info.shape.is_list()
+            {
+                let origin = self.at(key.span().start);
+                self.fault(&origin, place, format!("{} must be {}, and is a list", info.key, info.shape));
+            }
+        }
+    }
+
+    fn only_arrays_of_part(&mut self, part: &Part, table: &DeTable<'_>, place: &str) {
+        // Of a part that is not there, that is said.
+        if let Ok(registration) = Registry::find(part.kind, &part.name) {
+            self.only_lists_as_arrays(&registration.settings(), table, place);
+        }
     }
 
     /// The settings of a section in the order of the file, and its type.

@@ -80,6 +80,18 @@ pub enum Shape {
     Or(&'static str, Box<Self>),
 }
 
+impl Shape {
+    /// Whether an array can be meant.
+    #[cfg(feature = "config")]
+    pub(crate) fn is_list(&self) -> bool {
+        match self {
+            Self::List(_) => true,
+            Self::Or(_, inner) => inner.is_list(),
+            _ => false,
+        }
+    }
+}
+
 impl Display for Shape {
     /// As in "must be …".
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

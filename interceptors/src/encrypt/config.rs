@@ -256,8 +256,8 @@ impl Kind for Inline {
         true
     }
     fn shape(&self) -> Shape {
-        let expected = "hexadecimal digits of a key of 128, 192 or 256 bits, or of several joined by +";
-        Shape::Or("none", Box::new(Shape::Text { expected }))
+        let expected = "hexadecimal digits of a key of 128, 192 or 256 bits";
+        Shape::Or("none", Box::new(Shape::List(Box::new(Shape::Text { expected }))))
     }
 }
 
