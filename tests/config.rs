@@ -161,6 +161,8 @@ fn every_block_of_the_guide_loads() {
     for part in Registry::list(PartKind::Interceptor) {
         let block = blocks.iter().find(|block| toml(block).interceptors() == [part.name]);
         let block = block.unwrap_or_else(|| panic!("the guide has no block for {}", part.name));
+        let page = guide.split(&format!("\n## {}\n", part.name)).nth(1).unwrap().split("\n## ").next().unwrap();
+        assert!(page.contains("**Cost.** "), "the page of {} has no measured cost", part.name);
         let config = toml(block);
         for info in part.settings() {
             assert!(block.contains(&format!("\n{} = ", info.key)), "{} {} is not in the guide", part.name, info.key);

@@ -86,8 +86,9 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// A configuration from which no channel can be made. Displayed, it lists each fault on a line of its own.
-#[derive(Clone, Debug)]
+/// A configuration from which no channel can be made. Displayed, it lists each fault on a line of its own; so it does for debugging,
+/// since that is what a `main` that returns it prints.
+#[derive(Clone)]
 pub struct ConfigError {
     source: Origin,
     faults: Vec<ConfigFault>,
@@ -126,6 +127,12 @@ impl fmt::Display for ConfigError {
             source => write!(f, "{source} has {} faults:", self.faults.len())?,
         }
         self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -207,6 +207,9 @@ fn bytes_of_the_channel_are_text_or_digits() {
     assert_eq!(error[0].to_string(), text);
     let error =
         ChannelConfig::from_pairs([("domain", &*"d".repeat(40_000)), ("payload", &"p".repeat(20_001))]).unwrap_err();
+    // What a `main` prints that returns it.
+    let error_of_main = Config::from_toml("[chanel]\n", "tribes.toml").unwrap_err();
+    assert_eq!(format!("{error_of_main:?}"), error_of_main.to_string());
     assert!(error[0].to_string().contains("at most 60000 bytes together with domain"), "{error:?}");
 }
 
