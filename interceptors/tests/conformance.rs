@@ -1,5 +1,5 @@
 //! Every interceptor of ours passes the conformance suite, alone and between all others. `TRIBES_SEEDS=200`, as the gate runs
-//! it, takes a minute or two; see `tribes_testkit::suite` for the variables.
+//! it, takes some minutes; see `tribes_testkit::suite` for the variables.
 
 #![cfg(feature = "full")]
 #![allow(clippy::panic, reason = "a test fails by a panic")]
