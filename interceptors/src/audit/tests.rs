@@ -11,7 +11,7 @@ use super::core::{Event, Fill};
 use super::file::Log;
 use super::writer::{Counters, Tap, Writer, write_all};
 use super::{Audit, AuditConfig};
-use crate::testing::{World, member};
+use crate::testing::{World, Written, member};
 
 /// A folder of its own for each test, gone at its end.
 struct Folder(PathBuf);
@@ -170,23 +170,9 @@ fn what_the_disk_refuses_is_counted_and_later_records_are_tried_anew() {
     assert_eq!(std::fs::read(&path).unwrap(), b"y\n");
 }
 
-/// Where the other log goes.
-#[derive(Clone, Default)]
-struct Told(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Told {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_file_that_cannot_be_rotated_goes_on_and_does_not_fill_the_other_log() {
-    let (folder, told) = (Folder::new(), Told::default());
+    let (folder, told) = (Folder::new(), Written::default());
     let in_the_way = folder.0.join("audit.jsonl.1");
     std::fs::create_dir_all(in_the_way.join("not empty")).unwrap();
     let writer = told.clone();
@@ -199,7 +185,7 @@ fn a_file_that_cannot_be_rotated_goes_on_and_does_not_fill_the_other_log() {
         append(&mut log, 2);
         assert_eq!((log.rotations, lines(&in_the_way).len(), lines(&folder.file()).len()), (2, 1, 1));
     });
-    let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
+    let told = told.text();
     assert_eq!(told.matches("cannot be rotated").count(), 10, "{told}");
 }
 

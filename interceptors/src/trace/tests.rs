@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tribes_testkit::{Layered, simulate, stack};
 
 use super::core::Recent;
 use super::{Trace, TraceConfig, TraceContext};
+use crate::testing::Written;
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -202,23 +202,9 @@ async fn a_malformed_entry_is_left_out() {
     assert_eq!(gauge(&stack, "malformed"), 4);
 }
 
-/// Collects what a subscriber writes.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_trace_goes_on_from_hop_to_hop_with_a_span_for_each() {
-    let lines = Lines::default();
+    let lines = Written::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter("off,tribes::trace=info")
@@ -266,7 +252,7 @@ fn a_trace_goes_on_from_hop_to_hop_with_a_span_for_each() {
         let heard = heard.lock().unwrap().unwrap();
         assert_eq!(heard.trace_id(), parent().trace_id());
     });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let field = |line: &str, name: &str| {
         let start = line.rfind(&format!("{name}=")).unwrap() + name.len() + 1;
         line[start..].split([' ', '}']).next().unwrap().to_owned()
