@@ -16,8 +16,9 @@ use crate::stream::ByteStream;
 
 /// Longest time that a good-bye may take: leaving must not wait for a frozen peer.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// Connections made for one question, if they break.
-const ATTEMPTS: usize = 3;
+/// Pause before a question is asked anew because its connection broke; doubled each time, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(128);
 
 /// Asks `member` by `deadline`.
 pub(super) async fn probe(
@@ -54,18 +55,23 @@ fn refusal(error: &io::Error) -> ProbeResult {
 }
 
 /// A member of ours answers a hello by itself, whatever its listeners do. A connection that breaks without a word says
-/// nothing yet: whatever cut the others may have cut this one, too. A process that died refuses the next.
+/// nothing yet: whatever cut the others may have cut this one, too. So it is asked until it answers or time is up; a
+/// process that died refuses the next connection.
 async fn ask_ours(shared: &Shared, member: &Member, addr: SocketAddr) -> ProbeResult {
-    for _ in 0..ATTEMPTS {
-        let stream = match shared.connector.connect(addr).await {
-            Ok(stream) => stream,
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match shared.connector.connect(addr).await {
+            Ok(stream) => {
+                if let Some(result) = ask_ours_once(shared, member, stream).await {
+                    return result;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             Err(error) => return refusal(&error),
-        };
-        if let Some(result) = ask_ours_once(shared, member, stream).await {
-            return result;
         }
+        shared.env().sleep(pause).await;
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
-    ProbeResult::Refused
 }
 
 /// `None` if the connection broke without an answer.
