@@ -32,6 +32,10 @@ impl Peer {
         let limit = env.now() + self.shared.config.connect_timeout;
         let mut stream = match env.until(limit, self.unless_closed(self.shared.connector.connect(addr))).await {
             Some(Some(Ok(stream))) => stream,
+            // It was accepted, and cut before anybody looked: as one that is cut right after.
+            Some(Some(Err(error))) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Err(NoConnection::Broken(error.to_string()));
+            }
             Some(Some(Err(error))) => return Err(NoConnection::Failed(error.to_string())),
             Some(None) => return Err(NoConnection::Ordered),
             None => {
