@@ -6,9 +6,13 @@
 //! | [`ViewsConverge`] | in the end everybody sees everybody who is there, and nobody else |
 //! | [`NoResurrection`] | a crashed process never comes back after it was removed |
 //! | [`OutcomeOnce`] | every accepted message has exactly one outcome |
+//! | [`ReplicasEqual`] | in the end all replicas of a map hold the same |
+//! | [`AcknowledgedWritesKept`] | no acknowledged write is lost |
+//! | [`NoRevival`] | a removed key never shows an earlier value again |
 //!
 //! A checker does not fail while it is fed, so that the report has everything.
 
+mod map;
 mod once;
 mod outcome;
 mod resurrection;
@@ -16,6 +20,7 @@ mod views;
 
 use std::fmt;
 
+pub use map::{AcknowledgedWritesKept, NoRevival, ReplicasEqual};
 pub use once::ExactlyOnceInOrder;
 pub use outcome::OutcomeOnce;
 pub use resurrection::NoResurrection;

@@ -1,0 +1,324 @@
+//! Comparing with a peer: whoever asks gets what it lacks.
+//!
+//! ```text
+//! asker                               peer
+//!   Ask(all)            →
+//!                       ←  Digests(64 groups, what it has seen)
+//!   Ask(group)          →                                        for each group that differs
+//!                       ←  Digests(64 buckets)
+//!   Pull(bucket, have)  →                                        for each bucket that differs, a few at a time
+//!                       ←  Chunk(what differs, what it has seen)
+//! ```
+//! Each question is asked again when it is not answered, and the answers are facts of their own: lost, doubled or late ones
+//! do no harm.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tribes_core::{Member, Time};
+
+use super::{Author, Core, Now};
+use crate::context::Context;
+use crate::message::{Level, Message};
+use crate::store::{BUCKETS_PER_GROUP, Chunk, GROUPS};
+
+/// How often a question is asked.
+const TRIES: u32 = 3;
+/// Rounds with one peer begin at least this far apart: a lossy network makes many reasons for one.
+const SPACING: Duration = Duration::from_millis(50);
+
+/// A round under way.
+#[derive(Debug)]
+pub(super) struct Round {
+    peer: Arc<Member>,
+    began: Time,
+    /// Whether this replica is joining by it.
+    joining: bool,
+    /// The groups that matter, a bit each.
+    groups: u64,
+    /// What the peer had seen when it sent its first digests.
+    seen: Option<Context>,
+    asked: BTreeMap<Question, Asked>,
+    todo: VecDeque<Question>,
+    /// The peer holds what this replica knows to be gone, or lacks what it has.
+    peer_is_behind: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Question {
+    Digests(Level),
+    Bucket(u16, Option<Box<[u8]>>),
+}
+
+#[derive(Debug)]
+struct Asked {
+    again_at: Time,
+    tries: u32,
+}
+
+/// A round to be begun.
+#[derive(Debug)]
+pub(super) struct Wish {
+    not_before: Time,
+    /// Not only if something is still missing by then.
+    always: bool,
+    /// The peer says that it has written so much.
+    written: u64,
+}
+
+impl Round {
+    pub(super) fn due(&self) -> Time {
+        self.asked.values().map(|asked| asked.again_at).min().unwrap_or(Time::NEVER)
+    }
+}
+
+impl Wish {
+    pub(super) const fn due(&self) -> Time {
+        self.not_before
+    }
+}
+
+impl Core {
+    /// This replica wants to compare with `peer`.
+    pub(super) fn wish(&mut self, peer: &Arc<Member>, not_before: Time, always: bool) {
+        let wish = self.wishes.entry(Arc::clone(peer)).or_insert(Wish { not_before, always, written: 0 });
+        wish.not_before = wish.not_before.min(not_before);
+        wish.always |= always;
+    }
+
+    /// This replica wants to compare with `peer` if it has not seen `written` of its writes soon: they may only be late.
+    pub(super) fn wish_unless_seen(&mut self, peer: &Arc<Member>, written: u64, now: Now) {
+        self.wish(peer, now.time + SPACING, false);
+        if let Some(wish) = self.wishes.get_mut(peer) {
+            wish.written = wish.written.max(written);
+        }
+    }
+
+    /// The peer whose turn it is.
+    pub(super) fn compare_with_next(&mut self, now: Now) {
+        let after = |last: &Arc<Member>| self.peers.keys().find(|member| *member > last);
+        let next = self.compared_last.as_ref().and_then(after).or_else(|| self.peers.keys().next()).cloned();
+        if let Some(peer) = &next {
+            self.wish(peer, now.time, true);
+        }
+        self.compared_last = next;
+    }
+
+    /// Begins the rounds that are due, a few at a time.
+    pub(super) fn grant_wishes(&mut self, now: Now) {
+        if !self.join.is_ready() {
+            // What is missing comes with joining.
+            let soon = now.time + self.tuning.patience;
+            self.wishes.values_mut().for_each(|wish| wish.not_before = wish.not_before.max(soon));
+            return;
+        }
+        let due: Vec<_> =
+            self.wishes.iter().filter(|(_, wish)| wish.not_before <= now.time).map(|(peer, _)| Arc::clone(peer)).collect();
+        for peer in due {
+            if self.rounds.len() >= self.tuning.rounds {
+                self.put_off(&peer, now.time + SPACING);
+                continue;
+            }
+            let running = self.rounds.values().any(|round| round.peer == peer);
+            let Some(state) = self.peers.get(&peer) else {
+                self.wishes.remove(&peer);
+                continue;
+            };
+            if running || now.time < state.compared_at + SPACING {
+                self.put_off(&peer, now.time + SPACING);
+                continue;
+            }
+            let incarnation = state.incarnation;
+            let Some(wish) = self.wishes.remove(&peer) else { continue };
+            let seen = self.store.seen.of(incarnation).map_or(0, |seen| seen.upto);
+            if wish.always || self.store.seen.has_gap(incarnation) || seen < wish.written {
+                self.begin_round(&peer, u64::MAX, false, now);
+            }
+        }
+    }
+
+    fn put_off(&mut self, peer: &Arc<Member>, until: Time) {
+        if let Some(wish) = self.wishes.get_mut(peer) {
+            wish.not_before = until;
+        }
+    }
+
+    pub(super) fn begin_round(&mut self, peer: &Arc<Member>, groups: u64, joining: bool, now: Now) -> u64 {
+        let id = self.next_round;
+        self.next_round += 1;
+        self.counts.rounds += 1;
+        let round = Round {
+            peer: Arc::clone(peer),
+            began: now.time,
+            joining,
+            groups,
+            seen: None,
+            asked: BTreeMap::new(),
+            todo: [Question::Digests(None)].into(),
+            peer_is_behind: false,
+        };
+        self.rounds.insert(id, round);
+        self.ask_on(id, now);
+        id
+    }
+
+    /// Asks as much as may be open at the same time; with nothing left to ask the round is over.
+    fn ask_on(&mut self, id: u64, now: Now) {
+        let (credit, again_at) = (self.tuning.credit.max(1), now.time + self.tuning.patience);
+        let mut questions = Vec::new();
+        let Some(round) = self.rounds.get_mut(&id) else { return };
+        while round.asked.len() < credit
+            && let Some(question) = round.todo.pop_front()
+        {
+            round.asked.insert(question.clone(), Asked { again_at, tries: 1 });
+            questions.push(question);
+        }
+        let (peer, over) = (Arc::clone(&round.peer), round.asked.is_empty());
+        for question in questions {
+            self.ask(id, &peer, question);
+        }
+        if over {
+            self.end_round(id, now);
+        }
+    }
+
+    fn ask(&mut self, round: u64, peer: &Arc<Member>, question: Question) {
+        let message = match question {
+            Question::Digests(level) => Message::Ask { round, level },
+            Question::Bucket(bucket, after) => {
+                Message::Pull { round, bucket, after, have: self.store.listing(bucket) }
+            }
+        };
+        self.send(peer, message);
+    }
+
+    pub(super) fn digests_came(
+        &mut self,
+        from: &Arc<Member>,
+        id: u64,
+        level: Level,
+        seen: Context,
+        digests: &[u64],
+        now: Now,
+    ) {
+        let Some(round) = self.rounds.get_mut(&id).filter(|round| round.peer == *from) else { return };
+        if digests.len() != if level.is_none() { GROUPS } else { BUCKETS_PER_GROUP }
+            || round.asked.remove(&Question::Digests(level)).is_none()
+        {
+            return;
+        }
+        if let Some(group) = level {
+            let ours = self.store.group(group);
+            let differ = ours.iter().zip(digests).enumerate().filter(|(_, (ours, theirs))| ours != theirs);
+            let first = usize::from(group) * BUCKETS_PER_GROUP;
+            let buckets: Vec<u16> = differ.filter_map(|(at, _)| u16::try_from(first + at).ok()).collect();
+            self.counts.divergent_buckets += buckets.len() as u64;
+            round.todo.extend(buckets.into_iter().map(|bucket| Question::Bucket(bucket, None)));
+        } else {
+            round.seen = Some(seen);
+            let differ = self.store.groups().iter().zip(digests).enumerate().filter(|(_, (ours, theirs))| ours != theirs);
+            let groups = differ.filter_map(|(at, _)| u16::try_from(at).ok()).filter(|at| round.groups >> at & 1 == 1);
+            round.todo.extend(groups.map(|group| Question::Digests(Some(group))));
+        }
+        self.ask_on(id, now);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the message")]
+    pub(super) fn chunk_came(
+        &mut self,
+        from: &Arc<Member>,
+        id: u64,
+        bucket: u16,
+        after: Option<&[u8]>,
+        seen: &Context,
+        mut chunk: Chunk,
+        now: Now,
+    ) {
+        let Some(round) = self.rounds.get_mut(&id).filter(|round| round.peer == *from) else { return };
+        if round.asked.remove(&Question::Bucket(bucket, after.map(Box::from))).is_none() {
+            return;
+        }
+        round.peer_is_behind |= chunk.behind;
+        if let Some(next) = chunk.next.take() {
+            round.todo.push_front(Question::Bucket(bucket, Some(next)));
+        }
+        let joining = round.joining;
+        let before = chunk.entries.len();
+        chunk.entries.retain(|(_, siblings)| {
+            siblings.iter().all(|sibling| self.clock.observe(sibling.version.time, now.wall_ms))
+        });
+        self.counts.refused += (before - chunk.entries.len()) as u64;
+        let known = chunk.entries.iter().flat_map(|(_, siblings)| siblings);
+        let stale = known.clone().any(|sibling| self.store.seen.contains(sibling.version.dot));
+        let changed = self.store.take(chunk, seen, now.time);
+        if let Some(round) = self.rounds.get_mut(&id) {
+            round.peer_is_behind |= stale;
+        }
+        if !joining {
+            self.counts.repaired += changed.len() as u64;
+        }
+        for (key, change) in changed {
+            self.changed(key, change, Author::Peer);
+        }
+        self.ask_on(id, now);
+    }
+
+    fn end_round(&mut self, id: u64, now: Now) {
+        let Some(round) = self.rounds.remove(&id) else { return };
+        let Some(seen) = round.seen else { return };
+        if let Some(peer) = self.peers.get_mut(&round.peer) {
+            peer.compared_at = round.began;
+        }
+        if round.joining {
+            return self.got_groups(id, &seen, now);
+        }
+        self.store.seen.join(&seen);
+        self.peers.values_mut().for_each(|peer| peer.ack_at = now.time);
+        self.acknowledge(now);
+        if round.peer_is_behind {
+            self.send(&round.peer, Message::Offer { written: self.written, compare: true });
+        }
+    }
+
+    /// Asks again what was not answered, and gives up who does not answer at all.
+    pub(super) fn expire_rounds(&mut self, now: Now) {
+        let again_at = now.time + self.tuning.patience;
+        let (mut failed, mut again) = (Vec::new(), Vec::new());
+        for (id, round) in &mut self.rounds {
+            for (question, asked) in round.asked.iter_mut().filter(|(_, asked)| asked.again_at <= now.time) {
+                if asked.tries >= TRIES {
+                    failed.push(*id);
+                    break;
+                }
+                asked.tries += 1;
+                asked.again_at = again_at;
+                again.push((*id, Arc::clone(&round.peer), question.clone()));
+            }
+        }
+        for id in failed {
+            again.retain(|(round, ..)| *round != id);
+            self.round_failed(id, now);
+        }
+        for (id, peer, question) in again {
+            self.ask(id, &peer, question);
+        }
+    }
+
+    fn round_failed(&mut self, id: u64, now: Now) {
+        let Some(round) = self.rounds.remove(&id) else { return };
+        self.counts.rounds_failed += 1;
+        if round.joining {
+            self.donor_failed(id, &round.peer, now);
+        } else if self.peers.contains_key(&round.peer) {
+            self.wish(&round.peer, now.time + self.tuning.patience, true);
+        }
+    }
+
+    /// `peer` is gone.
+    pub(super) fn end_rounds_with(&mut self, peer: &Arc<Member>, now: Now) {
+        let ids: Vec<u64> =
+            self.rounds.iter().filter(|(_, round)| round.peer == *peer).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.round_failed(id, now));
+    }
+}

@@ -1,0 +1,318 @@
+//! Groups under every fault that there is, as a seed decides: in the end all hold the same, and nothing is lost that was
+//! acknowledged by a majority.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tribes_testkit::checkers::{AcknowledgedWritesKept, NoRevival, ReplicasEqual, Violations};
+
+use super::world::{Defect, Net, Told, World};
+use crate::core::{Need, Tuning};
+use crate::store::Keeping;
+use crate::version::Version;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a run came to.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) seed: u64,
+    pub(super) acknowledged: usize,
+    pub(super) violations: Vec<Violations>,
+    pub(super) trace: Vec<String>,
+    pub(super) converged_after: Option<Duration>,
+}
+
+/// Writes on their way, and what is known of them.
+struct Record {
+    ops: BTreeMap<(usize, u32, u64), (Vec<u8>, Version)>,
+    kept: AcknowledgedWritesKept<Vec<u8>, Version>,
+    /// Only where the latest write wins: otherwise an earlier one may rightly stay.
+    revived: NoRevival<Vec<u8>, Version>,
+    /// Acknowledged writes, by key: whoever crashes must leave one that has them.
+    promised: BTreeMap<Vec<u8>, Version>,
+    starts: Vec<u32>,
+}
+
+struct Run {
+    world: World,
+    record: Record,
+    size: usize,
+    keys: u64,
+}
+
+impl Run {
+    fn new(seed: u64, defect: Defect) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED);
+        let size = match rng.u8(0..20) {
+            0 => rng.usize(10..=50),
+            1..6 => rng.usize(6..=9),
+            _ => rng.usize(3..=5),
+        };
+        let tuning = Tuning {
+            group_size: Some(size),
+            // Small, so that a few keys need several messages.
+            chunk: rng.choice([200, 1000, 64 << 10]).unwrap(),
+            removals: (rng.choice([SECOND * 4, SECOND * 600]).unwrap(), SECOND * 3600),
+            ..Tuning::default()
+        };
+        let mut world = World::new(seed, tuning, Keeping::Latest);
+        world.defect = defect;
+        world.net = Net {
+            loss: rng.choice([0.0, 0.0, 0.05, 0.2]).unwrap(),
+            duplicate: rng.choice([0.0, 0.1]).unwrap(),
+            reorder: rng.choice([0.0, 0.1, 0.5]).unwrap(),
+            full: rng.choice([0.0, 0.0, 0.05]).unwrap(),
+        };
+        for _ in 0..size {
+            let skew = rng.choice([0, 0, -1, 1]).unwrap() * rng.i64(0..600_000);
+            world.add(skew);
+        }
+        let record = Record {
+            ops: BTreeMap::new(),
+            kept: AcknowledgedWritesKept::default(),
+            revived: NoRevival::default(),
+            promised: BTreeMap::new(),
+            starts: vec![0; size],
+        };
+        Self { world, record, size, keys: rng.choice([5, 30, 150]).unwrap() }
+    }
+
+    fn start(&mut self, node: usize) {
+        let same_id = self.record.starts[node] > 0 && self.world.rng.bool();
+        self.record.starts[node] += 1;
+        self.record.revived.forgot(node);
+        self.world.start(node, same_id);
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.collect();
+        self.world.crash(node);
+    }
+
+    /// Someone writes something.
+    fn write(&mut self) {
+        let node = self.world.rng.usize(0..self.size);
+        if !self.world.is_up(node) || self.world.nodes[node].frozen {
+            return;
+        }
+        let key = format!("key {}", self.world.rng.u64(0..self.keys)).into_bytes();
+        let removal = self.world.rng.u8(0..4) == 0;
+        let len = self.world.rng.usize(0..60);
+        let value: Vec<u8> = (0..len).map(|_| self.world.rng.u8(..)).collect();
+        let written = self.world.at(node, |core, now| {
+            let wanted = Some((Need::Copies(core.majority()), Duration::from_secs(5)));
+            if removal {
+                core.remove(&key, wanted, now)
+            } else {
+                Some(core.put(&key, value.into(), None, wanted, now).unwrap())
+            }
+        });
+        if let Some(written) = written {
+            self.record.kept.wrote(key.clone(), written.version, removal);
+            let start = self.record.starts[node];
+            self.record.ops.insert((node, start, written.op.unwrap()), (key, written.version));
+        }
+        self.collect();
+    }
+
+    /// Hears what the replicas told.
+    fn collect(&mut self) {
+        for told in std::mem::take(&mut self.world.told) {
+            match told {
+                Told::Done { node, op, report } => {
+                    let start = self.record.starts[node];
+                    let Some((key, version)) = self.record.ops.remove(&(node, start, op)) else { continue };
+                    if report.met {
+                        self.record.kept.acknowledged(&key, version);
+                        let promised = self.record.promised.entry(key).or_insert(version);
+                        *promised = version.max(*promised);
+                    }
+                }
+                Told::Changed { node, key, latest: Some((version, true)) } => {
+                    self.record.revived.shows(node, key.into_vec(), version);
+                }
+                Told::Changed { node, key, latest: Some((version, false)) } => {
+                    self.record.revived.removed(node, key.into_vec(), version);
+                }
+                Told::Changed { .. } => {}
+                Told::Ready { .. } => {}
+            }
+        }
+    }
+
+    fn up(&self) -> Vec<usize> {
+        (0..self.size).filter(|node| self.world.is_up(*node)).collect()
+    }
+
+    /// Whether all that was promised is with a majority: only then may the next one crash.
+    fn is_settled(&self) -> bool {
+        let up = self.up();
+        self.record.promised.values().all(|version| {
+            let has = |node: &&usize| {
+                self.world.nodes[**node].core.as_ref().is_some_and(|core| core.store.seen.contains(version.dot))
+            };
+            up.iter().filter(has).count() > self.size / 2
+        })
+    }
+
+    fn fault(&mut self) {
+        let node = self.world.rng.usize(0..self.size);
+        match self.world.rng.u8(0..12) {
+            0..=2 => {
+                // A full partition into two or three sides.
+                let sides = self.world.rng.usize(2..=3);
+                let side: Vec<usize> = (0..self.size).map(|_| self.world.rng.usize(0..sides)).collect();
+                for one in 0..sides {
+                    let of = |wanted: bool| (0..self.size).filter(|node| (side[*node] == one) == wanted).collect::<Vec<_>>();
+                    self.world.cut(&of(true), &of(false));
+                }
+            }
+            3 => {
+                let other = self.world.rng.usize(0..self.size);
+                self.world.cut(&[node], &[other]);
+            }
+            4..=6 => self.world.heal(),
+            7 => {
+                let frozen = self.world.nodes[node].frozen;
+                if self.world.is_up(node) {
+                    self.world.freeze(node, !frozen);
+                }
+            }
+            8 | 9 => {
+                if self.world.is_up(node) && self.is_settled() && self.up().len() > 1 {
+                    self.crash(node);
+                }
+            }
+            _ => {
+                if !self.world.is_up(node) {
+                    self.start(node);
+                }
+            }
+        }
+        self.collect();
+    }
+
+    /// The faults are over: everybody is there and can reach everybody.
+    fn mend(&mut self) {
+        self.world.note("the last fault is over");
+        self.world.heal();
+        self.world.net = Net::default();
+        for node in 0..self.size {
+            if !self.world.is_up(node) {
+                self.start(node);
+            } else if self.world.nodes[node].frozen {
+                self.world.freeze(node, false);
+            }
+        }
+    }
+
+    fn holds(&self, node: usize) -> Vec<(Vec<u8>, (Version, Vec<u8>))> {
+        let core = self.world.nodes[node].core.as_ref().unwrap();
+        let live = core.store.iter().filter(|(_, entry)| entry.is_live());
+        live.map(|(key, entry)| {
+            let latest = entry.latest();
+            (key.to_vec(), (latest.version, latest.value.as_ref().unwrap().to_vec()))
+        })
+        .collect()
+    }
+
+    fn equal(&self) -> Result<usize, Violations> {
+        let mut equal = ReplicasEqual::default();
+        (0..self.size).for_each(|node| equal.holds(format!("replica {node}"), self.holds(node)));
+        equal.check()
+    }
+}
+
+/// Runs the seed to its end.
+pub(super) fn run(seed: u64, defect: Defect) -> Verdict {
+    let mut run = Run::new(seed, defect);
+    let together = run.world.rng.bool();
+    for node in 0..run.size {
+        run.start(node);
+        if !together {
+            let pause = Duration::from_millis(run.world.rng.u64(0..1500));
+            run.world.run(pause);
+            run.write();
+        }
+    }
+    let steps = run.world.rng.u32(20..120);
+    for _ in 0..steps {
+        for _ in 0..run.world.rng.u8(0..6) {
+            run.write();
+        }
+        let pause = Duration::from_millis(run.world.rng.u64(0..800));
+        run.world.run(pause);
+        run.collect();
+        if run.world.rng.u8(0..4) == 0 {
+            run.fault();
+        }
+    }
+    run.mend();
+    let mended = run.world.now;
+    let mut converged_after = None;
+    for _ in 0..60 {
+        run.world.run(SECOND / 2);
+        run.collect();
+        if run.equal().is_ok() && (0..run.size).all(|node| run.world.nodes[node].core.as_ref().unwrap().is_ready()) {
+            converged_after = Some(run.world.now - mended);
+            break;
+        }
+    }
+    // It stays so.
+    run.world.run(SECOND * 15);
+    run.collect();
+    for (key, (version, _)) in run.holds(0) {
+        run.record.kept.finally(key, version);
+    }
+    let mut violations = Vec::new();
+    let acknowledged = run.record.kept.check().unwrap_or_else(|found| {
+        violations.push(found);
+        0
+    });
+    violations.extend(run.equal().err());
+    violations.extend(run.record.revived.check().err());
+    Verdict { seed, acknowledged, violations, trace: std::mem::take(&mut run.world.trace), converged_after }
+}
+
+fn check(seed: u64) -> usize {
+    let verdict = run(seed, Defect::None);
+    assert!(
+        verdict.violations.is_empty() && verdict.converged_after.is_some(),
+        "seed {seed}: converged after {:?}\n{}\nreplay it with: TRIBES_SEED={seed} cargo test -p tribes-replication under_faults",
+        verdict.converged_after,
+        verdict.violations.iter().map(|found| format!("{found}\n")).collect::<String>()
+    );
+    verdict.acknowledged
+}
+
+/// The seeds to run: `TRIBES_SEED=7`, `TRIBES_SEEDS=500` for the first so many, `TRIBES_SEEDS=100..200`, or `usual`.
+fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    if let Ok(seed) = std::env::var("TRIBES_SEED") {
+        let seed = seed.parse().expect("TRIBES_SEED is a number");
+        return seed..seed + 1;
+    }
+    let Ok(seeds) = std::env::var("TRIBES_SEEDS") else { return usual };
+    let number = |text: &str| text.parse().expect("TRIBES_SEEDS is a number or two with .. between");
+    seeds.split_once("..").map_or_else(|| 0..number(&seeds), |(from, to)| number(from)..number(to))
+}
+
+#[test]
+fn under_faults_nothing_is_lost_and_all_become_equal() {
+    let seeds = seeds(0..200);
+    let (mut acknowledged, count) = (0, seeds.end - seeds.start);
+    for seed in seeds {
+        acknowledged += check(seed);
+    }
+    println!("{count} seeds, {acknowledged} acknowledged writes");
+    assert!(acknowledged > 0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 4] {
+        let (one, two) = (run(seed, Defect::None), run(seed, Defect::None));
+        assert!(one.trace.len() > 100);
+        assert_eq!(one.trace, two.trace, "seed {seed}");
+    }
+}

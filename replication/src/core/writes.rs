@@ -1,0 +1,181 @@
+//! Writes of this replica, and of others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tribes_core::Member;
+
+use super::{Action, Author, Core, Need, Now};
+use crate::message::{Message, Payload, Write};
+use crate::store::{Entry, Keeping, Sibling};
+use crate::version::{Dot, Version};
+
+/// Why a write is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    ValueTooLarge { bytes: usize, limit: usize },
+    MapFull { bytes: usize, limit: usize },
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) version: Version,
+    /// If its outcome was asked for.
+    pub(crate) op: Option<u64>,
+}
+
+/// Whose outcome is asked for, and for how long.
+pub(crate) type Wanted = Option<(Need, Duration)>;
+
+impl Core {
+    /// Puts `value` at `key`; with `diff`, those that have the present value get only that.
+    pub(crate) fn put(
+        &mut self,
+        key: &[u8],
+        value: Arc<[u8]>,
+        diff: Option<Arc<[u8]>>,
+        wanted: Wanted,
+        now: Now,
+    ) -> Result<Written, Refused> {
+        let (bytes, limit) = (value.len(), self.tuning.max_value);
+        if bytes > limit {
+            return Err(Refused::ValueTooLarge { bytes, limit });
+        }
+        let (held, limit) = (self.store.census().bytes, self.tuning.max_bytes);
+        let had = self.store.get(key).map_or(0, |entry| key.len() + entry.bytes());
+        let bytes = held.saturating_sub(had) + key.len() + value.len();
+        if bytes > limit {
+            return Err(Refused::MapFull { bytes, limit });
+        }
+        let base = self.store.get(key).filter(|entry| entry.len() == 1).map(|entry| entry.latest().version.dot);
+        let payload = match (diff, base) {
+            (Some(diff), Some(base)) if diff.len() < value.len() => {
+                self.counts.diffs_sent += 1;
+                Payload::Diff { base, diff }
+            }
+            _ => Payload::Value(Arc::clone(&value)),
+        };
+        Ok(self.write(key, Some(value), payload, wanted, now))
+    }
+
+    /// Removes `key`; `None` if there is no such key.
+    pub(crate) fn remove(&mut self, key: &[u8], wanted: Wanted, now: Now) -> Option<Written> {
+        self.store.get(key).filter(|entry| entry.is_live())?;
+        Some(self.write(key, None, Payload::Removed, wanted, now))
+    }
+
+    fn write(&mut self, key: &[u8], value: Option<Arc<[u8]>>, payload: Payload, wanted: Wanted, now: Now) -> Written {
+        self.written += 1;
+        self.counts.written += 1;
+        let dot = Dot { node: self.me, counter: self.written };
+        let version = Version { time: self.clock.tick(now.wall_ms), dot };
+        let past = self.store.get(key).map_or_else(Box::default, |entry| entry.past(self.store.keeping()));
+        let sibling = Sibling { version, past: past.clone(), value };
+        if let Some(change) = self.store.write(key, sibling, now.time) {
+            self.changed(key.into(), change, Author::Here);
+        }
+        let write = Write { key: key.into(), version, past, payload };
+        if self.unsent_bytes + write.size() > self.tuning.chunk {
+            self.flush();
+        }
+        self.unsent_bytes += write.size();
+        self.unsent.push(write);
+        for peer in self.peers.values_mut() {
+            peer.sent(now.time);
+        }
+        let op = wanted.map(|(need, within)| {
+            self.unsent_ack |= need != Need::Queued;
+            self.open_op(self.written, need, within, now)
+        });
+        Written { version, op }
+    }
+
+    /// Makes one message of the writes that none carries yet.
+    pub(super) fn flush(&mut self) {
+        let ack = std::mem::take(&mut self.unsent_ack);
+        let writes = std::mem::take(&mut self.unsent);
+        self.unsent_bytes = 0;
+        if writes.is_empty() {
+            return;
+        }
+        let to: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| !peer.behind).map(|(member, _)| Arc::clone(member)).collect();
+        self.send_all(to, None, Message::Write { writes, ack });
+    }
+
+    pub(super) fn writes_came(&mut self, from: &Arc<Member>, writes: Vec<Write>, ack: bool, now: Now) {
+        for write in writes {
+            self.write_came(from, write, now);
+        }
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let incarnation = peer.incarnation;
+        if ack {
+            peer.ack_at = now.time;
+        } else {
+            peer.ack_lazily(now.time);
+        }
+        if self.store.seen.has_gap(incarnation) {
+            self.wish_unless_seen(from, 0, now);
+        }
+        self.acknowledge(now);
+    }
+
+    fn write_came(&mut self, from: &Arc<Member>, write: Write, now: Now) {
+        let Write { key, version, past, payload } = write;
+        if self.store.seen.contains(version.dot) {
+            self.counts.duplicates += 1;
+            return;
+        }
+        if !self.clock.observe(version.time, now.wall_ms) {
+            self.counts.refused += 1;
+            tracing::warn!(member = %from, %version, "its clock is more than an hour ahead: the write is refused");
+            return;
+        }
+        let held = self.store.get(&key);
+        let value = match payload {
+            Payload::Removed => None,
+            Payload::Value(value) => Some(value),
+            Payload::Diff { base, diff } => {
+                let whole = base_of(held, base).and_then(|base| self.diffs.apply(base, &diff));
+                let Some(whole) = whole else {
+                    // It comes whole with the next comparison, for which this is the reason.
+                    self.counts.diffs_without_base += 1;
+                    return self.wish(from, now.time, true);
+                };
+                Some(Arc::from(whole))
+            }
+        };
+        let len = value.as_ref().map_or(0, |value| value.len());
+        // Each member keeps to the bounds with what it writes; together they may go beyond.
+        if len > self.tuning.max_value || self.store.census().bytes.saturating_add(len) / 2 > self.tuning.max_bytes {
+            self.counts.refused += 1;
+            tracing::warn!(member = %from, len, "its write is beyond this map's bounds and refused: they must be the same everywhere");
+            return;
+        }
+        self.counts.received += 1;
+        let before = held.map_or(0, Entry::len);
+        let sibling = Sibling { version, past, value };
+        let in_conflict = self.store.keeping() == Keeping::Concurrent;
+        if let Some(change) = self.store.write(&key, sibling, now.time) {
+            if in_conflict && self.store.get(&key).map_or(0, Entry::len) > before.max(1) {
+                self.counts.conflicts += 1;
+            }
+            self.changed(key, change, Author::Peer);
+        } else if !in_conflict {
+            // There is a later one, which came first.
+            self.counts.conflicts += 1;
+        }
+    }
+
+    /// The numbers of this replica's own writes in `message`.
+    pub(crate) fn own_writes(&self, message: &Message) -> Vec<u64> {
+        let Message::Write { writes, .. } = message else { return Vec::new() };
+        writes.iter().map(|write| write.version.dot).filter(|dot| dot.node == self.me).map(|dot| dot.counter).collect()
+    }
+
+}
+
+fn base_of(held: Option<&Entry>, base: Dot) -> Option<&[u8]> {
+    held?.siblings().find(|sibling| sibling.version.dot == base)?.value.as_deref()
+}

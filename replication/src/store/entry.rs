@@ -1,0 +1,173 @@
+//! One key: the writes of it that none of the others replaced.
+
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::version::{Dot, Version};
+
+/// Writers that a write remembers to have replaced. With more than these at one key, the earliest is forgotten, and its
+/// write may come back as a concurrent one.
+const MAX_PAST: usize = 32;
+
+/// How writes that did not know of each other live together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// The latest version replaces all others, a removal like any write.
+    Latest,
+    /// All are kept until a write replaces those it has seen. A removal takes away what it has seen, and no more.
+    Concurrent,
+}
+
+/// A write that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sibling {
+    pub(crate) version: Version,
+    /// The writes that it replaced: of each writer, all of this key up to here. Only under [`Keeping::Concurrent`]; where the
+    /// latest wins, the version says it.
+    pub(crate) past: Box<[Dot]>,
+    /// `None`: the key was removed.
+    pub(crate) value: Option<Arc<[u8]>>,
+}
+
+impl Sibling {
+    pub(crate) const fn is_live(&self) -> bool {
+        self.value.is_some()
+    }
+
+    fn replaces(&self, dot: Dot) -> bool {
+        self.past.iter().any(|past| past.node == dot.node && past.counter >= dot.counter)
+    }
+
+    /// What it adds to the digest of its bucket.
+    pub(crate) fn hash(&self, key_hash: u64) -> u64 {
+        xxhash_rust::xxh3::xxh3_64_with_seed(&self.version.dot.to_bytes(), key_hash)
+    }
+}
+
+/// The siblings of one key, by version, latest last; never none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    latest: Sibling,
+    /// Rare, so that the usual entry is small.
+    #[expect(clippy::box_collection, reason = "a third of the size where there are none")]
+    others: Option<Box<Vec<Sibling>>>,
+}
+
+impl Entry {
+    pub(crate) fn new(mut siblings: Vec<Sibling>) -> Option<Self> {
+        let latest = siblings.pop()?;
+        Some(Self { latest, others: (!siblings.is_empty()).then(|| Box::new(siblings)) })
+    }
+
+    pub(crate) const fn one(latest: Sibling) -> Self {
+        Self { latest, others: None }
+    }
+
+    /// The latest write.
+    pub(crate) const fn latest(&self) -> &Sibling {
+        &self.latest
+    }
+
+    /// Oldest first.
+    pub(crate) fn siblings(&self) -> impl Iterator<Item = &Sibling> {
+        self.others.iter().flat_map(|others| others.iter()).chain([&self.latest])
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        1 + self.others.as_ref().map_or(0, |others| others.len())
+    }
+
+    pub(crate) fn into_siblings(self) -> Vec<Sibling> {
+        let mut siblings = self.others.map_or_else(Vec::new, |others| *others);
+        siblings.push(self.latest);
+        siblings
+    }
+
+    /// The values, oldest first; none if the key was removed.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.siblings().filter_map(|sibling| sibling.value.as_ref())
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.siblings().any(Sibling::is_live)
+    }
+
+    pub(crate) fn has(&self, dot: Dot) -> bool {
+        self.siblings().any(|sibling| sibling.version.dot == dot)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.values().map(|value| value.len()).sum()
+    }
+
+    /// What a write that has seen this entry replaces.
+    pub(crate) fn past(&self, keeping: Keeping) -> Box<[Dot]> {
+        if keeping == Keeping::Latest {
+            return Box::default();
+        }
+        let mut past: Vec<Dot> = Vec::new();
+        for dot in self.siblings().flat_map(|sibling| sibling.past.iter().copied().chain([sibling.version.dot])) {
+            match past.iter_mut().find(|known| known.node == dot.node) {
+                Some(known) => known.counter = known.counter.max(dot.counter),
+                None => past.push(dot),
+            }
+        }
+        let excess = past.len().saturating_sub(MAX_PAST);
+        past.drain(..excess);
+        past.into_boxed_slice()
+    }
+}
+
+/// Which of `siblings` count.
+pub(crate) fn reduce(mut siblings: Vec<Sibling>, keeping: Keeping) -> Vec<Sibling> {
+    siblings.sort_by_key(|sibling| sibling.version);
+    siblings.dedup_by_key(|sibling| sibling.version.dot);
+    if siblings.len() < 2 {
+        return siblings;
+    }
+    match keeping {
+        Keeping::Latest => siblings.drain(..siblings.len() - 1).for_each(drop),
+        Keeping::Concurrent => {
+            let replaced: Vec<bool> = siblings
+                .iter()
+                .map(|sibling| siblings.iter().any(|other| other.replaces(sibling.version.dot)))
+                .collect();
+            let mut replaced = replaced.into_iter();
+            siblings.retain(|_| !replaced.next().unwrap_or(false));
+            if siblings.iter().any(Sibling::is_live) {
+                // A removal has done its work: what it took away is known as seen.
+                siblings.retain(Sibling::is_live);
+            } else {
+                let excess = siblings.len().saturating_sub(1);
+                siblings.drain(..excess);
+            }
+        }
+    }
+    siblings
+}
+
+/// The siblings that count when a replica that holds `ours` and has seen `seen` hears of one that holds `theirs` and has
+/// seen `theirs_seen`: what one of them has seen and does not hold any more is gone for both.
+pub(crate) fn merge(
+    ours: Vec<Sibling>,
+    seen: &Context,
+    theirs: Vec<Sibling>,
+    theirs_seen: &Context,
+    keeping: Keeping,
+) -> Vec<Sibling> {
+    let news: Vec<Sibling> = theirs
+        .iter()
+        .filter(|sibling| {
+            !seen.contains(sibling.version.dot) && ours.iter().all(|held| held.version.dot != sibling.version.dot)
+        })
+        .cloned()
+        .collect();
+    let mut merged: Vec<Sibling> = ours
+        .into_iter()
+        .filter(|held| {
+            !theirs_seen.contains(held.version.dot) || theirs.iter().any(|other| other.version.dot == held.version.dot)
+        })
+        .collect();
+    merged.extend(news);
+    reduce(merged, keeping)
+}

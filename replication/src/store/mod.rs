@@ -1,0 +1,266 @@
+//! What a replica holds: entries in buckets, each bucket with a digest, and which writes it has seen.
+//!
+//! A key's bucket is the first twelve bits of its hash; 64 buckets are a group. A digest is the exclusive or of a hash of
+//! each (key, write) in it. Two replicas that hold the same writes have the same digests, and a write changes them in
+//! constant time.
+
+mod chunk;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tribes_core::Time;
+
+pub(crate) use self::chunk::{Chunk, Have};
+pub(crate) use self::entry::{Entry, Keeping, Sibling};
+use crate::context::Context;
+use crate::version::Dot;
+
+pub(crate) const GROUPS: usize = 64;
+pub(crate) const BUCKETS_PER_GROUP: usize = 64;
+const BUCKETS: usize = GROUPS * BUCKETS_PER_GROUP;
+
+/// Stable over versions, machines and processes: replicas must agree on it.
+pub(crate) fn hash(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
+}
+
+/// The bucket of a key with this hash.
+pub(crate) const fn bucket_of(key_hash: u64) -> u16 {
+    (key_hash >> 52) as u16
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Store {
+    keeping: Keeping,
+    buckets: Vec<Bucket>,
+    groups: [u64; GROUPS],
+    pub(crate) seen: Context,
+    census: Census,
+    /// Removals, oldest first, with the time since when they are here.
+    removals: VecDeque<(Time, Box<[u8]>, Dot)>,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    entries: BTreeMap<Box<[u8]>, Entry>,
+    digest: u64,
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    /// Keys with a value.
+    pub(crate) live: usize,
+    /// Keys of which only the removal is known.
+    pub(crate) removed: usize,
+    /// Bytes of keys and values.
+    pub(crate) bytes: usize,
+    /// Keys with several values.
+    pub(crate) in_conflict: usize,
+}
+
+/// What became of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// The values before and after, oldest first; none where there is no such key.
+    pub(crate) before: Vec<Arc<[u8]>>,
+    pub(crate) after: Vec<Arc<[u8]>>,
+}
+
+impl Store {
+    pub(crate) fn new(keeping: Keeping) -> Self {
+        Self {
+            keeping,
+            buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
+            groups: [0; GROUPS],
+            seen: Context::default(),
+            census: Census::default(),
+            removals: VecDeque::new(),
+        }
+    }
+
+    pub(crate) const fn keeping(&self) -> Keeping {
+        self.keeping
+    }
+
+    pub(crate) const fn census(&self) -> Census {
+        self.census
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Entry> {
+        self.bucket(bucket_of(hash(key)))?.entries.get(key)
+    }
+
+    /// All entries, removed ones too, bucket by bucket.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+        self.buckets.iter().flat_map(|bucket| bucket.entries.iter().map(|(key, entry)| (&**key, entry)))
+    }
+
+    /// The entries of `bucket` after `after`, by key.
+    pub(crate) fn range(&self, bucket: u16, after: Option<&[u8]>) -> impl Iterator<Item = (&[u8], &Entry)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.bucket(bucket)
+            .into_iter()
+            .flat_map(move |bucket| bucket.entries.range::<[u8], _>((from, Bound::Unbounded)))
+            .map(|(key, entry)| (&**key, entry))
+    }
+
+    /// The digests of all groups.
+    pub(crate) const fn groups(&self) -> &[u64; GROUPS] {
+        &self.groups
+    }
+
+    /// The digests of the buckets of `group`.
+    pub(crate) fn group(&self, group: u16) -> Vec<u64> {
+        let first = usize::from(group) * BUCKETS_PER_GROUP;
+        self.buckets.iter().skip(first).take(BUCKETS_PER_GROUP).map(|bucket| bucket.digest).collect()
+    }
+
+    pub(crate) fn digest(&self, bucket: u16) -> u64 {
+        self.bucket(bucket).map_or(0, |bucket| bucket.digest)
+    }
+
+    /// Takes in one write; `None` if it changes nothing that anybody could see.
+    pub(crate) fn write(&mut self, key: &[u8], sibling: Sibling, now: Time) -> Option<Changed> {
+        if self.seen.contains(sibling.version.dot) {
+            return None;
+        }
+        self.seen.add(sibling.version.dot);
+        self.change(key, now, |held, keeping, _| {
+            let mut siblings = held;
+            siblings.push(sibling);
+            entry::reduce(siblings, keeping)
+        })
+    }
+
+    /// Takes in what a replica that has seen `theirs_seen` holds of `key`.
+    pub(crate) fn merge(
+        &mut self,
+        key: &[u8],
+        theirs: Vec<Sibling>,
+        theirs_seen: &Context,
+        now: Time,
+    ) -> Option<Changed> {
+        let dots: Vec<Dot> = theirs.iter().map(|sibling| sibling.version.dot).collect();
+        let changed = self.change(key, now, |held, keeping, seen| entry::merge(held, seen, theirs, theirs_seen, keeping));
+        dots.into_iter().for_each(|dot| self.seen.add(dot));
+        changed
+    }
+
+    /// A replica has seen `dots` of the key with this hash, and holds it no more.
+    pub(crate) fn gone(&mut self, key_hash: u64, dots: &[Dot], now: Time) -> Option<(Box<[u8]>, Changed)> {
+        let keys = self.bucket(bucket_of(key_hash))?.entries.keys();
+        let key: Box<[u8]> = keys.into_iter().find(|key| hash(key) == key_hash)?.clone();
+        let changed = self.change(&key, now, |mut held, _, _| {
+            held.retain(|sibling| !dots.contains(&sibling.version.dot));
+            held
+        })?;
+        Some((key, changed))
+    }
+
+    /// Forgets removals that came before `before`.
+    pub(crate) fn forget_removals(&mut self, before: Time, now: Time) {
+        while let Some((since, _, _)) = self.removals.front() {
+            if *since >= before {
+                return;
+            }
+            let Some((_, key, dot)) = self.removals.pop_front() else { return };
+            self.change(&key, now, |mut held, _, _| {
+                held.retain(|sibling| sibling.is_live() || sibling.version.dot != dot);
+                held
+            });
+        }
+    }
+
+    /// Since when the oldest removal is here.
+    pub(crate) fn oldest_removal(&self) -> Option<Time> {
+        self.removals.front().map(|(since, _, _)| *since)
+    }
+
+    fn bucket(&self, bucket: u16) -> Option<&Bucket> {
+        self.buckets.get(usize::from(bucket))
+    }
+
+    /// Puts what `change` makes of the siblings of `key` in their place, and keeps all that depends on it.
+    fn change(
+        &mut self,
+        key: &[u8],
+        now: Time,
+        change: impl FnOnce(Vec<Sibling>, Keeping, &Context) -> Vec<Sibling>,
+    ) -> Option<Changed> {
+        let key_hash = hash(key);
+        let number = bucket_of(key_hash);
+        let bucket = self.buckets.get_mut(usize::from(number))?;
+        let held = bucket.entries.get(key).cloned();
+        let was = held.as_ref().map(Footprint::of);
+        let before: Vec<Arc<[u8]>> = held.iter().flat_map(|entry| entry.values().cloned()).collect();
+        let dots: Vec<Dot> = held.iter().flat_map(|entry| entry.siblings().map(|sibling| sibling.version.dot)).collect();
+        let digest_before = held.iter().flat_map(Entry::siblings).fold(0, |digest, s| digest ^ s.hash(key_hash));
+        let siblings = change(held.map_or_else(Vec::new, Entry::into_siblings), self.keeping, &self.seen);
+        if siblings.iter().map(|sibling| sibling.version.dot).eq(dots) {
+            return None;
+        }
+        let digest_after = siblings.iter().fold(0, |digest, sibling| digest ^ sibling.hash(key_hash));
+        let digest = digest_before ^ digest_after;
+        bucket.digest ^= digest;
+        if let Some(group) = self.groups.get_mut(usize::from(number) / BUCKETS_PER_GROUP) {
+            *group ^= digest;
+        }
+        let entry = Entry::new(siblings);
+        self.census.replace(key.len(), was, entry.as_ref().map(Footprint::of));
+        let after: Vec<Arc<[u8]>> = entry.iter().flat_map(|entry| entry.values().cloned()).collect();
+        match entry {
+            Some(entry) => {
+                if !entry.is_live() {
+                    self.removals.push_back((now, key.into(), entry.latest().version.dot));
+                }
+                if let Some(place) = bucket.entries.get_mut(key) {
+                    *place = entry;
+                } else {
+                    bucket.entries.insert(key.into(), entry);
+                }
+            }
+            None => {
+                bucket.entries.remove(key);
+            }
+        }
+        Some(Changed { before, after })
+    }
+}
+
+/// What an entry adds to the census.
+#[derive(Clone, Copy)]
+struct Footprint {
+    live: bool,
+    bytes: usize,
+    in_conflict: bool,
+}
+
+impl Footprint {
+    fn of(entry: &Entry) -> Self {
+        Self { live: entry.is_live(), bytes: entry.bytes(), in_conflict: entry.len() > 1 }
+    }
+}
+
+impl Census {
+    fn replace(&mut self, key_len: usize, was: Option<Footprint>, is: Option<Footprint>) {
+        if let Some(was) = was {
+            let count = if was.live { &mut self.live } else { &mut self.removed };
+            *count = count.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(key_len + was.bytes);
+            self.in_conflict = self.in_conflict.saturating_sub(usize::from(was.in_conflict));
+        }
+        if let Some(is) = is {
+            let count = if is.live { &mut self.live } else { &mut self.removed };
+            *count += 1;
+            self.bytes += key_len + is.bytes;
+            self.in_conflict += usize::from(is.in_conflict);
+        }
+    }
+}
