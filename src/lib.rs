@@ -89,13 +89,13 @@ pub use builder::{GroupBuilder, channel};
 pub use tribes_core::config;
 pub use tribes_core::{
     AckMode, Batch, Body, BoxError, BoxFuture, Budget, BudgetConfig, BuildError, Channel, ChannelBuilder,
-    ChannelInterceptor, ChannelListener, ChannelMessage, ChannelReceiver, ChannelSender, ChannelStats, Completion, Cx,
-    Delivery, Departure, Destination, Endpoint, Env, EnvProvider, EventVerdict, Fault, FaultKind, Gauge, Handled,
-    Inbound, Interest, IntoLayer, Layer, Lease, Link, ListenerHandle, Member, MemberEvent, MemberEvents, MemberId,
-    MembershipContext, MembershipListener, MembershipService, Message, MessageId, Messages, Next, Outbound, Outcome,
-    OverloadPolicy, ParseSendOptionsError, Pending, ProbeResult, Receipt, ReceiveError, Route, Rule, SendError,
-    SendOptions, Services, StartError, Suspicion, SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel,
-    WireEffect, async_trait,
+    ChannelEndpoint, ChannelInterceptor, ChannelListener, ChannelMessage, ChannelReceiver, ChannelSender, ChannelStats,
+    Completion, Cx, Delivery, Departure, Destination, Endpoint, EndpointHandle, EndpointSender, Env, EnvProvider,
+    EventVerdict, Fault, FaultKind, Gauge, Handled, Inbound, Interest, IntoLayer, Layer, Lease, Link, ListenerHandle,
+    Member, MemberEvent, MemberEvents, MemberId, MembershipContext, MembershipListener, MembershipService, Message,
+    MessageId, Messages, Next, Outbound, Outcome, OverloadPolicy, ParseSendOptionsError, Pending, ProbeResult, Receipt,
+    ReceiveError, Route, Rule, SendError, SendOptions, Services, StartError, Suspicion, SyncInterceptor, TaskHandle,
+    Time, To, Verdict, View, WeakChannel, WireEffect, async_trait,
 };
 pub use tribes_core::{
     budget, delivery, error, interceptor, member, message, pipeline, registry, settings, stats, transport, wire,

@@ -244,6 +244,10 @@ pub enum Unsupported {
     /// The member announces no UDP port.
     #[error("the member takes no UDP messages; give its receiver a UDP port")]
     Udp,
+    /// The message is in a form of our own, and one of both is not known to be a node of ours: the member is one of Tribes'
+    /// own or no more than its address is known, or this channel has a configured id without our mark.
+    #[error("only nodes of this project understand it, and not both ends are known to be such")]
+    NotOurs,
     /// The sender has no such service.
     #[error("{0}")]
     Other(&'static str),

@@ -48,8 +48,8 @@ bitflags! {
         const MULTICAST = 0x40;
         /// The body is compressed with gzip (set by the `Gzip` layer).
         const GZIP = 0x100;
-        /// The body ends with our extension trailer. Set by layers that add one; the channel takes it off what the
-        /// application asks for.
+        /// The body ends with our extension trailer. Set by layers that add one, and by the channel for its endpoints; it is taken
+        /// off what the application asks for.
         const EXTENSION = 0x0100_0000;
         /// The body is compressed with LZ4 or Zstandard, for one of our own nodes (set by the `Compress` layer).
         const COMPRESSED = 0x0200_0000;

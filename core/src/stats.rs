@@ -36,8 +36,23 @@ pub struct ChannelStats {
     pub budget_peak: usize,
     /// Messages that wait for a listener now.
     pub listener_queue: usize,
+    /// Each endpoint, by its name. Messages for an endpoint that this channel does not have are among the drops of
+    /// [`top`](Self::top), up, as `no endpoint`.
+    pub endpoints: Vec<EndpointStats>,
     /// Figures of sender, receiver and membership service.
     pub io: BTreeMap<&'static str, Vec<Gauge>>,
+}
+
+/// What was counted for one endpoint; see [`channel::endpoint`](crate::channel::endpoint).
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Its name.
+    pub name: String,
+    /// What it sent. Messages that were not accepted are among the errors, as `refused`.
+    pub down: FlowStats,
+    /// What it was called with. Errors: `refused` when it returned one, `panicked`.
+    pub up: FlowStats,
 }
 
 /// What the pipeline counted for one layer, without any code of the layer.

@@ -230,6 +230,7 @@ impl ChannelBuilder {
             member_calls,
             next_key: std::sync::atomic::AtomicU64::new(0),
             queues: super::dispatch::Queues::default(),
+            endpoints: super::endpoint::Endpoints::default(),
             top_down: crate::stats::FlowCounters::default(),
             event_ends: std::sync::Mutex::new(Some((raised, calls))),
         });
@@ -277,8 +278,9 @@ impl Top for WeakTop {
             batch.drain(..count);
             return count;
         };
-        let mut refused = 0;
-        let (mut left, mut passed) = (count, 0);
+        // Before the listeners of what came earlier: nothing for an endpoint waits for those.
+        let (taken, mut refused) = channel.endpoints.deliver(&channel, batch, count);
+        let (mut left, mut passed) = (count - taken, 0);
         while let Some(msg) = batch.get(passed).filter(|_| passed < left) {
             if channel.stack.membership.intercept(&msg.message) {
                 // What came before it goes first.

@@ -195,6 +195,7 @@ impl Inner {
             self.layers_started.send_replace(false);
             self.carry_events();
             self.queues.open();
+            self.endpoints.set_open(true);
         }
         let bottom = self.stack.bottom();
         if wanted.contains(Services::RECEIVER) {
@@ -326,6 +327,7 @@ impl Inner {
             state.heartbeat.take().inspect(crate::env::TaskHandle::abort);
             let _ = self.stack.env.until(deadline, self.queues.drained()).await;
             self.queues.close();
+            self.endpoints.set_open(false);
             self.stack.end_tasks(deadline + GRACE).await;
             state.ending = false;
         }

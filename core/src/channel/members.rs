@@ -45,6 +45,7 @@ impl Inner {
         }
         let view = self.view.load_full();
         self.view_number.send_replace(view.number());
+        self.endpoints.member_event(&event);
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).retain(|stream| {
             let alive = stream.upgrade();
             alive.inspect(|stream| stream.push(event.clone(), Arc::clone(&view))).is_some()

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  listeners, streams          one FIFO per sender stands before them      dispatch.rs
+//!  endpoints                   what is built on a channel; past the FIFOs  endpoint.rs
 //!  Channel (a cheap handle)    send · listen · start · stop                send.rs, mod.rs, lifecycle.rs
 //!  the view                    who is there, and who is told               members.rs
 //!  layer 1 … layer N           the pipeline                                ../pipeline
@@ -11,6 +12,7 @@
 mod builder;
 mod check;
 mod dispatch;
+pub mod endpoint;
 mod lifecycle;
 mod listener;
 mod members;
@@ -31,6 +33,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 pub use builder::ChannelBuilder;
+pub use endpoint::{ChannelEndpoint, EndpointError, EndpointHandle, EndpointSender};
 pub use listener::{Batch, ChannelListener, ListenerHandle, MembershipListener};
 pub use stream::{MemberEvents, Messages};
 pub use target::To;
@@ -85,6 +88,7 @@ pub(crate) struct Inner {
     member_calls: mpsc::UnboundedSender<MemberEvent>,
     next_key: AtomicU64,
     queues: dispatch::Queues,
+    endpoints: endpoint::Endpoints,
     top_down: FlowCounters,
     event_ends: Mutex<Option<EventEnds>>,
 }
@@ -152,6 +156,19 @@ impl Channel {
         MemberEvents::new(queue)
     }
 
+    /// Registers `endpoint` under `name` until the handle is dropped: a port of its own on this channel, past the listeners;
+    /// see [`endpoint`](mod@endpoint). It survives stop and start.
+    ///
+    /// # Errors
+    /// If the name is in use on this channel, is empty, or has more than 255 bytes.
+    pub fn endpoint(
+        &self,
+        name: impl Into<String>,
+        endpoint: Arc<dyn ChannelEndpoint>,
+    ) -> Result<EndpointHandle, EndpointError> {
+        endpoint::register(self, name.into(), endpoint)
+    }
+
     /// The other members as they are now.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
@@ -206,6 +223,7 @@ impl Channel {
             budget_used: inner.stack.budget.used(),
             budget_peak: inner.stack.budget.peak(),
             listener_queue: inner.queues.waiting(),
+            endpoints: inner.endpoints.stats(),
             io: [
                 ("sender", inner.stack.sender.gauges()),
                 ("receiver", inner.stack.receiver.gauges()),

@@ -11,6 +11,7 @@ use crate::delivery::{Audience, Outbound, Pending};
 use crate::error::{FaultKind, SendError};
 use crate::message::{self, Body, ChannelMessage, MessageId};
 use crate::pipeline::Walk;
+use crate::stats::FlowCounters;
 use crate::{AckMode, SendOptions};
 
 impl Channel {
@@ -109,21 +110,31 @@ impl Channel {
         body: impl Into<Bytes>,
         options: SendOptions,
     ) -> Result<Pending, SendError> {
-        let (mut out, pending) = self.prepare(to.into(), body.into(), options)?;
-        if !out.members().all(|member| self.0.has_room(member, out.len())) {
-            pending.on_complete(drop);
-            return Err(SendError::Full);
-        }
-        out.may_wait = false;
-        // Nothing on this way waits when it must not; a layer that does all the same is a layer that is full.
-        let accept = std::pin::pin!(self.accept(out, pending));
-        match accept.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
-            std::task::Poll::Ready(result) => result,
-            std::task::Poll::Pending => Err(SendError::Full),
-        }
+        let (out, pending) = self.prepare(to.into(), body.into(), options)?;
+        self.accept_at_once(out, pending)
     }
 
     fn prepare(&self, to: To, body: Bytes, options: SendOptions) -> Result<(Outbound, Pending), SendError> {
+        // The mark of a trailer is for layers to set: with it, what looks like one would be cut off the body.
+        let options = options - SendOptions::EXTENSION;
+        let (mut out, pending) = self.make(to, Body::new(body), options, &self.0.top_down)?;
+        if options.ack_mode() == AckMode::Handled
+            && !options.contains(SendOptions::ASYNCHRONOUS)
+            && let Some(stuck) = out.extract(|member| self.0.application.is_handling(member))
+        {
+            stuck.fail(&FaultKind::WouldDeadlock);
+        }
+        Ok((out, pending))
+    }
+
+    /// A new message of the local member's, counted by `counters`.
+    pub(super) fn make(
+        &self,
+        to: To,
+        body: Body,
+        options: SendOptions,
+        counters: &FlowCounters,
+    ) -> Result<(Outbound, Pending), SendError> {
         let inner = &self.0;
         inner.running.check()?;
         let multicast = crate::transport::is_multicast(options);
@@ -136,25 +147,32 @@ impl Channel {
         if audience.is_empty() && !multicast {
             return Err(SendError::NoDestination);
         }
-        inner.top_down.enter(body.len());
+        counters.enter(body.len());
         let env = &inner.stack.env;
         let at = env.now();
         let message = ChannelMessage {
-            // The mark of a trailer is for layers to set: with it, what looks like one would be cut off the body.
-            options: (options | SendOptions::BYTE_MESSAGE) - SendOptions::EXTENSION,
+            options: options | SendOptions::BYTE_MESSAGE,
             timestamp_ms: env.wall_ms_at(at),
             id: MessageId::generate(env),
             sender: inner.stack.local.load_full(),
-            body: Body::new(body),
+            body,
         };
-        let (mut out, pending) = Outbound::to_audience(message, audience, at);
-        if options.ack_mode() == AckMode::Handled
-            && !options.contains(SendOptions::ASYNCHRONOUS)
-            && let Some(stuck) = out.extract(|member| inner.application.is_handling(member))
-        {
-            stuck.fail(&FaultKind::WouldDeadlock);
+        Ok(Outbound::to_audience(message, audience, at))
+    }
+
+    /// As [`accept`](Self::accept), without waiting.
+    pub(super) fn accept_at_once(&self, mut out: Outbound, pending: Pending) -> Result<Pending, SendError> {
+        if !out.members().all(|member| self.0.has_room(member, out.len())) {
+            pending.on_complete(drop);
+            return Err(SendError::Full);
         }
-        Ok((out, pending))
+        out.may_wait = false;
+        // Nothing on this way waits when it must not; a layer that does all the same is a layer that is full.
+        let accept = std::pin::pin!(self.accept(out, pending));
+        match accept.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(result) => result,
+            std::task::Poll::Pending => Err(SendError::Full),
+        }
     }
 
     /// Takes the message as far as it gets without waiting, which is nearly always to its end; `None`: it is accepted.
@@ -177,7 +195,7 @@ impl Channel {
         result
     }
 
-    async fn accept(&self, out: Outbound, pending: Pending) -> Result<Pending, SendError> {
+    pub(super) async fn accept(&self, out: Outbound, pending: Pending) -> Result<Pending, SendError> {
         if let Some(walk) = self.accept_now(out) {
             self.accept_later(walk).await?;
         }

@@ -48,6 +48,9 @@ impl ExtensionKind {
     pub const COMPRESS: Self = Self(2);
     /// A step of a two-phase commit: see the interceptor of that name.
     pub const TWO_PHASE_COMMIT: Self = Self(3);
+    /// For whom a message is, beside the application: the name of an [endpoint](crate::channel::endpoint), 1 to 255 bytes of
+    /// UTF-8.
+    pub const ENDPOINT: Self = Self(4);
     /// The first kind that is free for users; those below are this project's.
     pub const FIRST_FREE: Self = Self(0x8000);
 
