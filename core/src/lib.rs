@@ -39,8 +39,8 @@ pub mod wire;
 pub use async_trait::async_trait;
 pub use budget::{Budget, BudgetConfig, OverloadPolicy};
 pub use channel::{
-    Batch, Channel, ChannelBuilder, ChannelEndpoint, ChannelListener, EndpointHandle, EndpointSender, ListenerHandle,
-    MemberEvents, MembershipListener, Messages, To, WeakChannel,
+    Batch, Channel, ChannelBuilder, ChannelEndpoint, ChannelListener, EndpointError, EndpointHandle, EndpointSender,
+    ListenerHandle, MemberEvents, MembershipListener, Messages, To, WeakChannel,
 };
 pub use delivery::{
     Completion, Delivery, Destination, Handled, Inbound, Lease, LeasePool, Outbound, Outcome, Pending, Receipt,

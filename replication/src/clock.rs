@@ -18,6 +18,11 @@ impl Clock {
         self.last
     }
 
+    /// The latest time that was given or seen.
+    pub(crate) const fn latest(&self) -> u64 {
+        self.last
+    }
+
     /// A write of this time was seen; false if that is beyond belief.
     pub(crate) fn observe(&mut self, time: u64, wall_ms: u64) -> bool {
         if time > wall(wall_ms.saturating_add(MAX_AHEAD_MS)).max(self.last) {

@@ -79,7 +79,8 @@ impl Seen {
             end += 1;
         }
         self.beyond.splice(at..end, [range]);
-        while let Some(&(first, last)) = self.beyond.first().filter(|&&(first, _)| first <= self.upto.saturating_add(1)) {
+        while let Some(&(first, last)) = self.beyond.first().filter(|&&(first, _)| first <= self.upto.saturating_add(1))
+        {
             debug_assert!(first > 0);
             self.upto = self.upto.max(last);
             self.beyond.remove(0);

@@ -1,10 +1,33 @@
-//! Replicated maps for `tribes`.
+//! Maps that every member of a group holds, and that become equal whatever happens to messages and members.
+//!
+//! [`ReplicatedMap`] is the way in. What is where:
+//!
+//! | folder | holds |
+//! |---|---|
+//! | `map` | the typed map, its builder, listeners, statistics; performs what the core decides |
+//! | `core` | one replica without I/O: writes, acknowledgements, comparing, joining |
+//! | `store` | entries in buckets with digests, and what was seen |
+//! | `message` | what replicas say to each other, byte by byte |
+//! | `version`, `clock`, `context` | which write is which, which is later, which have been seen |
+//! | `conflict`, `diff`, `durability` | the choices that a map offers |
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real time and tasks where they say so"))]
 
 mod clock;
+mod conflict;
 mod context;
 mod core;
+mod diff;
+mod durability;
+mod error;
+mod map;
 mod message;
 mod store;
 mod version;
 
+pub use conflict::{Conflicts, Counter};
+pub use diff::Diffable;
+pub use durability::{CopyState, Durability, Written};
+pub use error::{MapError, OpenError};
+pub use map::{By, Change, ChangeHandle, Changes, Iter, MapBuilder, MapStats, PeerStats, ReplicatedMap};
 pub use version::{Dot, Incarnation, Version};

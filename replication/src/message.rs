@@ -65,6 +65,8 @@ pub(crate) struct Hello {
     pub(crate) reply: bool,
     /// How many writes it has made.
     pub(crate) written: u64,
+    /// The latest time it knows of.
+    pub(crate) time: u64,
     pub(crate) keeping: Keeping,
     /// Where replicas were that vanished without a good-bye.
     pub(crate) away: Vec<SocketAddr>,
@@ -84,7 +86,10 @@ pub(crate) enum Payload {
     Removed,
     Value(Arc<[u8]>),
     /// What changed of the value that the write `base` made.
-    Diff { base: Dot, diff: Arc<[u8]> },
+    Diff {
+        base: Dot,
+        diff: Arc<[u8]>,
+    },
 }
 
 impl Write {
@@ -99,6 +104,17 @@ impl Write {
 }
 
 impl Envelope {
+    /// The numbers of the sender's own writes in it.
+    pub(crate) fn own_writes(&self) -> Vec<u64> {
+        let Message::Write { writes, .. } = &self.message else { return Vec::new() };
+        writes
+            .iter()
+            .map(|write| write.version.dot)
+            .filter(|dot| dot.node == self.from)
+            .map(|dot| dot.counter)
+            .collect()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         codec::encode(self)
     }

@@ -233,6 +233,12 @@ impl Channel {
         }
     }
 
+    /// The channel's clocks, chance and tasks.
+    #[must_use]
+    pub fn env(&self) -> crate::Env {
+        self.0.stack.env.clone()
+    }
+
     /// A handle that does not keep the channel alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakChannel {

@@ -12,7 +12,7 @@ use tribes_core::{Member, Time};
 
 use super::{Action, Core, Now};
 use crate::context::Context;
-use crate::store::GROUPS;
+use crate::store::{GROUPS, Have};
 
 /// How long a replica that knows of somebody ready waits for others.
 const COMPANY: Duration = Duration::from_millis(50);
@@ -33,6 +33,8 @@ pub(super) struct Join {
     begun: bool,
     /// What all that have brought something had seen.
     seen: Option<Context>,
+    /// What they have seen and hold no more.
+    gone: Vec<Have>,
     /// Peers that failed.
     failed: Vec<Arc<Member>>,
 }
@@ -47,6 +49,7 @@ impl Join {
             left: u64::MAX,
             begun: false,
             seen: None,
+            gone: Vec::new(),
             failed: Vec::new(),
         }
     }
@@ -119,8 +122,9 @@ impl Core {
     }
 
     /// A share has come whole.
-    pub(super) fn got_groups(&mut self, round: u64, seen: &Context, now: Now) {
+    pub(super) fn got_groups(&mut self, round: u64, seen: &Context, mut gone: Vec<Have>, now: Now) {
         self.join.shares.remove(&round);
+        self.join.gone.append(&mut gone);
         self.join.seen = Some(match self.join.seen.take() {
             Some(so_far) => so_far.meet(seen),
             None => seen.clone(),
@@ -148,6 +152,8 @@ impl Core {
         // Only if everything came from those who had seen it.
         if let Some(seen) = self.join.seen.take().filter(|_| self.join.left == 0) {
             self.store.seen.join(&seen);
+            let gone = std::mem::take(&mut self.join.gone);
+            self.drop_gone(gone, now);
         }
         self.actions.push_back(Action::Ready);
         let peers: Vec<_> = self.peers.keys().cloned().collect();

@@ -33,7 +33,7 @@ use tribes_core::{Member, Time};
 pub(crate) use self::ops::{CopyState, Need, OpReport};
 use self::peers::{Peer, Stranger};
 use self::rounds::{Round, Wish};
-pub(crate) use self::writes::Refused;
+pub(crate) use self::writes::{Refused, Wanted, Written};
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Write};
 use crate::store::{Keeping, Store};
@@ -96,7 +96,7 @@ impl Default for Tuning {
 /// What to do, in this order.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// Send; nobody waits for it, and if it cannot be sent now, [`Core::unsent`] is to be told.
+    /// Send; nobody waits for it, and [`Core::queued`] and [`Core::unsent`] are to be told what became of it.
     Send { to: Vec<Arc<Member>>, envelope: Envelope },
     /// A key changed.
     Changed { key: Box<[u8]>, change: crate::store::Changed, by: Author },
@@ -239,7 +239,9 @@ impl Core {
             }
             Message::Offer { written, compare } => self.offered(from, written, compare, now),
             Message::Ask { round, level } => self.asked(from, round, level),
-            Message::Digests { round, level, seen, digests } => self.digests_came(from, round, level, seen, &digests, now),
+            Message::Digests { round, level, seen, digests } => {
+                self.digests_came(from, round, level, seen, &digests, now)
+            }
             Message::Pull { round, bucket, after, have } => self.pulled(from, round, bucket, after, &have, now),
             Message::Chunk { round, bucket, after, seen, chunk } => {
                 self.chunk_came(from, round, bucket, after.as_deref(), &seen, chunk, now);

@@ -98,9 +98,10 @@ impl Core {
 
     /// The operation that is done when the write `counter`, just made, meets `need`, or `within` is over.
     pub(super) fn open_op(&mut self, counter: u64, need: Need, within: Duration, now: Now) -> u64 {
-        let members = self.peers.iter().map(|(member, peer)| {
-            (Arc::clone(member), if peer.behind { CopyState::Behind } else { CopyState::Sent })
-        });
+        let members = self
+            .peers
+            .iter()
+            .map(|(member, peer)| (Arc::clone(member), if peer.behind { CopyState::Behind } else { CopyState::Sent }));
         let members: BTreeMap<_, _> = members.collect();
         self.ops.next += 1;
         let id = self.ops.next;
@@ -138,7 +139,10 @@ impl Core {
     fn finish_queued(&mut self, counter: u64) {
         if let Some(op) = self.ops.open.get_mut(&counter) {
             // Queued is all that is known of it.
-            op.members.values_mut().filter(|state| **state == CopyState::Has).for_each(|state| *state = CopyState::Sent);
+            op.members
+                .values_mut()
+                .filter(|state| **state == CopyState::Has)
+                .for_each(|state| *state = CopyState::Sent);
         }
         self.ops.finish(counter, true, &mut self.actions);
     }

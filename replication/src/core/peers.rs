@@ -104,11 +104,6 @@ impl Stranger {
 }
 
 impl Core {
-    /// How many other replicas there are.
-    pub(crate) fn peer_count(&self) -> usize {
-        self.peers.len()
-    }
-
     /// The other replicas: whether they are ready, and how many of this one's writes they have not said to have.
     pub(crate) fn peer_states(&self) -> Vec<(Arc<Member>, bool, u64)> {
         let lag = |peer: &Peer| self.written.saturating_sub(peer.has.upto);
@@ -125,6 +120,7 @@ impl Core {
             ready: self.join.is_ready(),
             reply,
             written: self.written,
+            time: self.clock.latest(),
             keeping: self.store.keeping(),
             away: self.away.keys().take(MAX_AWAY).copied().collect(),
         })
@@ -154,6 +150,10 @@ impl Core {
             self.counts.refused += 1;
             tracing::warn!(member = %from, "its map of this name resolves conflicts in another way: nothing is exchanged with it");
             return;
+        }
+        if !self.clock.observe(greeting.time, now.wall_ms) {
+            self.counts.refused += 1;
+            tracing::warn!(member = %from, "its clock is more than an hour ahead: its writes are refused");
         }
         let known = self.peers.get(from).is_some_and(|peer| peer.incarnation == incarnation);
         if !known {

@@ -21,7 +21,7 @@ use tribes_core::{Member, Time};
 use super::{Author, Core, Now};
 use crate::context::Context;
 use crate::message::{Level, Message};
-use crate::store::{BUCKETS_PER_GROUP, Chunk, GROUPS};
+use crate::store::{BUCKETS_PER_GROUP, Chunk, GROUPS, Have};
 
 /// How often a question is asked.
 const TRIES: u32 = 3;
@@ -43,6 +43,9 @@ pub(super) struct Round {
     todo: VecDeque<Question>,
     /// The peer holds what this replica knows to be gone, or lacks what it has.
     peer_is_behind: bool,
+    /// What the peer has seen and holds no more. Dropped at the end, when what it has seen counts as seen here: before that, an
+    /// earlier write, which the one to be dropped outdoes, would be news.
+    gone: Vec<Have>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,8 +116,12 @@ impl Core {
             self.wishes.values_mut().for_each(|wish| wish.not_before = wish.not_before.max(soon));
             return;
         }
-        let due: Vec<_> =
-            self.wishes.iter().filter(|(_, wish)| wish.not_before <= now.time).map(|(peer, _)| Arc::clone(peer)).collect();
+        let due: Vec<_> = self
+            .wishes
+            .iter()
+            .filter(|(_, wish)| wish.not_before <= now.time)
+            .map(|(peer, _)| Arc::clone(peer))
+            .collect();
         for peer in due {
             if self.rounds.len() >= self.tuning.rounds {
                 self.put_off(&peer, now.time + SPACING);
@@ -157,6 +164,7 @@ impl Core {
             asked: BTreeMap::new(),
             todo: [Question::Digests(None)].into(),
             peer_is_behind: false,
+            gone: Vec::new(),
         };
         self.rounds.insert(id, round);
         self.ask_on(id, now);
@@ -186,9 +194,7 @@ impl Core {
     fn ask(&mut self, round: u64, peer: &Arc<Member>, question: Question) {
         let message = match question {
             Question::Digests(level) => Message::Ask { round, level },
-            Question::Bucket(bucket, after) => {
-                Message::Pull { round, bucket, after, have: self.store.listing(bucket) }
-            }
+            Question::Bucket(bucket, after) => Message::Pull { round, bucket, after, have: self.store.listing(bucket) },
         };
         self.send(peer, message);
     }
@@ -217,7 +223,8 @@ impl Core {
             round.todo.extend(buckets.into_iter().map(|bucket| Question::Bucket(bucket, None)));
         } else {
             round.seen = Some(seen);
-            let differ = self.store.groups().iter().zip(digests).enumerate().filter(|(_, (ours, theirs))| ours != theirs);
+            let differ =
+                self.store.groups().iter().zip(digests).enumerate().filter(|(_, (ours, theirs))| ours != theirs);
             let groups = differ.filter_map(|(at, _)| u16::try_from(at).ok()).filter(|at| round.groups >> at & 1 == 1);
             round.todo.extend(groups.map(|group| Question::Digests(Some(group))));
         }
@@ -243,6 +250,7 @@ impl Core {
         if let Some(next) = chunk.next.take() {
             round.todo.push_front(Question::Bucket(bucket, Some(next)));
         }
+        round.gone.append(&mut chunk.gone);
         let joining = round.joining;
         let before = chunk.entries.len();
         chunk.entries.retain(|(_, siblings)| {
@@ -251,7 +259,7 @@ impl Core {
         self.counts.refused += (before - chunk.entries.len()) as u64;
         let known = chunk.entries.iter().flat_map(|(_, siblings)| siblings);
         let stale = known.clone().any(|sibling| self.store.seen.contains(sibling.version.dot));
-        let changed = self.store.take(chunk, seen, now.time);
+        let changed = self.store.take(chunk.entries, seen, now.time);
         if let Some(round) = self.rounds.get_mut(&id) {
             round.peer_is_behind |= stale;
         }
@@ -271,13 +279,24 @@ impl Core {
             peer.compared_at = round.began;
         }
         if round.joining {
-            return self.got_groups(id, &seen, now);
+            return self.got_groups(id, &seen, round.gone, now);
         }
         self.store.seen.join(&seen);
+        self.drop_gone(round.gone, now);
         self.peers.values_mut().for_each(|peer| peer.ack_at = now.time);
         self.acknowledge(now);
         if round.peer_is_behind {
             self.send(&round.peer, Message::Offer { written: self.written, compare: true });
+        }
+    }
+
+    /// Drops what others have seen and hold no more.
+    pub(super) fn drop_gone(&mut self, gone: Vec<Have>, now: Now) {
+        for have in gone {
+            if let Some((key, change)) = self.store.gone(have.key_hash, &have.dots, now.time) {
+                self.counts.repaired += 1;
+                self.changed(key, change, Author::Peer);
+            }
         }
     }
 
@@ -317,8 +336,7 @@ impl Core {
 
     /// `peer` is gone.
     pub(super) fn end_rounds_with(&mut self, peer: &Arc<Member>, now: Now) {
-        let ids: Vec<u64> =
-            self.rounds.iter().filter(|(_, round)| round.peer == *peer).map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = self.rounds.iter().filter(|(_, round)| round.peer == *peer).map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.round_failed(id, now));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tribes_core::Member;
 
-use super::{Action, Author, Core, Need, Now};
+use super::{Author, Core, Need, Now};
 use crate::message::{Message, Payload, Write};
 use crate::store::{Entry, Keeping, Sibling};
 use crate::version::{Dot, Version};
@@ -13,8 +13,16 @@ use crate::version::{Dot, Version};
 /// Why a write is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    ValueTooLarge { bytes: usize, limit: usize },
-    MapFull { bytes: usize, limit: usize },
+    ValueTooLarge {
+        bytes: usize,
+        limit: usize,
+    },
+    MapFull {
+        bytes: usize,
+        limit: usize,
+    },
+    /// The key is not as it was said to be.
+    Changed,
 }
 
 /// What was written.
@@ -29,7 +37,28 @@ pub(crate) struct Written {
 pub(crate) type Wanted = Option<(Need, Duration)>;
 
 impl Core {
-    /// Puts `value` at `key`; with `diff`, those that have the present value get only that.
+    /// The writes that `key` has, for [`put_over`](Self::put_over).
+    pub(crate) fn writes_at(&self, key: &[u8]) -> Vec<Dot> {
+        self.store.get(key).into_iter().flat_map(Entry::siblings).map(|sibling| sibling.version.dot).collect()
+    }
+
+    /// As [`put`](Self::put), if `key` has just these writes; with `diff`, those that have the same get only that.
+    pub(crate) fn put_over(
+        &mut self,
+        key: &[u8],
+        expected: &[Dot],
+        value: Arc<[u8]>,
+        diff: Option<Arc<[u8]>>,
+        wanted: Wanted,
+        now: Now,
+    ) -> Result<Written, Refused> {
+        if self.writes_at(key) != expected {
+            return Err(Refused::Changed);
+        }
+        self.put(key, value, diff, wanted, now)
+    }
+
+    /// Puts `value` at `key`.
     pub(crate) fn put(
         &mut self,
         key: &[u8],
@@ -167,13 +196,6 @@ impl Core {
             self.counts.conflicts += 1;
         }
     }
-
-    /// The numbers of this replica's own writes in `message`.
-    pub(crate) fn own_writes(&self, message: &Message) -> Vec<u64> {
-        let Message::Write { writes, .. } = message else { return Vec::new() };
-        writes.iter().map(|write| write.version.dot).filter(|dot| dot.node == self.me).map(|dot| dot.counter).collect()
-    }
-
 }
 
 fn base_of(held: Option<&Entry>, base: Dot) -> Option<&[u8]> {

@@ -34,6 +34,7 @@ pub(super) fn encode(envelope: &Envelope) -> Vec<u8> {
             out.u8(1);
             out.u8(u8::from(hello.ready) | u8::from(hello.reply) << 1 | u8::from(concurrent) << 2);
             out.number(hello.written);
+            out.u64(hello.time);
             out.list(&hello.away, |out, addr| out.addr(*addr));
         }
         Message::Bye => out.u8(2),
@@ -124,6 +125,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
                 ready: flags & 1 != 0,
                 reply: flags & 2 != 0,
                 written: input.number()?,
+                time: input.u64()?,
                 keeping,
                 away: input.list(Reader::addr)?,
             })

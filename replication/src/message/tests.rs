@@ -58,10 +58,10 @@ fn addr() -> impl Strategy<Value = SocketAddr> {
 fn message() -> impl Strategy<Value = Message> {
     let level = || proptest::option::of(0u16..64);
     prop_oneof![
-        (any::<bool>(), any::<bool>(), any::<u64>(), any::<bool>(), vec(addr(), 0..3)).prop_map(
-            |(ready, reply, written, latest, away)| {
+        (any::<bool>(), any::<bool>(), any::<u64>(), any::<u64>(), any::<bool>(), vec(addr(), 0..3)).prop_map(
+            |(ready, reply, written, time, latest, away)| {
                 let keeping = if latest { Keeping::Latest } else { Keeping::Concurrent };
-                Message::Hello(Hello { ready, reply, written, keeping, away })
+                Message::Hello(Hello { ready, reply, written, time, keeping, away })
             }
         ),
         Just(Message::Bye),

@@ -35,7 +35,8 @@ impl Store {
         let mut chunk = Chunk::default();
         let mut theirs: Vec<&Have> = have.iter().filter(|have| bucket_of(have.key_hash) == bucket).collect();
         theirs.sort_by_key(|have| have.key_hash);
-        let find = |key_hash| theirs.binary_search_by_key(&key_hash, |have| have.key_hash).ok().and_then(|at| theirs.get(at));
+        let find =
+            |key_hash| theirs.binary_search_by_key(&key_hash, |have| have.key_hash).ok().and_then(|at| theirs.get(at));
         let mut size = 0;
         for (key, entry) in self.range(bucket, after) {
             let known = find(hash(key)).is_some_and(|have| same(have, entry));
@@ -64,21 +65,18 @@ impl Store {
         chunk
     }
 
-    /// Takes in what another replica, which has seen `theirs`, says of a bucket. What became of which keys.
+    /// Takes in what another replica, which has seen `theirs`, holds of a bucket. What became of which keys.
     pub(crate) fn take(
         &mut self,
-        chunk: Chunk,
+        entries: Vec<(Box<[u8]>, Vec<Sibling>)>,
         theirs: &Context,
         now: tribes_core::Time,
     ) -> Vec<(Box<[u8]>, super::Changed)> {
         let mut changed = Vec::new();
-        for (key, siblings) in chunk.entries {
+        for (key, siblings) in entries {
             if let Some(change) = self.merge(&key, siblings, theirs, now) {
                 changed.push((key, change));
             }
-        }
-        for have in chunk.gone {
-            changed.extend(self.gone(have.key_hash, &have.dots, now));
         }
         changed
     }

@@ -59,10 +59,6 @@ impl Entry {
         Some(Self { latest, others: (!siblings.is_empty()).then(|| Box::new(siblings)) })
     }
 
-    pub(crate) const fn one(latest: Sibling) -> Self {
-        Self { latest, others: None }
-    }
-
     /// The latest write.
     pub(crate) const fn latest(&self) -> &Sibling {
         &self.latest

@@ -22,7 +22,7 @@ use crate::version::Dot;
 
 pub(crate) const GROUPS: usize = 64;
 pub(crate) const BUCKETS_PER_GROUP: usize = 64;
-const BUCKETS: usize = GROUPS * BUCKETS_PER_GROUP;
+pub(crate) const BUCKETS: usize = GROUPS * BUCKETS_PER_GROUP;
 
 /// Stable over versions, machines and processes: replicas must agree on it.
 pub(crate) fn hash(key: &[u8]) -> u64 {
@@ -122,10 +122,6 @@ impl Store {
         self.buckets.iter().skip(first).take(BUCKETS_PER_GROUP).map(|bucket| bucket.digest).collect()
     }
 
-    pub(crate) fn digest(&self, bucket: u16) -> u64 {
-        self.bucket(bucket).map_or(0, |bucket| bucket.digest)
-    }
-
     /// Takes in one write; `None` if it changes nothing that anybody could see.
     pub(crate) fn write(&mut self, key: &[u8], sibling: Sibling, now: Time) -> Option<Changed> {
         if self.seen.contains(sibling.version.dot) {
@@ -148,7 +144,8 @@ impl Store {
         now: Time,
     ) -> Option<Changed> {
         let dots: Vec<Dot> = theirs.iter().map(|sibling| sibling.version.dot).collect();
-        let changed = self.change(key, now, |held, keeping, seen| entry::merge(held, seen, theirs, theirs_seen, keeping));
+        let changed =
+            self.change(key, now, |held, keeping, seen| entry::merge(held, seen, theirs, theirs_seen, keeping));
         dots.into_iter().for_each(|dot| self.seen.add(dot));
         changed
     }
@@ -200,7 +197,8 @@ impl Store {
         let held = bucket.entries.get(key).cloned();
         let was = held.as_ref().map(Footprint::of);
         let before: Vec<Arc<[u8]>> = held.iter().flat_map(|entry| entry.values().cloned()).collect();
-        let dots: Vec<Dot> = held.iter().flat_map(|entry| entry.siblings().map(|sibling| sibling.version.dot)).collect();
+        let dots: Vec<Dot> =
+            held.iter().flat_map(|entry| entry.siblings().map(|sibling| sibling.version.dot)).collect();
         let digest_before = held.iter().flat_map(Entry::siblings).fold(0, |digest, s| digest ^ s.hash(key_hash));
         let siblings = change(held.map_or_else(Vec::new, Entry::into_siblings), self.keeping, &self.seen);
         if siblings.iter().map(|sibling| sibling.version.dot).eq(dots) {

@@ -61,7 +61,6 @@ pub(crate) struct Node {
     /// Whom its channel has in its view, and as whom.
     view: BTreeMap<usize, Arc<Member>>,
     starts: u32,
-    pub(crate) room: bool,
 }
 
 /// What a replica told its application.
@@ -69,7 +68,6 @@ pub(crate) struct Node {
 pub(crate) enum Told {
     Changed { node: usize, key: Box<[u8]>, latest: Option<(Version, bool)> },
     Done { node: usize, op: u64, report: OpReport },
-    Ready { node: usize },
 }
 
 pub(crate) struct World {
@@ -132,7 +130,6 @@ impl World {
             heard: BTreeMap::new(),
             view: BTreeMap::new(),
             starts: 0,
-            room: true,
         });
         number
     }
@@ -197,10 +194,6 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.note("heal");
         self.cut.clear();
-    }
-
-    pub(crate) fn is_whole(&self) -> bool {
-        self.cut.is_empty()
     }
 
     pub(crate) fn is_up(&self, node: usize) -> bool {
@@ -324,13 +317,12 @@ impl World {
                     Action::Changed { key, .. } => {
                         let entry = self.nodes[node].core.as_ref().unwrap().store.get(&key);
                         let latest = entry.map(|entry| (entry.latest().version, entry.latest().is_live()));
+                        let text = String::from_utf8_lossy(&key).into_owned();
+                        self.note(&format!("{node} has {latest:?} at {text}"));
                         self.told.push(Told::Changed { node, key, latest });
                     }
                     Action::Done { op, report } => self.told.push(Told::Done { node, op, report }),
-                    Action::Ready => {
-                        self.note(&format!("ready {node}"));
-                        self.told.push(Told::Ready { node });
-                    }
+                    Action::Ready => self.note(&format!("ready {node}")),
                 }
             }
         }
@@ -338,7 +330,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: &[Arc<Member>], envelope: &Envelope) {
         let bytes = envelope.encode();
-        let counters = self.nodes[from].core.as_ref().unwrap().own_writes(&envelope.message);
+        let counters = envelope.own_writes();
         for member in to {
             let full = self.rng.f64() < self.net.full;
             let now = self.now_at(from);

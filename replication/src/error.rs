@@ -1,0 +1,93 @@
+//! What can go wrong with a map.
+
+use std::sync::Arc;
+
+use tribes_core::{EndpointError, Member};
+
+use crate::durability::CopyState;
+use crate::version::Version;
+
+/// An operation that did not come to what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// A key or value cannot be written as MessagePack.
+    #[error("it cannot be encoded: {0}")]
+    Encode(#[from] rmp_serde::encode::Error),
+    /// The value is beyond the map's bound; nothing was written.
+    #[error(
+        "the value has {bytes} bytes and the map takes {limit} (MapBuilder::max_value): store it in parts, or raise the bound on every member"
+    )]
+    ValueTooLarge {
+        /// Its encoded size.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// The map is beyond its bound; nothing was written.
+    #[error(
+        "with this value the map has {bytes} bytes, and its bound is {limit} (MapBuilder::max_bytes): remove entries, or raise the bound on every member"
+    )]
+    Full {
+        /// What it would have.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// The write is made and still comes to everybody in time, but not enough members said so by the deadline.
+    #[error(
+        "the write {version} is made, but of the {wanted} that were to have it only {} said so in time: {}",
+        having(members),
+        missing(members)
+    )]
+    NotAcknowledged {
+        /// Its version.
+        version: Version,
+        /// The durability, in words.
+        wanted: String,
+        /// How far it has come to each member.
+        members: Vec<(Arc<Member>, CopyState)>,
+    },
+    /// Another write came between reading and writing, time and again.
+    #[error("the key is written by others all the time: the update did not come through in {tries} tries")]
+    Contended {
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// The map is closed.
+    #[error("the map is closed")]
+    Closed,
+}
+
+/// A map that was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The channel has a map of this name already, or the name is none.
+    #[error("the map {name:?} cannot be opened: {source}")]
+    Name {
+        /// The map's name.
+        name: String,
+        /// What is wrong with it.
+        source: EndpointError,
+    },
+}
+
+fn having(members: &[(Arc<Member>, CopyState)]) -> usize {
+    members.iter().filter(|(_, state)| *state == CopyState::Has).count()
+}
+
+fn missing(members: &[(Arc<Member>, CopyState)]) -> String {
+    let missing = members.iter().filter(|(_, state)| *state != CopyState::Has);
+    let text: Vec<String> = missing
+        .map(|(member, state)| {
+            let why = match state {
+                CopyState::Behind => "has no room for it yet",
+                CopyState::Left => "has left",
+                CopyState::Has | CopyState::Sent => "has not answered",
+            };
+            format!("{member} {why}")
+        })
+        .collect();
+    if text.is_empty() { "there is nobody else".to_owned() } else { text.join(", ") }
+}

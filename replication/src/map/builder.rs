@@ -1,0 +1,157 @@
+//! How a map is to be.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tribes_core::Channel;
+
+use super::shared::Shared;
+use super::{Differ, Inner, ReplicatedMap};
+use crate::conflict::Conflicts;
+use crate::core::{Core, Diffs, NoDiffs, Now, Tuning};
+use crate::diff::{Diffable, DiffsOf};
+use crate::durability::Durability;
+use crate::error::OpenError;
+use crate::version::Incarnation;
+
+/// Sets up a [`ReplicatedMap`]. What is said to be the same on all members must be: nobody checks it but for the way of
+/// resolving conflicts.
+pub struct MapBuilder<K, V> {
+    name: String,
+    conflicts: Conflicts<V>,
+    durability: Durability,
+    tuning: Tuning,
+    differ: Option<Differ<V>>,
+    diffs: Arc<dyn Diffs>,
+    keys: PhantomData<fn(K)>,
+}
+
+impl<K, V> fmt::Debug for MapBuilder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapBuilder")
+            .field("name", &self.name)
+            .field("conflicts", &self.conflicts)
+            .field("durability", &self.durability)
+            .field("diffs", &self.differ.is_some())
+            .field("tuning", &self.tuning)
+            .finish()
+    }
+}
+
+impl<K, V> MapBuilder<K, V>
+where
+    K: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            conflicts: Conflicts::latest_wins(),
+            durability: Durability::Queued,
+            tuning: Tuning::default(),
+            differ: None,
+            diffs: Arc::new(NoDiffs),
+            keys: PhantomData,
+        }
+    }
+
+    /// The rule for writes that did not know of each other; the same on all members. Default: the latest wins.
+    #[must_use]
+    pub fn conflicts(mut self, conflicts: Conflicts<V>) -> Self {
+        self.conflicts = conflicts;
+        self
+    }
+
+    /// What writes wait for that do not say it themselves. Default: [`Durability::Queued`].
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sends diffs of values where both sides have the version that they are made from. The same on all members.
+    #[must_use]
+    pub fn diffs(mut self) -> Self
+    where
+        V: Diffable + 'static,
+    {
+        self.differ = Some(|earlier, later| later.diff(earlier));
+        self.diffs = Arc::new(DiffsOf::<V>(PhantomData));
+        self
+    }
+
+    /// How many members the group has when nobody is missing. With it [`Durability::Majority`] means more than half of these, so
+    /// that of a split group one side at most has it; without, of those that are there. The same on all members.
+    #[must_use]
+    pub const fn group_size(mut self, members: usize) -> Self {
+        self.tuning.group_size = Some(members);
+        self
+    }
+
+    /// How often this replica compares what it holds with another's, in turn: the longest that a difference which nothing else
+    /// gave away can last. It costs a message of 500 bytes each way when nothing differs. Default 10 s, at least 100 ms.
+    #[must_use]
+    pub fn compare_every(mut self, every: Duration) -> Self {
+        self.tuning.compare_every = every.max(Duration::from_millis(100));
+        self
+    }
+
+    /// For how long removals are remembered: at least the first time; until the second as long as a member is away that may
+    /// not have heard of them. A member that was away for longer than that may bring back a key that it wrote without having
+    /// heard of its removal; what it had only kept stays removed, however long it was away. Default: ten minutes, a day.
+    #[must_use]
+    pub fn removals(mut self, at_least: Duration, at_most: Duration) -> Self {
+        self.tuning.removals = (at_least, at_most.max(at_least));
+        self
+    }
+
+    /// The longest value, in bytes as encoded. Default 4 MiB. The same on all members.
+    #[must_use]
+    pub const fn max_value(mut self, bytes: usize) -> Self {
+        self.tuning.max_value = bytes;
+        self
+    }
+
+    /// Bytes of keys and values that the map takes from this member's application. Writes of others are taken up to twice
+    /// that, since members that write at the same time do not know of each other. Default 1 GiB. The same on all members.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.tuning.max_bytes = bytes;
+        self
+    }
+
+    /// How long an opening replica waits for members to say whether they have the map, if some do not. Default 1 s.
+    #[must_use]
+    pub const fn greeting(mut self, patience: Duration) -> Self {
+        self.tuning.greeting = patience;
+        self
+    }
+
+    /// Opens the map on `channel`, which should be started. It begins to fetch what the group has; see
+    /// [`ReplicatedMap::ready`].
+    ///
+    /// # Errors
+    /// If the channel has a map of this name, or it is empty or longer than 200 bytes.
+    ///
+    /// # Panics
+    /// Outside of a runtime, as everything that runs tasks.
+    pub fn open(self, channel: &Channel) -> Result<ReplicatedMap<K, V>, OpenError> {
+        let Self { name, conflicts, durability, tuning, differ, diffs, .. } = self;
+        let port = format!("map:{name}");
+        let env = channel.env();
+        let now = Now { time: env.now(), wall_ms: u64::try_from(env.wall_ms()).unwrap_or_default() };
+        // Zero means nobody in messages.
+        let me = Incarnation::new(env.random().max(1));
+        let shared = Shared::new(name.clone(), Core::new(me, conflicts.keeping, tuning, diffs, now));
+        let endpoint = Arc::clone(&shared);
+        let handle = channel.endpoint(port, endpoint).map_err(|source| OpenError::Name { name, source })?;
+        // Registered first: who comes in between is heard of twice, and nobody is missed.
+        shared.start(handle.sender().clone(), channel.view().members());
+        let inner = Inner { shared, conflicts, differ, durability, _endpoint: handle };
+        Ok(ReplicatedMap { inner: Arc::new(inner), keys: PhantomData })
+    }
+}

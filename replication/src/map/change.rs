@@ -1,0 +1,141 @@
+//! Being told of changes.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::broadcast;
+
+use super::ReplicatedMap;
+use super::shared::{Listener, Shared};
+use crate::conflict::Conflicts;
+use crate::core::Author;
+
+/// So many changes wait for a stream.
+const WAITING: usize = 1024;
+
+/// A key whose value changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change<K, V> {
+    /// The key.
+    pub key: K,
+    /// Its value before; `None` if it had none.
+    pub old: Option<V>,
+    /// Its value now; `None` if it was removed.
+    pub new: Option<V>,
+    /// Where the change was made.
+    pub by: By,
+}
+
+/// Where a change was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum By {
+    /// Here.
+    Local,
+    /// By another member, or it came with its state.
+    Peer,
+}
+
+pub(super) fn listen<K, V>(
+    shared: &Arc<Shared>,
+    conflicts: Conflicts<V>,
+    listener: impl Fn(Change<K, V>) + Send + Sync + 'static,
+) -> ChangeHandle
+where
+    K: DeserializeOwned + 'static,
+    V: DeserializeOwned + 'static,
+{
+    let weak = Arc::downgrade(shared);
+    let typed: Listener = Arc::new(move |key, change, by| {
+        let Some(shared) = weak.upgrade() else { return };
+        let value = |raw: &[Arc<[u8]>]| conflicts.resolve(raw.iter().filter_map(|bytes| shared.decode(bytes)));
+        let Some(key) = shared.decode(key) else { return };
+        let by = if by == Author::Here { By::Local } else { By::Peer };
+        let (old, new) = (value(&change.before), value(&change.after));
+        if old.is_some() || new.is_some() {
+            listener(Change { key, old, new, by });
+        }
+    });
+    let key = Arc::as_ptr(&typed).addr() as u64;
+    shared.listeners.rcu(|list| {
+        let mut list = list.as_ref().clone();
+        list.push((key, Arc::clone(&typed)));
+        list
+    });
+    ChangeHandle { shared: Arc::downgrade(shared), key }
+}
+
+/// Keeps a listener registered; dropping it unsubscribes.
+#[must_use = "the listener is unsubscribed when this is dropped; call `forever` to keep it for the life of the map"]
+pub struct ChangeHandle {
+    shared: Weak<Shared>,
+    key: u64,
+}
+
+impl ChangeHandle {
+    /// Keeps the listener for the life of the map.
+    pub fn forever(mut self) {
+        self.shared = Weak::new();
+    }
+}
+
+impl Drop for ChangeHandle {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.listeners.rcu(|list| list.iter().filter(|(key, _)| *key != self.key).cloned().collect::<Vec<_>>());
+        }
+    }
+}
+
+impl fmt::Debug for ChangeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeHandle").finish_non_exhaustive()
+    }
+}
+
+/// Changes as a stream; see [`ReplicatedMap::changes`].
+pub struct Changes<K, V> {
+    receiver: broadcast::Receiver<Arc<Change<K, V>>>,
+    _handle: ChangeHandle,
+    map: PhantomData<fn() -> V>,
+}
+
+impl<K, V> Changes<K, V>
+where
+    K: Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    pub(super) fn of(map: &ReplicatedMap<K, V>) -> Self {
+        let (sender, receiver) = broadcast::channel(WAITING);
+        let handle = listen(&map.inner.shared, map.inner.conflicts.clone(), move |change| {
+            // Nobody listens any more: the handle is about to go.
+            let _ = sender.send(Arc::new(change));
+        });
+        Self { receiver, _handle: handle, map: PhantomData }
+    }
+
+    /// The next change; `None` when the map is gone.
+    ///
+    /// # Errors
+    /// How many were missed because too many waited. The next call goes on with the oldest that is there.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Option<Result<Arc<Change<K, V>>, u64>> {
+        match self.receiver.recv().await {
+            Ok(change) => Some(Ok(change)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Err(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Changes<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").field("waiting", &self.receiver.len()).finish_non_exhaustive()
+    }
+}

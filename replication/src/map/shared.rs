@@ -1,0 +1,317 @@
+//! The replica behind a map's handles: performs what its core decides.
+//!
+//! Whoever gives the core something to do takes what is to be done out of it and does it, without the lock; meanwhile others
+//! leave theirs to him. So messages and changes keep their order, and nothing is called with the lock held.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, oneshot, watch};
+use tribes_core::{
+    BoxError, ChannelEndpoint, Departure, EndpointSender, Env, Lease, Member, MemberEvent, Message, SendError,
+    SendOptions, Time,
+};
+
+use super::Refusal;
+use crate::core::{Action, Author, Core, Now, OpReport, Refused, Wanted, Written};
+use crate::durability::Durability;
+use crate::error::MapError;
+use crate::message::Envelope;
+use crate::store::Changed;
+
+/// Told of each change.
+pub(super) type Listener = Arc<dyn Fn(&[u8], &Changed, Author) + Send + Sync>;
+
+/// See the [module](self).
+pub(super) struct Shared {
+    name: String,
+    state: Mutex<State>,
+    sender: OnceLock<EndpointSender>,
+    /// There is an earlier time to wake at.
+    earlier: Arc<Notify>,
+    ready: watch::Sender<bool>,
+    changes: watch::Sender<u64>,
+    pub(super) listeners: ArcSwap<Vec<(u64, Listener)>>,
+}
+
+struct State {
+    core: Core,
+    /// Somebody performs what the core decided.
+    busy: bool,
+    /// When the task wakes.
+    wake: Time,
+    waiting: BTreeMap<u64, oneshot::Sender<OpReport>>,
+    closed: bool,
+}
+
+/// The outcome of a write, to be waited for.
+pub(super) struct Outcome {
+    shared: Weak<Shared>,
+    op: u64,
+    report: oneshot::Receiver<OpReport>,
+}
+
+impl Outcome {
+    /// `None` if the map was closed.
+    pub(super) async fn wait(mut self) -> Option<OpReport> {
+        (&mut self.report).await.ok()
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            let mut state = shared.lock();
+            if state.waiting.remove(&self.op).is_some() {
+                state.core.forget_op(self.op);
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(name: String, core: Core) -> Arc<Self> {
+        let state = State { core, busy: false, wake: Time::ZERO, waiting: BTreeMap::new(), closed: false };
+        Arc::new(Self {
+            name,
+            state: Mutex::new(state),
+            sender: OnceLock::new(),
+            earlier: Arc::default(),
+            ready: watch::Sender::new(false),
+            changes: watch::Sender::new(0),
+            listeners: ArcSwap::default(),
+        })
+    }
+
+    /// Begins: from now on there is a way to others.
+    pub(super) fn start(self: &Arc<Self>, sender: EndpointSender, members: &[Arc<Member>]) {
+        let env = sender.env().clone();
+        // Nobody else has it yet.
+        let _ = self.sender.set(sender);
+        self.act(|core, now| members.iter().for_each(|member| core.member_added(member, now)));
+        env.spawn(keep_time(Arc::downgrade(self), Arc::clone(&self.earlier), env.clone()));
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Looks at the replica.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.lock().core)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.lock().core.is_ready()
+    }
+
+    pub(super) async fn ready(&self) {
+        // The sender is here.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    pub(super) fn change_count(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Has the core do something, and performs what comes of it.
+    fn act<T>(&self, act: impl FnOnce(&mut Core, Now) -> T) -> Option<T> {
+        let now = self.now()?;
+        let result = act(&mut self.lock().core, now);
+        self.perform();
+        Some(result)
+    }
+
+    /// Makes a write.
+    pub(super) fn write(
+        self: &Arc<Self>,
+        durability: Durability,
+        write: impl FnOnce(&mut Core, Wanted, Now) -> Result<Written, Refused>,
+    ) -> Result<(Written, Option<Outcome>), Refusal> {
+        let made = self.write_if(durability, |core, wanted, now| write(core, wanted, now).map(Some))?;
+        made.ok_or(Refusal::Error(MapError::Closed))
+    }
+
+    /// As [`write`](Self::write), for what may find that there is nothing to write.
+    pub(super) fn write_if(
+        self: &Arc<Self>,
+        durability: Durability,
+        write: impl FnOnce(&mut Core, Wanted, Now) -> Result<Option<Written>, Refused>,
+    ) -> Result<Option<(Written, Option<Outcome>)>, Refusal> {
+        let Some(now) = self.now() else { return Err(Refusal::Error(MapError::Closed)) };
+        let result = {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(Refusal::Error(MapError::Closed));
+            }
+            let wanted = durability.wanted(state.core.majority());
+            let Some(written) = write(&mut state.core, wanted, now)? else { return Ok(None) };
+            let outcome = written.op.map(|op| {
+                let (sender, report) = oneshot::channel();
+                state.waiting.insert(op, sender);
+                Outcome { shared: Arc::downgrade(self), op, report }
+            });
+            (written, outcome)
+        };
+        self.perform();
+        Ok(Some(result))
+    }
+
+    /// The replica leaves; again does nothing.
+    pub(super) fn close(&self) {
+        if !std::mem::replace(&mut self.lock().closed, true) {
+            self.act(Core::close);
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Reads a key or value; says so if it is none.
+    pub(super) fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Option<T> {
+        rmp_serde::from_slice(bytes)
+            .inspect_err(|error| {
+                let wanted = std::any::type_name::<T>();
+                tracing::warn!(map = self.name, %error, "an entry is no {wanted}: do all members use the same types?");
+            })
+            .ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn env(&self) -> Option<&Env> {
+        self.sender.get().map(EndpointSender::env)
+    }
+
+    fn now(&self) -> Option<Now> {
+        self.env().map(now)
+    }
+
+    /// Does what the core wants done until it wants nothing more. If somebody is at it, he does it: he looks again before he
+    /// stops.
+    fn perform(&self) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.busy, true) {
+            return;
+        }
+        loop {
+            let mut actions = state.core.actions();
+            if actions.is_empty() {
+                state.busy = false;
+                let wake = state.core.next_wake();
+                if wake < state.wake {
+                    state.wake = wake;
+                    self.earlier.notify_one();
+                }
+                return;
+            }
+            let mut reports = Vec::new();
+            actions.retain_mut(|action| {
+                let Action::Done { op, report } = action else { return true };
+                let report = OpReport { met: report.met, members: std::mem::take(&mut report.members) };
+                reports.extend(state.waiting.remove(op).map(|waiting| (waiting, report)));
+                false
+            });
+            drop(state);
+            let sent = self.perform_all(actions);
+            for (waiting, report) in reports {
+                // Whoever waited may be gone.
+                let _ = waiting.send(report);
+            }
+            state = self.lock();
+            for (member, counters, has_room) in sent {
+                self.tell_sent(&mut state.core, &member, &counters, has_room);
+            }
+        }
+    }
+
+    fn tell_sent(&self, core: &mut Core, member: &Arc<Member>, counters: &[u64], has_room: bool) {
+        core.queued(member, counters, has_room);
+        if let Some(now) = self.now().filter(|_| !has_room) {
+            core.unsent(member, now);
+        }
+    }
+
+    /// What became of each message, where it matters.
+    fn perform_all(&self, actions: VecDeque<Action>) -> Vec<(Arc<Member>, Vec<u64>, bool)> {
+        let mut sent = Vec::new();
+        for action in actions {
+            match action {
+                Action::Send { to, envelope } => self.send(to, &envelope, &mut sent),
+                Action::Changed { key, change, by } => {
+                    for (_, listener) in self.listeners.load_full().iter() {
+                        if catch_unwind(AssertUnwindSafe(|| listener(&key, &change, by))).is_err() {
+                            tracing::error!(map = self.name, "a listener panicked over a change");
+                        }
+                    }
+                    self.changes.send_modify(|count| *count += 1);
+                }
+                Action::Ready => {
+                    self.ready.send_replace(true);
+                }
+                Action::Done { .. } => {}
+            }
+        }
+        sent
+    }
+
+    fn send(&self, to: Vec<Arc<Member>>, envelope: &Envelope, sent: &mut Vec<(Arc<Member>, Vec<u64>, bool)>) {
+        let Some(sender) = self.sender.get() else { return };
+        let own = envelope.own_writes();
+        let body = bytes::Bytes::from(envelope.encode());
+        let all = sender.try_send(to.clone(), body.clone(), SendOptions::NONE);
+        let each_by_itself = matches!(all, Err(SendError::Full)) && to.len() > 1;
+        for member in to {
+            let has_room = if each_by_itself {
+                !matches!(sender.try_send(&member, body.clone(), SendOptions::NONE), Err(SendError::Full))
+            } else {
+                !matches!(all, Err(SendError::Full))
+            };
+            if !own.is_empty() || !has_room {
+                sent.push((member, own.clone(), has_room));
+            }
+        }
+    }
+}
+
+impl ChannelEndpoint for Shared {
+    fn receive(&self, message: Message, from: &Arc<Member>, lease: Lease) -> Result<(), BoxError> {
+        let envelope = Envelope::decode(message.bytes())?;
+        drop((message, lease));
+        self.act(|core, now| core.received(from, envelope, now));
+        Ok(())
+    }
+
+    fn member_event(&self, event: &MemberEvent) {
+        self.act(|core, now| match event {
+            MemberEvent::Added(member) | MemberEvent::Updated(member) => core.member_added(member, now),
+            MemberEvent::Removed(member, why) => {
+                let on_purpose = matches!(why, Departure::Shutdown | Departure::Stopped);
+                core.member_removed(member, on_purpose, now);
+            }
+            _ => {}
+        });
+    }
+}
+
+fn now(env: &Env) -> Now {
+    let time = env.now();
+    Now { time, wall_ms: u64::try_from(env.wall_ms_at(time)).unwrap_or_default() }
+}
+
+/// Wakes the core when it wants to be woken, as long as there is a replica. Holds nothing of it while it sleeps.
+async fn keep_time(shared: Weak<Shared>, earlier: Arc<Notify>, env: Env) {
+    loop {
+        let wake = {
+            let Some(shared) = shared.upgrade() else { return };
+            shared.act(Core::tick);
+            let mut state = shared.lock();
+            state.wake = state.core.next_wake();
+            state.wake
+        };
+        env.until(wake, earlier.notified()).await;
+    }
+}
