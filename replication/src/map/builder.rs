@@ -151,7 +151,7 @@ where
         let handle = channel.endpoint(port, endpoint).map_err(|source| OpenError::Name { name, source })?;
         // Registered first: who comes in between is heard of twice, and nobody is missed.
         shared.start(handle.sender().clone(), channel.view().members());
-        let inner = Inner { shared, conflicts, differ, durability, _endpoint: handle };
+        let inner = Inner { shared, conflicts, differ, durability, _endpoint: handle, _channel: channel.clone() };
         Ok(ReplicatedMap { inner: Arc::new(inner), keys: PhantomData })
     }
 }

@@ -31,7 +31,7 @@ use crate::version::{Dot, Incarnation, Version};
 const TRIES: u32 = 64;
 
 /// A map of which every member of the group that opens it holds a whole replica (Tribes: `ReplicatedMap`). A cheap handle; all
-/// clones are the same replica. When the last is dropped the replica leaves.
+/// clones are the same replica, and keep the channel alive. When the last is dropped the replica leaves.
 ///
 /// ```
 /// # use tribes_testkit::net::SimNet;
@@ -86,6 +86,7 @@ struct Inner<V> {
     differ: Option<Differ<V>>,
     durability: Durability,
     _endpoint: EndpointHandle,
+    _channel: Channel,
 }
 
 /// Makes a diff of an earlier value and a later one.

@@ -265,10 +265,11 @@ impl Shared {
         let all = sender.try_send(to.clone(), body.clone(), SendOptions::NONE);
         let each_by_itself = matches!(all, Err(SendError::Full)) && to.len() > 1;
         for member in to {
+            // Whatever it is that cannot be done now may be done when it is tried again.
             let has_room = if each_by_itself {
-                !matches!(sender.try_send(&member, body.clone(), SendOptions::NONE), Err(SendError::Full))
+                sender.try_send(&member, body.clone(), SendOptions::NONE).is_ok()
             } else {
-                !matches!(all, Err(SendError::Full))
+                all.is_ok()
             };
             if !own.is_empty() || !has_room {
                 sent.push((member, own.clone(), has_room));
