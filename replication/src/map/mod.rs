@@ -2,6 +2,8 @@
 
 mod builder;
 mod change;
+#[cfg(all(test, feature = "persist"))]
+mod disk_tests;
 mod iter;
 mod shared;
 mod stats;
@@ -85,9 +87,15 @@ struct Inner<V> {
     conflicts: Conflicts<V>,
     differ: Option<Differ<V>>,
     durability: Durability,
+    /// Before the endpoint: what is unsaved is saved when the last handle goes.
+    #[cfg(feature = "persist")]
+    saver: Option<crate::disk::Saver>,
     _endpoint: EndpointHandle,
     _channel: Channel,
 }
+
+/// A key with its values, oldest first.
+type RawEntry = (Box<[u8]>, Vec<Arc<[u8]>>);
 
 /// Makes a diff of an earlier value and a later one.
 type Differ<V> = fn(&V, &V) -> Option<Vec<u8>>;
@@ -309,7 +317,7 @@ where
     /// The entries as they are at one moment.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(K, V)> {
-        let raw: Vec<(Box<[u8]>, Vec<Arc<[u8]>>)> = self.inner.shared.look(|core| {
+        let raw: Vec<RawEntry> = self.inner.shared.look(|core| {
             let live = core.store.iter().filter(|(_, entry)| entry.is_live());
             live.map(|(key, entry)| (key.into(), values(Some(entry)))).collect()
         });
@@ -368,6 +376,17 @@ where
     /// Tells the others that this replica leaves. It stays readable here; writes fail with [`MapError::Closed`].
     pub fn close(&self) {
         self.inner.shared.close();
+    }
+
+    /// Waits until what has happened so far is on disk. Completes at once for a map without a
+    /// [directory](MapBuilder::directory). Cancel safe.
+    #[cfg(feature = "persist")]
+    pub async fn saved(&self) {
+        if let Some(saver) = &self.inner.saver {
+            let change = saver.signal().changed();
+            // The thread ends with this handle.
+            let _ = saver.progress().wait_for(|done| *done >= change).await;
+        }
     }
 
     /// The value of a key and the writes that it consists of.

@@ -23,6 +23,9 @@ pub(super) struct Verdict {
     pub(super) converged_after: Option<Duration>,
 }
 
+/// The writes of a key, and their values.
+type Held = Vec<(Version, Vec<u8>)>;
+
 /// Writes on their way, and what is known of them.
 struct Record {
     ops: BTreeMap<(usize, u32, u64), (Vec<u8>, Version)>,
@@ -236,7 +239,7 @@ impl Run {
         }
     }
 
-    fn holds(&self, node: usize) -> Vec<(Vec<u8>, Vec<(Version, Vec<u8>)>)> {
+    fn holds(&self, node: usize) -> Vec<(Vec<u8>, Held)> {
         let core = self.world.nodes[node].core.as_ref().unwrap();
         let live = core.store.iter().filter(|(_, entry)| entry.is_live());
         live.map(|(key, entry)| {
