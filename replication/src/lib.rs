@@ -32,5 +32,5 @@ pub use conflict::{Conflicts, Counter};
 pub use diff::Diffable;
 pub use durability::{CopyState, Durability, Written};
 pub use error::{MapError, OpenError};
-pub use map::{By, Change, ChangeHandle, Changes, Iter, MapBuilder, MapStats, PeerStats, ReplicatedMap};
+pub use map::{By, Change, ChangeHandle, Changes, Iter, MapBuilder, MapStats, PeerStats, ReplicatedMap, Writing};
 pub use version::{Dot, Incarnation, Version};

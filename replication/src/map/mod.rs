@@ -9,6 +9,7 @@ mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,9 +24,10 @@ pub use self::change::{By, Change, ChangeHandle, Changes};
 pub use self::iter::Iter;
 use self::shared::Shared;
 pub use self::stats::{MapStats, PeerStats};
+pub use self::writing::Writing;
 use crate::conflict::{Conflicts, Counter};
 use crate::core::Refused;
-use crate::durability::{Durability, Written, states};
+use crate::durability::{Durability, Written};
 use crate::error::MapError;
 use crate::version::{Dot, Incarnation, Version};
 
@@ -212,12 +214,24 @@ where
         value: &V,
         durability: Durability,
     ) -> Result<Written, MapError> {
+        self.begin_put(key, value, durability)?.await
+    }
+
+    /// Puts `value` at `key` at once, and gives what its outcome comes from: for whoever has many writes on their way.
+    ///
+    /// # Errors
+    /// If nothing was written.
+    pub fn begin_put<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        value: &V,
+        durability: Durability,
+    ) -> Result<Writing, MapError> {
         let key = encode(key)?;
         let diff_from = self.inner.differ.map(|differ| (differ, self.read(&key)));
         let diff = diff_from.and_then(|(differ, (earlier, dots))| Some((differ(&earlier?, value)?, dots)));
         let bytes: Arc<[u8]> = encode(value)?.into();
-        let shared = &self.inner.shared;
-        let (made, outcome) = shared.write(durability, |core, wanted, now| {
+        let (made, outcome) = self.inner.shared.write(durability, |core, wanted, now| {
             if let Some((diff, dots)) = diff
                 && let Ok(made) = core.put_over(&key, &dots, Arc::clone(&bytes), Some(diff.into()), wanted, now)
             {
@@ -225,7 +239,7 @@ where
             }
             core.put(&key, bytes, None, wanted, now)
         })?;
-        self.finish(made.version, outcome, durability).await
+        Ok(Writing::new(made.version, outcome, durability))
     }
 
     /// Puts what `change` makes of the value at `key` (`None`: there is none), if nobody writes in between here; otherwise it
@@ -269,7 +283,7 @@ where
                 .shared
                 .write(durability, |core, wanted, now| core.put_over(&key, &dots, bytes, diff, wanted, now));
             match put {
-                Ok((made, outcome)) => return self.finish(made.version, outcome, durability).await.map(Some),
+                Ok((made, outcome)) => return Writing::new(made.version, outcome, durability).await.map(Some),
                 Err(Refusal::Changed) => {}
                 Err(Refusal::Error(error)) => return Err(error),
             }
@@ -300,12 +314,24 @@ where
         key: &Q,
         durability: Durability,
     ) -> Result<Option<Written>, MapError> {
-        let key = encode(key)?;
-        let made = self.inner.shared.write_if(durability, |core, wanted, now| Ok(core.remove(&key, wanted, now)))?;
-        match made {
-            Some((made, outcome)) => self.finish(made.version, outcome, durability).await.map(Some),
+        match self.begin_remove(key, durability)? {
+            Some(writing) => writing.await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// As [`begin_put`](Self::begin_put) for a removal; `None` if there is no such key here.
+    ///
+    /// # Errors
+    /// If nothing was written.
+    pub fn begin_remove<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        durability: Durability,
+    ) -> Result<Option<Writing>, MapError> {
+        let key = encode(key)?;
+        let made = self.inner.shared.write_if(durability, |core, wanted, now| Ok(core.remove(&key, wanted, now)))?;
+        Ok(made.map(|(made, outcome)| Writing::new(made.version, outcome, durability)))
     }
 
     /// The entries, in no particular order. Entries written while it runs may be in it or not; each key comes once.
@@ -399,22 +425,6 @@ where
     fn decode_entry(&self, key: &[u8], values: &[Arc<[u8]>]) -> Option<(K, V)> {
         let values = values.iter().filter_map(|bytes| self.inner.shared.decode(bytes));
         Some((self.inner.shared.decode(key)?, self.inner.conflicts.resolve(values)?))
-    }
-
-    async fn finish(
-        &self,
-        version: Version,
-        outcome: Option<shared::Outcome>,
-        durability: Durability,
-    ) -> Result<Written, MapError> {
-        let Some(outcome) = outcome else { return Ok(Written { version, members: Vec::new() }) };
-        let report = outcome.wait().await.ok_or(MapError::Closed)?;
-        let met = report.met;
-        let members = states(report);
-        if met {
-            return Ok(Written { version, members });
-        }
-        Err(MapError::NotAcknowledged { version, wanted: format!("{durability:?}"), members })
     }
 }
 

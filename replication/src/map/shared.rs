@@ -4,8 +4,11 @@
 //! leave theirs to him. So messages and changes keep their order, and nothing is called with the lock held.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use serde::de::DeserializeOwned;
@@ -62,8 +65,8 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// `None` if the map was closed.
-    pub(super) async fn wait(mut self) -> Option<OpReport> {
-        (&mut self.report).await.ok()
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<OpReport>> {
+        Pin::new(&mut self.report).poll(cx).map(Result::ok)
     }
 }
 
