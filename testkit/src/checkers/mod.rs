@@ -6,12 +6,14 @@
 //! | [`ViewsConverge`] | in the end everybody sees everybody who is there, and nobody else |
 //! | [`NoResurrection`] | a crashed process never comes back after it was removed |
 //! | [`OutcomeOnce`] | every accepted message has exactly one outcome |
+//! | [`RpcOutcomes`] | every call ends in time with exactly one answer of each member, and no handler is called twice for it |
 //!
 //! A checker does not fail while it is fed, so that the report has everything.
 
 mod once;
 mod outcome;
 mod resurrection;
+mod rpc;
 mod views;
 
 use std::fmt;
@@ -19,6 +21,7 @@ use std::fmt;
 pub use once::ExactlyOnceInOrder;
 pub use outcome::OutcomeOnce;
 pub use resurrection::NoResurrection;
+pub use rpc::RpcOutcomes;
 pub use views::ViewsConverge;
 
 /// Everything that was wrong.
