@@ -42,7 +42,7 @@ pub(super) enum Told {
     Noted,
     /// That member has one already.
     Duplicate,
-    /// The call is over.
+    /// The call is over, or waits for none.
     Late(Answer),
     /// That member was not asked.
     Stranger,
@@ -92,7 +92,8 @@ impl Table {
 
     /// `from` answered.
     pub(super) fn answer(&mut self, id: &CallId, from: &Member, mut answer: Answer) -> (Told, Option<Waker>) {
-        let Some(entry) = self.calls.get_mut(id).filter(|entry| !entry.done) else { return (Told::Late(answer), None) };
+        let is_awaited = |entry: &&mut Entry| !entry.done && entry.wait != Wait::None;
+        let Some(entry) = self.calls.get_mut(id).filter(is_awaited) else { return (Told::Late(answer), None) };
         let Some(at) = entry.find(from) else { return (Told::Stranger, None) };
         if entry.asked.get(at).is_none_or(|(_, known)| known.is_some()) {
             return (Told::Duplicate, None);

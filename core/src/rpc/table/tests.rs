@@ -117,6 +117,8 @@ fn a_member_known_by_its_address_answers_with_its_id() {
 fn a_call_that_waits_for_nothing_ends_when_it_is_sent() {
     let mut table = opened(2, Wait::None);
     table.fault(&CALL, &member(1), Answer::TimedOut);
+    // However quick it is.
+    assert_eq!(table.answer(&CALL, &member(2), reply()).0, Told::Late(reply()));
     assert!(!is_done(&mut table));
     table.sent(&CALL);
     assert!(is_done(&mut table));
