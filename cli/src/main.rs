@@ -7,6 +7,7 @@ mod input;
 #[cfg(unix)]
 mod load;
 mod node;
+mod rpc;
 mod units;
 
 use std::io::{IsTerminal, Write};
@@ -30,6 +31,7 @@ enum Command {
     Chat(chat::ChatArgs),
     Check(check::CheckArgs),
     Node(Box<node::NodeArgs>),
+    Rpc(rpc::RpcArgs),
     #[cfg(unix)]
     Load(Box<load::LoadCommand>),
 }
@@ -53,6 +55,10 @@ fn main() -> ExitCode {
         Command::Node(args) => {
             log("warn");
             on_all_cores(node::run(*args))
+        }
+        Command::Rpc(args) => {
+            log("error");
+            on_all_cores(rpc::run(args))
         }
         #[cfg(unix)]
         Command::Load(args) => {

@@ -2,13 +2,13 @@
 
 use super::{Core, Now};
 use crate::context::Context;
-use crate::store::Sibling;
+use crate::store::{Sibling, Unsaved};
 
 /// What changed since the last one: with it, a copy of the replica is as the replica was at one moment.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// Keys with what is there; `None`: nothing.
-    pub(crate) entries: Vec<(Box<[u8]>, Option<Vec<Sibling>>)>,
+    pub(crate) entries: Vec<Unsaved>,
     pub(crate) seen: Context,
     pub(crate) time: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tribes_core::BoxError;
@@ -95,11 +95,10 @@ fn run(file: &File, every: Duration, source: &dyn Source, signal: &Signal, done:
                 state = signal.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             // Others may come along.
-            let until = Instant::now() + every;
-            while !state.stop && Instant::now() < until {
-                let left = until.saturating_duration_since(Instant::now());
-                (state, _) = signal.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-            }
+            (state, _) = signal
+                .changed
+                .wait_timeout_while(state, every, |state| !state.stop)
+                .unwrap_or_else(PoisonError::into_inner);
             (state.wanted, state.stop)
         };
         let batch = source.take_batch();

@@ -54,6 +54,10 @@ struct Bucket {
     digest: u64,
 }
 
+/// A key that changed, with what is there now.
+#[cfg(feature = "persist")]
+pub(crate) type Unsaved = (Box<[u8]>, Option<Vec<Sibling>>);
+
 /// What a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
@@ -191,7 +195,7 @@ impl Store {
 
     /// The keys that changed since the last call, with what is there now.
     #[cfg(feature = "persist")]
-    pub(crate) fn take_unsaved(&mut self) -> Vec<(Box<[u8]>, Option<Vec<Sibling>>)> {
+    pub(crate) fn take_unsaved(&mut self) -> Vec<Unsaved> {
         let keys = self.unsaved.as_mut().map(std::mem::take).unwrap_or_default();
         let siblings = |key: &[u8]| self.get(key).map(|entry| entry.clone().into_siblings());
         keys.into_iter().map(|key| (key.clone(), siblings(&key))).collect()
