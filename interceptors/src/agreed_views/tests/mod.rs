@@ -1,0 +1,3 @@
+mod group;
+mod layer;
+mod wire;
