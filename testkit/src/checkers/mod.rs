@@ -6,9 +6,13 @@
 //! | [`ViewsConverge`] | in the end everybody sees everybody who is there, and nobody else |
 //! | [`NoResurrection`] | a crashed process never comes back after it was removed |
 //! | [`OutcomeOnce`] | every accepted message has exactly one outcome |
+//! | [`ViewsAgree`] | members of a side agree on views whose numbers grow |
+//! | [`OneLeader`] | never do two sides write at the same time, and tokens grow |
 //!
 //! A checker does not fail while it is fed, so that the report has everything.
 
+mod agreed;
+mod leader;
 mod once;
 mod outcome;
 mod resurrection;
@@ -16,6 +20,8 @@ mod views;
 
 use std::fmt;
 
+pub use agreed::ViewsAgree;
+pub use leader::OneLeader;
 pub use once::ExactlyOnceInOrder;
 pub use outcome::OutcomeOnce;
 pub use resurrection::NoResurrection;
