@@ -171,7 +171,8 @@ impl AgreedViewsConfig {
 
     /// How long a member waits to be led before it looks for another who does.
     pub(super) fn patience(&self) -> Duration {
-        (self.timeout * 3).max(self.silence)
+        // It takes its time to settle first.
+        (self.timeout * 3).max(self.silence) + self.settle
     }
 }
 

@@ -203,6 +203,17 @@ impl AgreedViews {
     }
 }
 
+#[cfg(test)]
+impl AgreedViews {
+    fn break_it(&self, defect: core::Defect) {
+        self.0.lock().break_it(defect);
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.0.lock().incarnation().unwrap_or_default()
+    }
+}
+
 impl Default for AgreedViews {
     fn default() -> Self {
         Self::new(AgreedViewsConfig::default())

@@ -75,6 +75,8 @@ pub struct AgreedView {
     pub id: ViewId,
     /// Who is in it, the local member always, in absolute order (see [`Member`]).
     pub members: Arc<[Arc<Member>]>,
+    /// Tells the process of each of them, in the same order, from earlier ones with the same configured id.
+    pub incarnations: Arc<[u64]>,
     /// The one of them that leads, which proposed it.
     pub leader: Arc<Member>,
     /// Whether this side may write as far as its members go. It does so only while enough of them are in touch, see

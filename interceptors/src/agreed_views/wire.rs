@@ -8,7 +8,7 @@
 //! state      8 promised │ id? of the view │ 1 flags │ 16 follows │ 8 lease ms │ 8 lease token
 //! propose    8 epoch │ seats
 //! promise    8 epoch │ report
-//! report     id? │ seats of the view │ chain │ 1 remembers │ 8 since │ 8 up for ms │ 8 highest token
+//! report     id? │ seats of the view │ chain │ 1 remembers │ 8 since │ 8 up for ms │ 8 waits ms │ 8 highest token
 //! refuse     8 epoch │ 8 promised
 //! install    8 epoch │ seats │ 1 primary │ 8 token │ 8 wait ms │ sides │ chain │ consents: seats
 //! leave      1 consent
@@ -104,6 +104,8 @@ pub(super) struct Report {
     pub(super) remembers: bool,
     pub(super) since: u64,
     pub(super) up_for: Duration,
+    /// How long it would still wait before it writes, as members that are missing may not have stopped.
+    pub(super) waits: Duration,
     pub(super) max_token: u64,
 }
 
@@ -221,7 +223,8 @@ fn put_option(out: &mut BytesMut, id: Option<&ViewId>) {
 }
 
 fn put_millis(out: &mut BytesMut, duration: Duration) {
-    out.put_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    // Rounded up: who waits waits long enough.
+    out.put_u64(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
 }
 
 fn put_beat(out: &mut BytesMut, beat: &Beat) {
@@ -234,7 +237,7 @@ fn put_beat(out: &mut BytesMut, beat: &Beat) {
     let flags = [state.holds, state.confirmed, state.lease_token.is_some()];
     out.put_u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
     out.put_slice(state.follows.as_bytes());
-    put_millis(out, state.lease);
+    out.put_u64(u64::try_from(state.lease.as_millis()).unwrap_or(u64::MAX));
     out.put_u64(state.lease_token.unwrap_or_default());
 }
 
@@ -275,6 +278,7 @@ fn put_report(out: &mut BytesMut, report: &Report) {
     out.put_u8(u8::from(report.remembers));
     out.put_u64(report.since);
     put_millis(out, report.up_for);
+    put_millis(out, report.waits);
     out.put_u64(report.max_token);
 }
 
@@ -405,6 +409,7 @@ impl Rest<'_> {
             remembers: self.flag()?,
             since: self.u64()?,
             up_for: self.millis()?,
+            waits: self.millis()?,
             max_token: self.epoch()?,
         })
     }

@@ -40,6 +40,7 @@ impl Core {
             remembers: local.remembers,
             since: local.since,
             up_for: now - self.started,
+            waits: self.writing.waits(now),
             max_token: self.max_token,
         }
     }
@@ -92,7 +93,10 @@ impl Core {
             return Duration::ZERO;
         }
         let grace = self.config.grace();
-        let left = self.view.as_ref().map_or(&[][..], |installed| &installed.left);
+        // A wait that has begun goes on, also when what it was for is forgotten.
+        let begun = round.reports.values().map(|report| report.waits).max().unwrap_or_default().min(grace);
+        let begun = if defect!(self, WaitForgotten) { Duration::ZERO } else { begun };
+        let left = self.view.as_ref().map_or(&[][..], |installed| &installed.stopped);
         let missing = |seat: &Seat| !seats.contains(seat) && !left.contains(seat);
         if chain.iter().any(|primary| primary.seats.iter().any(missing)) {
             return grace;
@@ -101,10 +105,10 @@ impl Core {
         let remembering: Vec<_> = seats.iter().filter(|seat| seat.remembers).collect();
         let without = |primary: &Primary| self.policy.holds(&Ballot::new(remembering.iter().copied(), &primary.seats));
         if !chain.is_empty() && chain.iter().all(without) {
-            return Duration::ZERO;
+            return begun;
         }
         let forgetful = round.reports.values().filter(|report| !report.remembers);
-        grace.saturating_sub(forgetful.map(|report| report.up_for).min().unwrap_or_default())
+        begun.max(grace.saturating_sub(forgetful.map(|report| report.up_for).min().unwrap_or_default()))
     }
 
     /// The token: the last one, if its leader still leads and nobody else has had a later one; else a new one.

@@ -10,10 +10,10 @@ pub(super) struct Defects(#[cfg(test)] Option<Defect>);
 pub(in crate::agreed_views) enum Defect {
     /// A proposal takes the epoch of the one before.
     EpochReused,
-    /// A lower epoch is promised after a higher one.
+    /// A lower epoch is promised after a higher one, of which nobody is told.
     PromiseForgotten,
-    /// A view is installed by those who answered, and tells of all.
-    AnswersNotAwaited,
+    /// A view is installed although not all, or not any more, have promised it.
+    PromisesNotAwaited,
     /// A side goes on writing although it is out of touch.
     LeaseIgnored,
     /// Another side writes before this one must have stopped.
@@ -22,6 +22,12 @@ pub(in crate::agreed_views) enum Defect {
     TokenKept,
     /// Who is present is not counted.
     QuorumIgnored,
+    /// A wait that has begun ends with the next view.
+    WaitForgotten,
+    /// Members of a view that may not write are not told of those that may.
+    ChainUntold,
+    /// Followers do not know how long their leader collects members.
+    Impatient,
 }
 
 impl Defects {

@@ -1,6 +1,7 @@
 //! Promises to others, the installing of views, and whom to follow.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tribes_core::{Member, Time};
 
@@ -19,6 +20,8 @@ const MAX_SHUN: u32 = 4;
 impl Core {
     /// Somebody else is the first of all that this member is in touch with. If it does not lead this member, that looks for another.
     pub(super) fn follow(&mut self, first: &Arc<Member>, now: Time) {
+        let settle = if defect!(self, Impatient) { self.config.settle } else { Duration::ZERO };
+        let patience = self.config.patience().saturating_sub(settle);
         let Some(peer) = self.peers.get_mut(first) else { return };
         let view = self.view.as_ref().map(|installed| installed.view.id);
         if view.is_some() && peer.state.installed == view {
@@ -27,7 +30,6 @@ impl Core {
             return;
         }
         let since = *self.unled_since.get_or_insert(now);
-        let patience = self.config.patience();
         if now >= since + patience {
             peer.shuns = (peer.shuns + 1).min(MAX_SHUN);
             peer.shun_until = now + patience * peer.shuns;
@@ -71,6 +73,7 @@ impl Core {
             return;
         }
         let promised = install.epoch == self.promised && self.promised_to.as_ref() == Some(from);
+        let promised = promised || defect!(self, PromisesNotAwaited);
         let sorted = install.seats.is_sorted_by(|one, other| one.member < other.member);
         if promised && sorted && install.seats.contains(&local) && install.seats.contains(from) {
             self.install(&local, from, install, now);
@@ -92,6 +95,7 @@ impl Core {
         let view = Arc::new(AgreedView {
             id,
             members,
+            incarnations: seats.iter().map(|seat| seat.incarnation).collect(),
             leader: known(leader),
             primary: install.primary,
             token: install.token,
@@ -99,9 +103,18 @@ impl Core {
         });
         let consents = Arc::clone(&install.consents);
         let at = now;
-        let (left, vanished, told, voted) = Default::default();
-        let before =
-            self.view.replace(Installed { view: Arc::clone(&view), seats, consents, at, left, vanished, told, voted });
+        let (left, vanished, told, stopped, voted) = Default::default();
+        let before = self.view.replace(Installed {
+            view: Arc::clone(&view),
+            seats,
+            consents,
+            at,
+            left,
+            vanished,
+            told,
+            stopped,
+            voted,
+        });
         self.counts.views += 1;
         self.unled_since = None;
         self.remember(local, install, id);
@@ -120,11 +133,16 @@ impl Core {
         if let Some(seat) = install.seats.iter().find(|seat| seat.is(local)) {
             own.since = seat.since;
         }
+        let known = install.chain.iter().map(|primary| primary.token).fold(install.token, u64::max);
+        self.max_token = self.max_token.max(known);
         if !install.primary {
+            // What others may have done before is to be known by as many as possible.
+            if !defect!(self, ChainUntold) {
+                self.chain.clone_from(&install.chain);
+            }
             return;
         }
         own.remembers = true;
-        self.max_token = self.max_token.max(install.token);
         let (seats, token) = (Arc::clone(&install.seats), install.token);
         let alone = !self.policy.is_exclusive() || self.writing.is_leased();
         self.chain = if alone { Vec::new() } else { install.chain.clone() };
@@ -134,7 +152,7 @@ impl Core {
     /// Whether all members of the view before are in the present one or have left: then nobody can be writing elsewhere.
     fn goes_on(&self, before: &Installed) -> bool {
         let Some(installed) = &self.view else { return false };
-        before.seats.iter().all(|seat| installed.seats.contains(seat) || before.left.contains(seat))
+        before.seats.iter().all(|seat| installed.seats.contains(seat) || before.stopped.contains(seat))
     }
 
     fn tell_installed(&mut self, view: &Arc<AgreedView>, before: Option<&Installed>, install: &Install) {

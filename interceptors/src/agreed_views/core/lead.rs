@@ -192,10 +192,9 @@ impl Core {
 
     /// Tells all when everybody has promised.
     fn decide(&mut self, local: &Seat, now: Time) {
-        let awaited = !defect!(self, AnswersNotAwaited);
         let Some(round) = &self.round else { return };
         let complete = round.seats.iter().all(|seat| round.reports.contains_key(&seat.member));
-        let enough = if awaited { complete } else { complete || round.reports.len() * 2 > round.seats.len() };
+        let enough = complete || defect!(self, PromisesNotAwaited);
         if !enough || round.install.is_some() {
             return;
         }

@@ -34,7 +34,7 @@ pub(super) use self::writing::LeaseAction;
 use self::writing::Writing;
 use super::quorum::QuorumPolicy;
 use super::wire::{Kind, Message};
-use super::{AgreedView, AgreedViewsConfig, Seat, Standing, StopReason, ViewEvent, ViewId};
+use super::{AgreedView, AgreedViewsConfig, Seat, Standing, StopReason, ViewEvent};
 
 /// Events that nobody has fetched: far more than any one input makes.
 const MAX_EVENTS: usize = 4096;
@@ -85,7 +85,8 @@ struct Installed {
     left: Vec<Seat>,
     vanished: BTreeSet<Arc<Member>>,
     told: BTreeSet<Arc<Member>>,
-    /// Those of `left` who gave this member their vote.
+    /// Those of `left` who have said themselves that they do not write any more, and those who gave this member their vote.
+    stopped: Vec<Seat>,
     voted: Vec<Seat>,
 }
 
@@ -226,6 +227,11 @@ impl Core {
     pub(super) fn received(&mut self, sender: &Member, message: Message, now: Time) {
         let Some(local) = &self.local else { return };
         let me = local.incarnation;
+        if let Kind::Leave { consent } = message.kind {
+            // Membership may have told already, which leaves nothing of the peer.
+            self.left(sender, message.incarnation, consent);
+            return self.assess(now);
+        }
         let Some((member, peer)) =
             self.peers.get_key_value(sender).map(|(member, _)| Arc::clone(member)).zip(self.peers.get_mut(sender))
         else {
@@ -251,24 +257,28 @@ impl Core {
             Kind::Promise { epoch, report } => self.promise(&from, epoch, report, now),
             Kind::Refuse { epoch, promised } => self.refused(epoch, promised, now),
             Kind::Install(install) => self.told(&from, &install, now),
-            Kind::Leave { consent } => self.left(&from, consent),
+            Kind::Leave { .. } => {}
         }
         self.assess(now);
     }
 
-    fn left(&mut self, from: &Seat, consent: bool) {
-        if let Some(peer) = self.peers.get_mut(&from.member) {
+    /// A member leaves on purpose, and has stopped writing.
+    fn left(&mut self, member: &Member, incarnation: u64, consent: bool) {
+        if let Some(peer) = self.peers.get_mut(member).filter(|peer| peer.incarnation == Some(incarnation)) {
             peer.left = true;
         }
         let Some(installed) = &mut self.view else { return };
-        if !installed.seats.contains(from) {
-            return;
+        let seat = installed.seats.iter().find(|seat| *seat.member == *member && seat.incarnation == incarnation);
+        let Some(seat) = seat.cloned() else { return };
+        self.counts.received += 1;
+        if consent && !installed.voted.contains(&seat) {
+            installed.voted.push(seat.clone());
         }
-        if consent && !installed.voted.contains(from) {
-            installed.voted.push(from.clone());
+        if !installed.stopped.contains(&seat) {
+            installed.stopped.push(seat.clone());
         }
-        if !installed.left.contains(from) {
-            installed.left.push(from.clone());
+        if !installed.left.contains(&seat) {
+            installed.left.push(seat);
         }
     }
 
@@ -311,6 +321,7 @@ impl Core {
         let first = self.first(&local, now);
         if self.follows.as_ref() != Some(&first) {
             self.follows = Some(Arc::clone(&first));
+            self.unled_since = None;
             self.tell_all();
         }
         if first == local.member {
@@ -396,8 +407,8 @@ impl Core {
     }
 
     #[cfg(test)]
-    pub(super) fn view_id(&self) -> Option<ViewId> {
-        self.view.as_ref().map(|installed| installed.view.id)
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        self.local.as_ref().map(|local| local.incarnation)
     }
 
     #[cfg(test)]

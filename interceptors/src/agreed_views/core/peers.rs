@@ -7,6 +7,7 @@ use std::time::Duration;
 use tribes_core::{Member, Time};
 
 use super::Core;
+use super::defects::defect;
 use crate::agreed_views::wire::{Beat, State};
 use crate::agreed_views::{Seat, ViewId};
 
@@ -98,9 +99,11 @@ impl Core {
         self.peers.iter().filter(move |(_, peer)| peer.is_in_touch(now, self.config.silence))
     }
 
-    /// Whom this member follows: the first of those it is in touch with, itself included, that does not fail to lead it.
+    /// Whom this member follows: the first of those it is in touch with, itself included, that follow themselves and do not fail
+    /// to lead it. Who follows another is none, or members that reach each other only over a third one would wait for it in vain.
     pub(super) fn first(&self, local: &Seat, now: Time) -> Arc<Member> {
-        let first = self.in_touch(now).find(|(_, peer)| peer.shun_until <= now).map(|(member, _)| member);
+        let leads = |member: &Member, peer: &Peer| peer.state.follows == member.id() && peer.shun_until <= now;
+        let first = self.in_touch(now).find(|(member, peer)| leads(member, peer)).map(|(member, _)| member);
         Arc::clone(first.filter(|first| **first < local.member).unwrap_or(&local.member))
     }
 
@@ -108,7 +111,7 @@ impl Core {
     pub(super) fn beat_for(&self, member: &Member, now: Time) -> Beat {
         let peer = self.peers.get(member);
         let state = State {
-            promised: self.promised,
+            promised: if defect!(self, PromiseForgotten) { 0 } else { self.promised },
             installed: self.view.as_ref().map(|installed| installed.view.id),
             holds: self.holds(),
             confirmed: self.writing.is_confirmed(),

@@ -69,6 +69,11 @@ impl Writing {
         self.confirmed_at.is_some()
     }
 
+    /// How long it is until waiting ends, once the view is confirmed; before that what it waits for is remembered anyway.
+    pub(super) fn waits(&self, now: Time) -> Duration {
+        if self.is_confirmed() { self.from - now } else { Duration::ZERO }
+    }
+
     pub(super) fn token(&self) -> Option<u64> {
         self.now.map(|(_, token)| token)
     }
@@ -230,7 +235,7 @@ impl Core {
         let counted = || present.iter().copied().chain(installed.consents.iter());
         let earlier = || self.chain.iter().filter(|primary| primary.id != id);
         let of_earlier = if earlier().next().is_none() {
-            let present: Vec<_> = present.iter().map(|seat| Seat::clone(seat)).collect();
+            let present: Vec<Seat> = present.iter().copied().cloned().collect();
             self.policy.begins(&present)
         } else {
             earlier().all(|primary| self.policy.holds(&Ballot::new(counted(), &primary.seats)))

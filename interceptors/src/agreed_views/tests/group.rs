@@ -68,7 +68,7 @@ async fn writes(world: &World, peers: &[&Peer], wanted: bool) {
     assert!(all, "{wanted}: {told:#?}");
 }
 
-fn nodes<'a>(peers: &'a [Peer]) -> Vec<&'a Node> {
+fn nodes(peers: &[Peer]) -> Vec<&Node> {
     peers.iter().map(|peer| &peer.node).collect()
 }
 

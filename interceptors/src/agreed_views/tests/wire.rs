@@ -46,6 +46,7 @@ fn messages() -> Vec<Message> {
         remembers: true,
         since: 4,
         up_for: Duration::from_secs(3),
+        waits: Duration::from_millis(7),
         max_token: 6,
     };
     let install = Install {
