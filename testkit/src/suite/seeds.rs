@@ -38,10 +38,32 @@ impl Seeds {
     /// If a variable has a value that is no number: a run that silently tests less than it was asked for is worth nothing.
     #[must_use]
     pub fn from_env() -> Self {
+        Self::from_env_or(Self::DEFAULT)
+    }
+
+    /// As [`from_env`](Self::from_env), with so many seeds unless the environment says otherwise.
+    ///
+    /// # Panics
+    /// As [`from_env`](Self::from_env).
+    #[must_use]
+    pub fn from_env_or(count: u64) -> Self {
         match (number(SEED), number(SEEDS)) {
             (Some(seed), _) => Self::only(seed),
-            (None, Some(count)) => Self::first(count),
-            (None, None) => Self::first(Self::DEFAULT),
+            (None, seeds) => Self::first(seeds.unwrap_or(count)),
+        }
+    }
+
+    /// Runs `scenario` with each seed. If it panics, the command that replays it is printed: `TRIBES_SEED=…` before `command`.
+    ///
+    /// # Panics
+    /// As `scenario`.
+    pub fn run(self, command: &str, mut scenario: impl FnMut(u64)) {
+        for seed in self.iter() {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scenario(seed)));
+            if let Err(panic) = outcome {
+                eprintln!("replay it by: {SEED}={seed} {command}");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
 
@@ -51,7 +73,8 @@ impl Seeds {
         self.count
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = u64> {
+    /// One after another.
+    pub fn iter(self) -> impl Iterator<Item = u64> {
         (0..self.count).map(move |at| self.first.wrapping_add(at))
     }
 }
@@ -77,5 +100,26 @@ fn number(variable: &str) -> Option<u64> {
     match u64::from_str(value.trim()) {
         Ok(number) => Some(number),
         Err(error) => panic!("{variable}={value}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_seed_is_run_and_the_first_that_fails_ends_it() {
+        let mut ran = Vec::new();
+        Seeds::first(3).run("cargo test", |seed| ran.push(seed));
+        assert_eq!(ran, [1, 2, 3]);
+        let mut last = 0;
+        let failing = std::panic::AssertUnwindSafe(|| {
+            Seeds::first(3).run("cargo test", |seed| {
+                last = seed;
+                assert!(seed < 2);
+            })
+        });
+        assert!(std::panic::catch_unwind(failing).is_err());
+        assert_eq!(last, 2);
     }
 }
