@@ -135,6 +135,8 @@ pub mod prelude {
 pub mod guides {
     #[doc = include_str!("../guides/your-own-interceptor.md")]
     pub mod your_own_interceptor {}
+    #[doc = include_str!("../guides/rpc.md")]
+    pub mod rpc {}
     // Its code uses all of them.
     #[cfg(feature = "full")]
     #[doc = include_str!("../guides/interceptors.md")]
