@@ -141,6 +141,9 @@ pub mod guides {
     #[cfg(feature = "full")]
     #[doc = include_str!("../guides/interceptors.md")]
     pub mod interceptors {}
+    #[cfg(feature = "agreed-views")]
+    #[doc = include_str!("../guides/views.md")]
+    pub mod views {}
 }
 
 #[cfg(doctest)]

@@ -83,6 +83,7 @@ const BINDING: &[(&str, &str)] = &[
 
 /// By advice.
 const ADVISED: &[(&str, &str)] = &[
+    ("agreed-views", "encrypt"),
     ("compress", "encrypt"),
     ("compress", "fragmentation"),
     ("compress", "gzip"),
