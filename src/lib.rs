@@ -76,7 +76,8 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
-//! | `full` | no | all interceptors |
+//! | `full` | no | all interceptors, and `replication` |
+//! | `replication` | no | maps that every member holds: `replication::ReplicatedMap` |
 //! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |
 //!
 //! [`MessageDispatch`](interceptors::MessageDispatch) and
@@ -119,6 +120,13 @@ pub mod transports {
 pub mod membership {
     #[doc(inline)]
     pub use tribes_membership::*;
+}
+
+/// Maps that every member of a group holds.
+#[cfg(feature = "replication")]
+pub mod replication {
+    #[doc(inline)]
+    pub use tribes_replication::*;
 }
 
 /// What most programs use: `use tribes::prelude::*;`
