@@ -1,4 +1,4 @@
-//! The `tribes` command: see groups work, chat in one, drive a member from a script, measure.
+//! The `tribes` command: see groups work, chat in one, share a map, drive a member from a script, measure.
 
 mod chat;
 mod check;
@@ -6,6 +6,8 @@ mod demo;
 mod input;
 #[cfg(unix)]
 mod load;
+mod map;
+mod names;
 mod node;
 mod units;
 
@@ -29,6 +31,7 @@ enum Command {
     Demo,
     Chat(chat::ChatArgs),
     Check(check::CheckArgs),
+    Map(map::MapArgs),
     Node(Box<node::NodeArgs>),
     #[cfg(unix)]
     Load(Box<load::LoadCommand>),
@@ -49,6 +52,10 @@ fn main() -> ExitCode {
         Command::Check(args) => {
             log("error");
             on_all_cores(check::run(args))
+        }
+        Command::Map(args) => {
+            log("error");
+            on_all_cores(map::run(args))
         }
         Command::Node(args) => {
             log("warn");
