@@ -1,7 +1,6 @@
 //! Replicated maps over real sockets: whatever is written at once, cut off, dies or joins, all replicas become equal and
 //! nothing is missing.
 
-#![cfg(feature = "replication")]
 #![allow(clippy::disallowed_methods, reason = "real time and tasks")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
