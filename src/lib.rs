@@ -48,7 +48,9 @@
 //! | make one of your own parts | [`Channel::builder`], [`transport`] |
 //! | send, listen, start and stop | [`Channel`] |
 //! | choose a guarantee | [`SendOptions`] |
+//! | ask members, and answer them | [`rpc::RpcChannel`] |
 //! | know who is there | [`Channel::view`], [`Channel::member_events`], [`MembershipListener`] |
+//! | build on a channel, past its listeners | [`Channel::endpoint`], [`ChannelEndpoint`] |
 //! | write an interceptor | [`SyncInterceptor`] if it never waits, [`ChannelInterceptor`] if it does |
 //! | use those that there are | [`interceptors`] |
 //! | know what goes on | [`Channel::stats`]; events of the crate `tracing` |
@@ -76,8 +78,9 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
-//! | `full` | no | all interceptors, and `replication` |
+//! | `full` | no | all interceptors, `replication` and `persist` |
 //! | `replication` | no | maps that every member holds: `replication::ReplicatedMap` |
+//! | `persist` | no | `replication`, and maps that are kept in files |
 //! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |
 //!
 //! [`MessageDispatch`](interceptors::MessageDispatch) and
@@ -91,15 +94,15 @@ pub use tribes_core::config;
 pub use tribes_core::{
     AckMode, Batch, Body, BoxError, BoxFuture, Budget, BudgetConfig, BuildError, Channel, ChannelBuilder,
     ChannelEndpoint, ChannelInterceptor, ChannelListener, ChannelMessage, ChannelReceiver, ChannelSender, ChannelStats,
-    Completion, Cx, Delivery, Departure, Destination, Endpoint, EndpointHandle, EndpointSender, Env, EnvProvider,
-    EventVerdict, Fault, FaultKind, Gauge, Handled, Inbound, Interest, IntoLayer, Layer, Lease, Link, ListenerHandle,
-    Member, MemberEvent, MemberEvents, MemberId, MembershipContext, MembershipListener, MembershipService, Message,
-    MessageId, Messages, Next, Outbound, Outcome, OverloadPolicy, ParseSendOptionsError, Pending, ProbeResult, Receipt,
-    ReceiveError, Route, Rule, SendError, SendOptions, Services, StartError, Suspicion, SyncInterceptor, TaskHandle,
-    Time, To, Verdict, View, WeakChannel, WireEffect, async_trait,
+    Completion, Cx, Delivery, Departure, Destination, Endpoint, EndpointError, EndpointHandle, EndpointSender, Env,
+    EnvProvider, EventVerdict, Fault, FaultKind, Gauge, Handled, Inbound, Interest, IntoLayer, Layer, Lease, Link,
+    ListenerHandle, Member, MemberEvent, MemberEvents, MemberId, MembershipContext, MembershipListener,
+    MembershipService, Message, MessageId, Messages, Next, Outbound, Outcome, OverloadPolicy, ParseSendOptionsError,
+    Pending, ProbeResult, Receipt, ReceiveError, Route, Rule, SendError, SendOptions, Services, StartError, Suspicion,
+    SyncInterceptor, TaskHandle, Time, To, Verdict, View, WeakChannel, WireEffect, async_trait,
 };
 pub use tribes_core::{
-    budget, delivery, error, interceptor, member, message, pipeline, registry, settings, stats, transport, wire,
+    budget, delivery, error, interceptor, member, message, pipeline, registry, rpc, settings, stats, transport, wire,
 };
 #[doc(inline)]
 pub use tribes_core::{register_interceptor, register_membership, register_receiver, register_sender};

@@ -9,6 +9,7 @@ mod load;
 mod map;
 mod names;
 mod node;
+mod rpc;
 mod units;
 
 use std::io::{IsTerminal, Write};
@@ -33,6 +34,7 @@ enum Command {
     Check(check::CheckArgs),
     Map(map::MapArgs),
     Node(Box<node::NodeArgs>),
+    Rpc(rpc::RpcArgs),
     #[cfg(unix)]
     Load(Box<load::LoadCommand>),
 }
@@ -60,6 +62,10 @@ fn main() -> ExitCode {
         Command::Node(args) => {
             log("warn");
             on_all_cores(node::run(*args))
+        }
+        Command::Rpc(args) => {
+            log("error");
+            on_all_cores(rpc::run(args))
         }
         #[cfg(unix)]
         Command::Load(args) => {

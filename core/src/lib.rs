@@ -9,6 +9,7 @@
 //! | [`channel`] | sending, listening, starting and stopping |
 //! | [`interceptor`] | the two forms of a layer |
 //! | [`pipeline`] | how a message walks through the layers |
+//! | [`rpc`] | questions to members, and their answers |
 //! | [`delivery`] | what becomes of a message |
 //! | [`transport`] | the traits of sender, receiver and membership service |
 //! | `config` (feature `config`) | channels from `tribes.toml`, the environment, or Tomcat's `server.xml` |
@@ -28,6 +29,7 @@ pub mod message;
 mod options;
 pub mod pipeline;
 pub mod registry;
+pub mod rpc;
 mod services;
 pub mod settings;
 pub mod stats;

@@ -40,6 +40,9 @@ import org.apache.catalina.tribes.MembershipService;
 import org.apache.catalina.tribes.UniqueId;
 import org.apache.catalina.tribes.group.ChannelInterceptorBase;
 import org.apache.catalina.tribes.group.GroupChannel;
+import org.apache.catalina.tribes.group.Response;
+import org.apache.catalina.tribes.group.RpcCallback;
+import org.apache.catalina.tribes.group.RpcChannel;
 import org.apache.catalina.tribes.group.interceptors.DomainFilterInterceptor;
 import org.apache.catalina.tribes.group.interceptors.EncryptInterceptor;
 import org.apache.catalina.tribes.group.interceptors.FragmentationInterceptor;
@@ -87,6 +90,7 @@ public final class Peer {
     private final Incoming incoming = new Incoming();
     private final ExecutorService echoes = Executors.newSingleThreadExecutor();
     private final Stats stats = new Stats();
+    private RpcChannel rpc;
 
     private Peer(Settings settings, Out out) {
         this.settings = settings;
@@ -138,6 +142,9 @@ public final class Peer {
         }
         channel.addMembershipListener(new Members());
         channel.addChannelListener(new Messages());
+        if (settings.rpc != null) {
+            rpc = new RpcChannel(settings.rpc.getBytes(StandardCharsets.UTF_8), channel, new Answers());
+        }
         channel.start(settings.alone() ? Channel.SND_RX_SEQ | Channel.SND_TX_SEQ : Channel.DEFAULT);
         out.event("ready", "local", member(channel.getLocalMember(true)));
     }
@@ -209,6 +216,7 @@ public final class Peer {
                     case "" -> { }
                     case "members" -> members();
                     case "send" -> send(words);
+                    case "call" -> call(words);
                     case "stats" -> stats.print();
                     case "silence" -> silence();
                     case "stop" -> {
@@ -276,6 +284,92 @@ public final class Peer {
         stats.sent.addAndGet(count);
         stats.failed.addAndGet(outcomes.failed);
         out.event("sent", "count", count, "failed", outcomes.failed, "sha256", sha256(body), "why", outcomes.why());
+    }
+
+    // ---------------------------------------------------------------- questions
+
+    private void call(String[] words) throws IOException {
+        if (words.length < 5) {
+            throw new IllegalArgumentException("call WAIT FORM PAYLOAD TIME [to=ID,...] [rpc=ID]");
+        }
+        int wait = switch (words[1]) {
+            case "first" -> RpcChannel.FIRST_REPLY;
+            case "majority" -> RpcChannel.MAJORITY_REPLY;
+            case "all" -> RpcChannel.ALL_REPLY;
+            case "none" -> RpcChannel.NO_REPLY;
+            default -> throw new IllegalArgumentException("unknown wait '" + words[1] + "'");
+        };
+        byte[] body = Payload.parse(words[3], 1).body(0);
+        Serializable request = switch (words[2]) {
+            case "null" -> null;
+            case "message" -> new ByteMessage(body);
+            case "bytes" -> body;
+            case "text" -> words[3].startsWith("text:") ? new String(body, StandardCharsets.UTF_8) : hex(body);
+            default -> throw new IllegalArgumentException("unknown form '" + words[2] + "'");
+        };
+        Member[] to = channel.getMembers();
+        RpcChannel other = null;
+        for (String word : Arrays.asList(words).subList(5, words.length)) {
+            if (word.startsWith("to=")) {
+                to = named(word.substring(3));
+            } else if (word.startsWith("rpc=")) {
+                other = new RpcChannel(word.substring(4).getBytes(StandardCharsets.UTF_8), channel, new Answers());
+            } else {
+                throw new IllegalArgumentException("one word too many: " + word);
+            }
+        }
+        long begin = System.nanoTime();
+        try {
+            Response[] responses = (other != null ? other : rpc).send(to, request, wait, 0, Settings.millis(words[4]));
+            long ms = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin);
+            List<Raw> answers = new ArrayList<>();
+            for (Response response : responses) {
+                answers.add(Out.object(told("member", response.getSource(), response.getMessage())));
+            }
+            out.event("called", "ms", ms, "answers", answers);
+        } catch (ChannelException e) {
+            out.error(e);
+        } finally {
+            if (other != null) {
+                other.breakdown();
+            }
+        }
+    }
+
+    /** Answers each request with itself, as {@code tribes node --rpc} does. */
+    private final class Answers implements RpcCallback {
+        @Override
+        public Serializable replyRequest(Serializable request, Member sender) {
+            out.event("request", told("from", sender, request));
+            if ("fail".equals(request)) {
+                throw new IllegalStateException("as the request wishes");
+            }
+            return "null".equals(request) ? null : request;
+        }
+
+        @Override
+        public void leftOver(Serializable reply, Member sender) {
+            out.event("left_over", told("from", sender, reply));
+        }
+    }
+
+    private static Object[] told(String who, Member member, Serializable what) {
+        byte[] body = new byte[0];
+        String form = "null";
+        if (what instanceof String text) {
+            body = text.getBytes(StandardCharsets.UTF_8);
+            form = "text";
+        } else if (what instanceof byte[] bytes) {
+            body = bytes;
+            form = "bytes";
+        } else if (what instanceof ByteMessage message) {
+            body = message.getMessage();
+            form = "message";
+        } else if (what != null) {
+            form = what.getClass().getName();
+        }
+        return new Object[] { who, hex(member.getUniqueId()), "answer", "replied", "form", form, "len", body.length,
+                "sha256", sha256(body) };
     }
 
     private boolean dispatches() {
@@ -637,6 +731,7 @@ public final class Peer {
         byte[] payload;
         boolean echo;
         int failLength = -1;
+        String rpc;
 
         static Settings parse(String[] args) throws IOException {
             Settings s = new Settings();
@@ -679,6 +774,7 @@ public final class Peer {
                     case "--interceptor" -> interceptors.add(value);
                     case "--domain" -> s.domain = value;
                     case "--payload" -> s.payload = HexFormat.of().parseHex(value);
+                    case "--rpc" -> s.rpc = value;
                     case "--fail-len" -> s.failLength = Integer.parseInt(value);
                     default -> throw new IllegalArgumentException("unknown option " + option);
                 }

@@ -23,6 +23,12 @@ impl Clock {
         self.last
     }
 
+    /// A time that was given or seen by a predecessor: believed, whatever it is.
+    #[cfg(feature = "persist")]
+    pub(crate) fn resume(&mut self, time: u64) {
+        self.last = self.last.max(time);
+    }
+
     /// A write of this time was seen; false if that is beyond belief.
     pub(crate) fn observe(&mut self, time: u64, wall_ms: u64) -> bool {
         if time > wall(wall_ms.saturating_add(MAX_AHEAD_MS)).max(self.last) {

@@ -163,6 +163,12 @@ impl Context {
         self.nodes.len()
     }
 
+    /// Grows with each addition.
+    #[cfg(feature = "persist")]
+    pub(crate) const fn turn(&self) -> u64 {
+        self.turn
+    }
+
     /// For what came from a peer.
     pub(crate) fn insert(&mut self, node: Incarnation, upto: u64, beyond: &[(u64, u64)]) {
         self.add_range(node, 1, upto);

@@ -71,6 +71,26 @@ pub enum OpenError {
         /// What is wrong with it.
         source: EndpointError,
     },
+    /// Its file cannot be opened: it is another process's, of another format, or the disk says no.
+    #[cfg(feature = "persist")]
+    #[error("the map {name:?} cannot be opened from {}: {source}", path.display())]
+    File {
+        /// The map's name.
+        name: String,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        source: tribes_core::BoxError,
+    },
+    /// The thread that saves it cannot be started.
+    #[cfg(feature = "persist")]
+    #[error("the map {name:?} cannot be saved: {source}")]
+    Thread {
+        /// The map's name.
+        name: String,
+        /// What is wrong.
+        source: tribes_core::BoxError,
+    },
 }
 
 fn having(members: &[(Arc<Member>, CopyState)]) -> usize {

@@ -9,6 +9,7 @@
 //! | `store` | entries in buckets with digests, and what was seen |
 //! | `message` | what replicas say to each other, byte by byte |
 //! | `version`, `clock`, `context` | which write is which, which is later, which have been seen |
+//! | `disk` | the same after a stop of the whole group (feature `persist`) |
 //! | `conflict`, `diff`, `durability` | the choices that a map offers |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real time and tasks where they say so"))]
@@ -18,6 +19,8 @@ mod conflict;
 mod context;
 mod core;
 mod diff;
+#[cfg(feature = "persist")]
+mod disk;
 mod durability;
 mod error;
 mod map;
@@ -29,5 +32,5 @@ pub use conflict::{Conflicts, Counter};
 pub use diff::Diffable;
 pub use durability::{CopyState, Durability, Written};
 pub use error::{MapError, OpenError};
-pub use map::{By, Change, ChangeHandle, Changes, Iter, MapBuilder, MapStats, PeerStats, ReplicatedMap};
+pub use map::{By, Change, ChangeHandle, Changes, Iter, MapBuilder, MapStats, PeerStats, ReplicatedMap, Writing};
 pub use version::{Dot, Incarnation, Version};

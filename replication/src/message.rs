@@ -10,7 +10,7 @@
 //! Integers are big-endian where they are spread evenly (hashes, incarnations) and LEB128 where most are small. A replica
 //! that reads something else than this says so and drops it.
 
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 mod tests;
 

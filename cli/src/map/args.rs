@@ -57,6 +57,9 @@ pub(crate) struct MapArgs {
     /// Takes no commands before so many members are there, this one counted.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) members: usize,
+    /// Keeps the map in a file of this directory, too: it is there again after all members were stopped.
+    #[arg(long, value_name = "PATH")]
+    pub(super) directory: Option<std::path::PathBuf>,
     /// Tells nothing of others.
     #[arg(long)]
     pub(super) quiet: bool,

@@ -87,6 +87,9 @@ async fn open(channel: &Channel, args: &MapArgs) -> Result<Map, BoxError> {
     if let Some(size) = args.group_size {
         builder = builder.group_size(size);
     }
+    if let Some(directory) = &args.directory {
+        builder = builder.directory(directory);
+    }
     let map = builder.open(channel)?;
     map.ready().await;
     Ok(map)

@@ -21,6 +21,9 @@ use crate::units::{Malformed, parse_duration, parse_hex};
 ///   members                                     lists the other members
 ///   send OPTIONS PAYLOAD [COUNT] [to=ID,...]    OPTIONS: an integer, or ack, sync, async, udp, multicast, ... joined by
 ///                                               commas, or none; PAYLOAD: hex:..., text:..., size:N[:SEED] or file:PATH
+///   call WAIT FORM PAYLOAD TIME [to=ID,...] [rpc=ID]
+///                                               asks, and tells all answers when they are known; WAIT: first, majority, all,
+///                                               none or a number; FORM: text, bytes, message or null, as Java sees it
 ///   stats                                       prints what the channel counts
 ///   stop                                        leaves the group and ends, as the end of input does
 ///
@@ -77,6 +80,9 @@ pub(crate) struct NodeArgs {
     /// Answers each message to its sender, with ack.
     #[arg(long)]
     pub(super) echo: bool,
+    /// Opens an RPC channel of this id, which answers each request with itself.
+    #[arg(long, value_name = "ID")]
+    pub(super) rpc: Option<String>,
     /// Lets the listener fail over messages of this length, after it has printed them.
     #[arg(long, value_name = "N")]
     pub(super) fail_len: Option<usize>,

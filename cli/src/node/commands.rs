@@ -1,9 +1,12 @@
 //! The commands on a node's standard input, one a line.
 
+use std::time::Duration;
+
+use tribes::rpc::{Form, Wait};
 use tribes::{MemberId, SendOptions};
 
 use super::payload::{Payload, PayloadError};
-use crate::units::Malformed;
+use crate::units::{Malformed, parse_duration};
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub(crate) enum Command {
     Members,
     /// Sends messages.
     Send(SendCommand),
+    /// Asks members.
+    Call(CallCommand),
     /// Prints what the channel counts.
     Stats,
     /// Leaves the group and ends.
@@ -28,15 +33,30 @@ pub(crate) struct SendCommand {
     pub(crate) to: Option<Vec<MemberId>>,
 }
 
+/// `call WAIT FORM PAYLOAD TIME [to=ID,…] [rpc=ID]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallCommand {
+    pub(crate) wait: Wait,
+    pub(crate) form: Form,
+    pub(crate) payload: Payload,
+    pub(crate) within: Duration,
+    /// `None` is everybody.
+    pub(crate) to: Option<Vec<MemberId>>,
+    /// `None` is the RPC channel of `--rpc`.
+    pub(crate) rpc: Option<String>,
+}
+
 /// Why a line is no command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    #[error("unknown command {0:?}; there are members, send, stats and stop")]
+    #[error("unknown command {0:?}; there are members, send, call, stats and stop")]
     Unknown(String),
     #[error("{0:?} is one word too many")]
     Surplus(String),
     #[error("a send is written: send OPTIONS PAYLOAD [COUNT] [to=ID,…]")]
     Incomplete,
+    #[error("a call is written: call WAIT FORM PAYLOAD TIME [to=ID,…] [rpc=ID]")]
+    IncompleteCall,
     #[error(transparent)]
     Options(#[from] tribes::ParseSendOptionsError),
     #[error(transparent)]
@@ -55,6 +75,7 @@ impl Command {
             Some("stats") => Self::Stats,
             Some("stop") => Self::Stop,
             Some("send") => return SendCommand::parse(words).map(|send| Some(Self::Send(send))),
+            Some("call") => return CallCommand::parse(words).map(|call| Some(Self::Call(call))),
             Some(word) => return Err(CommandError::Unknown(word.to_owned())),
         };
         words.next().map_or(Ok(Some(command)), |word| Err(CommandError::Surplus(word.to_owned())))
@@ -78,6 +99,49 @@ impl SendCommand {
         }
         Ok(Self { options: options.parse()?, payload: Payload::parse(payload)?, count: count.unwrap_or(1), to })
     }
+}
+
+impl CallCommand {
+    fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Self, CommandError> {
+        let (Some(wait), Some(form), Some(payload), Some(within)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(CommandError::IncompleteCall);
+        };
+        let form = match form {
+            "text" => Form::Text,
+            "bytes" => Form::Bytes,
+            "message" => Form::ByteMessage,
+            "null" => Form::Null,
+            _ => return Err(Malformed::new(form, "form; write text, bytes, message or null").into()),
+        };
+        let (mut to, mut rpc) = (None, None);
+        for word in words {
+            if let Some(ids) = word.strip_prefix("to=").filter(|_| to.is_none()) {
+                to = Some(parse_ids(ids)?);
+            } else if let Some(id) = word.strip_prefix("rpc=").filter(|_| rpc.is_none()) {
+                rpc = Some(id.to_owned());
+            } else {
+                return Err(CommandError::Surplus(word.to_owned()));
+            }
+        }
+        let (wait, within) = (parse_wait(wait)?, parse_duration(within)?);
+        Ok(Self { wait, form, payload: Payload::parse(payload)?, within, to, rpc })
+    }
+}
+
+/// Reads for how many replies a call waits.
+pub(crate) fn parse_wait(text: &str) -> Result<Wait, Malformed> {
+    Ok(match text {
+        "first" => Wait::First,
+        "majority" => Wait::Majority,
+        "all" => Wait::All,
+        "none" => Wait::None,
+        _ => {
+            let malformed = |_| Malformed::new(text, "number of replies; write first, majority, all, none or a number");
+            Wait::Quorum(text.parse().map_err(malformed)?)
+        }
+    })
 }
 
 fn parse_ids(text: &str) -> Result<Vec<MemberId>, Malformed> {
@@ -121,6 +185,31 @@ mod tests {
         assert_eq!(send("send none hex:").options, SendOptions::NONE);
         assert_eq!(send("send 14 hex:").options.bits(), 14);
         assert_eq!(send("send async hex: 0").count, 0);
+    }
+
+    #[test]
+    fn calls() {
+        let call = |line: &str| match Command::parse(line) {
+            Ok(Some(Command::Call(call))) => call,
+            other => panic!("{line}: {other:?}"),
+        };
+        let one = call("call first text text:hello 2s");
+        assert_eq!((one.wait, one.form, one.within), (Wait::First, Form::Text, Duration::from_secs(2)));
+        assert_eq!((one.to, one.rpc), (None, None));
+        let id = "0102030405060708090a0b0c0d0e0f10";
+        let other = call(&format!("call 3 message size:70000 10ms rpc=stock to={id}"));
+        assert_eq!((other.wait, other.form), (Wait::Quorum(3), Form::ByteMessage));
+        assert_eq!((other.rpc.as_deref(), other.to.unwrap().len()), (Some("stock"), 1));
+        for (line, said) in [
+            ("call all text text:a", "WAIT FORM"),
+            ("call some text text:a 1s", "some"),
+            ("call all json text:a 1s", "json"),
+            ("call all text text:a 1", "1"),
+            ("call all text text:a 1s rpc=a rpc=b", "rpc=b"),
+        ] {
+            let text = Command::parse(line).unwrap_err().to_string();
+            assert!(text.contains(said), "{line}: {text}");
+        }
     }
 
     #[test]

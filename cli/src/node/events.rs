@@ -64,6 +64,24 @@ pub(crate) enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         term: Option<u64>,
     },
+    /// Somebody asks.
+    Request {
+        from: String,
+        #[serde(flatten)]
+        payload: AnswerInfo,
+    },
+    /// A reply came after its call had ended.
+    LeftOver {
+        from: String,
+        #[serde(flatten)]
+        payload: AnswerInfo,
+    },
+    /// A `call` is done: all answers are known.
+    Called {
+        /// How long it took.
+        ms: u64,
+        answers: Vec<AnswerInfo>,
+    },
     Stats(Box<StatsInfo>),
     Error {
         error: String,
@@ -115,6 +133,21 @@ impl Event {
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// An answer, or what a request carries.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct AnswerInfo {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) member: Option<String>,
+    /// `replied`, or why not.
+    pub(crate) answer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) form: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) len: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<String>,
 }
 
 /// A member; id, domain and payload in hexadecimal digits.
@@ -244,6 +277,11 @@ impl Output {
     /// Queues a line. Once nobody reads any more, it does nothing.
     pub(crate) async fn tell(&self, event: Event) {
         let _ = self.0.send(Line::Event(event)).await;
+    }
+
+    /// Queues a line where nothing may wait; without room for it, it is lost.
+    pub(crate) fn try_tell(&self, event: Event) {
+        let _ = self.0.try_send(Line::Event(event));
     }
 
     /// Waits until nobody reads any more.

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod events;
 mod payload;
+mod rpc;
 mod send;
 mod setup;
 
@@ -12,9 +13,11 @@ use std::sync::Arc;
 
 pub(crate) use args::{HostPort, NodeArgs};
 use commands::Command;
+pub(crate) use commands::parse_wait;
 use events::{Event, MemberInfo, Output, StatsInfo};
 use tokio::sync::{Notify, watch};
 use tribes::interceptors::LeadershipChanges;
+use tribes::rpc::RpcChannel;
 use tribes::{BoxError, Channel, Env, Member, MemberEvents, Message, SendOptions, WeakChannel};
 
 use crate::input;
@@ -34,8 +37,9 @@ pub(crate) async fn run(args: NodeArgs) -> ExitCode {
 }
 
 async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
-    let (echo, fail_len) = (args.echo, args.fail_len);
+    let (echo, fail_len, rpc_id) = (args.echo, args.fail_len, args.rpc.clone());
     let (channel, leadership) = setup::channel(args)?;
+    let rpc = rpc_id.map(|id| rpc::open(&channel, &id, output)).transpose()?;
     let (ready, is_ready) = watch::channel(false);
     let messages =
         Arc::new(Messages { output: output.clone(), channel: channel.downgrade(), echo, fail_len, is_ready });
@@ -55,7 +59,7 @@ async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
     let deposed = Arc::new(Notify::new());
     let telling_leaders = leadership
         .map(|leadership| Env::real().spawn(tell_coordinators(leadership, output.clone(), Arc::clone(&deposed))));
-    obey(&channel, output).await;
+    obey(&channel, rpc.as_ref(), output).await;
     // Who leads a group that this node leaves is not its business any more.
     deposed.notify_one();
     if let Some(mut telling) = telling_leaders {
@@ -69,7 +73,7 @@ async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
 }
 
 /// Carries out the commands until `stop`, the end of input, a signal, or until nobody reads the events.
-async fn obey(channel: &Channel, output: &Output) {
+async fn obey(channel: &Channel, rpc: Option<&RpcChannel>, output: &Output) {
     let mut lines = input::lines();
     let commands = async {
         while let Some(line) = lines.recv().await {
@@ -82,6 +86,9 @@ async fn obey(channel: &Channel, output: &Output) {
                 Ok(Some(Command::Stats)) => Event::Stats(Box::new(StatsInfo::of(&channel.stats()))),
                 Ok(Some(Command::Send(command))) => {
                     send::send(channel, &command).await.unwrap_or_else(|error| Event::error(&error))
+                }
+                Ok(Some(Command::Call(command))) => {
+                    rpc::call(channel, rpc, &command).await.unwrap_or_else(|error| Event::error(&error))
                 }
                 Err(error) => Event::error(&error),
             };

@@ -48,7 +48,7 @@ pub(crate) async fn send(channel: &Channel, command: &SendCommand) -> Result<Eve
     Ok(Event::Sent { count: command.count, failed: results.failed, sha256: sha256(&body), why: results.why() })
 }
 
-fn named(channel: &Channel, ids: &[MemberId]) -> Result<Vec<Arc<Member>>, NoMember> {
+pub(super) fn named(channel: &Channel, ids: &[MemberId]) -> Result<Vec<Arc<Member>>, NoMember> {
     let view = channel.view();
     ids.iter().map(|id| view.by_id(*id).cloned().ok_or(NoMember(*id))).collect()
 }

@@ -231,11 +231,15 @@ impl ChannelBuilder {
             next_key: std::sync::atomic::AtomicU64::new(0),
             queues: super::dispatch::Queues::default(),
             endpoints: super::endpoint::Endpoints::default(),
+            rpc: std::sync::OnceLock::new(),
             top_down: crate::stats::FlowCounters::default(),
             event_ends: std::sync::Mutex::new(Some((raised, calls))),
         });
         stack.set_top(Box::new(WeakTop(Arc::downgrade(&inner))));
-        Ok(Channel(inner))
+        let channel = Channel(inner);
+        // Also without any RPC channel: whoever asks is to hear that there is none.
+        channel.rpc_hub();
+        Ok(channel)
     }
 
     /// What is wrong so far.
@@ -269,6 +273,23 @@ impl ChannelBuilder {
     }
 }
 
+impl Inner {
+    /// Takes those of the first `count` messages out of `batch` that an RPC channel waits for in Java's form; how many.
+    fn claim_calls(&self, batch: &mut Vec<Inbound>, count: usize) -> usize {
+        let is_object = |msg: &Inbound| !msg.message.options.contains(SendOptions::BYTE_MESSAGE);
+        let Some(hub) = self.rpc().filter(|_| batch.iter().take(count).any(is_object)) else { return 0 };
+        let open = self.endpoints.is_open();
+        let claimed = batch.extract_if(..count, |msg| open && is_object(msg) && hub.claim(&msg.message));
+        claimed.map(|msg| msg.receipt.accept()).count()
+    }
+
+    /// Whether it is a call or an answer in Java's form that nobody waits for.
+    fn is_unclaimed_call(&self, message: &crate::ChannelMessage) -> bool {
+        let is_object = !message.options.contains(SendOptions::BYTE_MESSAGE);
+        is_object && self.endpoints.is_open() && self.rpc().is_some_and(|hub| hub.unclaimed(message))
+    }
+}
+
 /// The channel as the top of its stack. Weak, for the channel holds the stack.
 struct WeakTop(std::sync::Weak<Inner>);
 
@@ -280,9 +301,10 @@ impl Top for WeakTop {
         };
         // Before the listeners of what came earlier: nothing for an endpoint waits for those.
         let (taken, mut refused) = channel.endpoints.deliver(&channel, batch, count);
-        let (mut left, mut passed) = (count - taken, 0);
+        let claimed = channel.claim_calls(batch, count - taken);
+        let (mut left, mut passed) = (count - taken - claimed, 0);
         while let Some(msg) = batch.get(passed).filter(|_| passed < left) {
-            if channel.stack.membership.intercept(&msg.message) {
+            if channel.stack.membership.intercept(&msg.message) || channel.is_unclaimed_call(&msg.message) {
                 // What came before it goes first.
                 refused += channel.queues.deliver(&channel, batch, passed);
                 batch.drain(..1).for_each(|msg| msg.receipt.accept());

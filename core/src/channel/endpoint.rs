@@ -169,6 +169,10 @@ impl Port {
 }
 
 impl Endpoints {
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     pub(super) fn set_open(&self, open: bool) {
         self.open.store(open, Ordering::Release);
     }
@@ -189,7 +193,7 @@ impl Endpoints {
         };
         let found: Vec<_> = batch.extract_if(..count, is_ours).collect();
         let taken = found.len();
-        if !self.open.load(Ordering::Acquire) {
+        if !self.is_open() {
             for msg in found {
                 msg.receipt.resolve(Handled::Failed(ReceiveError::Stopped.to_string()));
             }

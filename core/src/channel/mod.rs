@@ -26,7 +26,7 @@ mod tests;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,11 +37,13 @@ pub use endpoint::{ChannelEndpoint, EndpointError, EndpointHandle, EndpointSende
 pub use listener::{Batch, ChannelListener, ListenerHandle, MembershipListener};
 pub use stream::{MemberEvents, Messages};
 pub use target::To;
+pub(crate) use target::once_each;
 
 use crate::delivery::Audience;
 use crate::error::BoxError;
 use crate::member::MemberEvent;
 use crate::pipeline::{Raised, Stack};
+use crate::rpc::Hub;
 use crate::stats::{ChannelStats, FlowCounters, LayerStats};
 use crate::{Member, Message, SendOptions, View};
 
@@ -89,6 +91,8 @@ pub(crate) struct Inner {
     next_key: AtomicU64,
     queues: dispatch::Queues,
     endpoints: endpoint::Endpoints,
+    /// Set when the channel is built.
+    rpc: OnceLock<Arc<Hub>>,
     top_down: FlowCounters,
     event_ends: Mutex<Option<EventEnds>>,
 }
@@ -228,15 +232,27 @@ impl Channel {
                 ("sender", inner.stack.sender.gauges()),
                 ("receiver", inner.stack.receiver.gauges()),
                 ("membership", inner.stack.membership.gauges()),
+                ("rpc", inner.rpc().map(|hub| hub.gauges()).unwrap_or_default()),
             ]
             .into(),
         }
     }
 
+<<<<<<< HEAD
     /// The channel's clocks, chance and tasks.
     #[must_use]
     pub fn env(&self) -> crate::Env {
         self.0.stack.env.clone()
+=======
+    /// What its RPC channels share.
+    pub(crate) fn rpc_hub(&self) -> &Arc<Hub> {
+        self.0.rpc.get_or_init(|| Hub::attach(self))
+    }
+
+    /// Whether messages can be sent now.
+    pub(crate) fn check_running(&self) -> Result<(), crate::SendError> {
+        self.0.running.check()
+>>>>>>> w1
     }
 
     /// A handle that does not keep the channel alive.
@@ -255,6 +271,10 @@ impl WeakChannel {
 }
 
 impl Inner {
+    fn rpc(&self) -> Option<&Arc<Hub>> {
+        self.rpc.get()
+    }
+
     fn has_room(&self, member: &Arc<Member>, bytes: usize) -> bool {
         self.stack.budget.has_room(member, bytes)
     }

@@ -99,6 +99,18 @@ impl Channel {
         self.accept(out, pending).await
     }
 
+    /// As [`send_opaque`](Self::send_opaque), without waiting for room.
+    pub(crate) fn try_send_opaque(
+        &self,
+        to: impl Into<To>,
+        body: impl Into<Bytes>,
+        options: SendOptions,
+    ) -> Result<Pending, SendError> {
+        let (mut out, pending) = self.prepare(to.into(), body.into(), options)?;
+        out.message.options.remove(SendOptions::BYTE_MESSAGE);
+        self.accept_at_once(out, pending)
+    }
+
     /// Sends `body` without waiting for room: refuses with [`SendError::Full`] when that would be needed, and then nothing is
     /// sent to anyone that had no room.
     ///

@@ -17,7 +17,7 @@ pub enum To {
 }
 
 /// `members` with doubles removed.
-pub(super) fn once_each(members: Arc<[Arc<Member>]>) -> Arc<[Arc<Member>]> {
+pub(crate) fn once_each(members: Arc<[Arc<Member>]>) -> Arc<[Arc<Member>]> {
     let double = members.iter().enumerate().any(|(at, member)| members.iter().take(at).any(|known| known == member));
     if !double {
         return members;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 pub use body::Body;
 pub use id::MessageId;
+pub(crate) use payload::decode;
 pub use payload::{DecodeError, EncodeError, encode};
 
 use crate::{Member, SendOptions};
@@ -79,7 +80,7 @@ impl Message {
         if self.is_java_object() {
             return Err(DecodeError::java_object());
         }
-        payload::decode(&self.bytes)
+        decode(&self.bytes)
     }
 
     /// Whether the body is a serialized Java object: opaque here, never deserialized.

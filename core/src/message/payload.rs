@@ -51,7 +51,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, EncodeError> {
         .map_err(|error| EncodeError { type_name: std::any::type_name::<T>(), source: error.into() })
 }
 
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     rmp_serde::from_slice(bytes).map_err(|error| DecodeError::Mismatch {
         type_name: std::any::type_name::<T>(),
         len: bytes.len(),

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cursor::{Cursor, wire_len};
-use super::{Field, Limits, decode_member, encode_member, member_len};
+use super::{Field, Limits, decode_member, encode_member, java_text, member_len};
 use crate::Member;
 
 /// The class version of `MemberImpl` in Tomcat 10.1.40 and 11.0.10 and later. 10.0.27 to 10.1.35 and 11.0.0 to 11.0.5
@@ -34,6 +34,9 @@ const END: &[u8] = b"\x78";
 const NULL: u8 = 0x70;
 const BLOCK: u8 = 0x77;
 const LONG_BLOCK: u8 = 0x7A;
+/// `TC_STRING` and, above 65,535 bytes, `TC_LONGSTRING`.
+const STRING: u8 = 0x74;
+const LONG_STRING: u8 = 0x7C;
 /// Java flushes block data at this size.
 const MAX_BLOCK: usize = 1024;
 
@@ -93,6 +96,10 @@ pub enum RpcBody {
     Null,
     /// A `ByteMessage`: raw bytes.
     Bytes(Bytes),
+    /// A `byte[]`.
+    Array(Bytes),
+    /// A `String`. Java's may hold halves of surrogate pairs; those are none of ours.
+    Text(String),
     /// A message of the static membership service.
     Member(MemberMessage),
 }
@@ -141,6 +148,11 @@ impl JavaMessage {
                 match body {
                     RpcBody::Null => out.put_u8(NULL),
                     RpcBody::Bytes(bytes) => put_byte_message(bytes, &mut out),
+                    RpcBody::Array(bytes) => {
+                        out.put_slice(BYTE_ARRAY);
+                        put_block(bytes, &mut out);
+                    }
+                    RpcBody::Text(text) => put_text(text, &mut out),
                     RpcBody::Member(message) => message.put(member_class_version, &mut out),
                 }
                 out.put_slice(END);
@@ -194,6 +206,11 @@ fn read_rpc(input: &mut Input<'_>, limits: &Limits) -> Option<JavaMessage> {
         RpcBody::Null
     } else if input.peek_literal(MEMBER_MESSAGE) {
         RpcBody::Member(MemberMessage::read(input, limits)?)
+    } else if input.peek_literal(BYTE_ARRAY) {
+        input.literal(BYTE_ARRAY)?;
+        RpcBody::Array(input.bytes()?)
+    } else if matches!(input.0.rest().first(), Some(&(STRING | LONG_STRING))) {
+        RpcBody::Text(read_text(input)?)
     } else {
         RpcBody::Bytes(read_byte_message(input)?)
     };
@@ -211,6 +228,29 @@ fn read_no_rpc_channel(input: &mut Input<'_>) -> Option<JavaMessage> {
     block.0.end().ok()?;
     input.literal(END)?;
     Some(JavaMessage::NoRpcChannel { id, rpc_id })
+}
+
+fn read_text(input: &mut Input<'_>) -> Option<String> {
+    let len = match input.0.u8().ok()? {
+        STRING => usize::from(input.0.u16().ok()?),
+        _ => usize::try_from(input.0.u64().ok()?).ok()?,
+    };
+    java_text::decode(input.0.take(len, Field::Message).ok()?)
+}
+
+fn put_text(text: &str, out: &mut BytesMut) {
+    let bytes = java_text::encode(text);
+    match u16::try_from(bytes.len()) {
+        Ok(len) => {
+            out.put_u8(STRING);
+            out.put_u16(len);
+        }
+        Err(_) => {
+            out.put_u8(LONG_STRING);
+            out.put_u64(bytes.len() as u64);
+        }
+    }
+    out.put_slice(&bytes);
 }
 
 fn read_byte_message(input: &mut Input<'_>) -> Option<Bytes> {

@@ -8,7 +8,7 @@
 //! | `control` | the contents of our own control frames |
 //! | `trailer` | what our own nodes add behind a body |
 //! | `constants` | bodies that are fixed byte for byte |
-//! | `java` | the few Java objects that are written and matched as templates |
+//! | `java`, `java_text` | the few Java objects that are written and matched as templates; Java's strings |
 //! | `limits`, `error` | how much is accepted, and what is said when it is not |
 //!
 //! Everything read from a peer is checked before it is used: a length is compared with what encloses it and with
@@ -21,6 +21,7 @@ mod envelope;
 mod error;
 mod frame;
 pub mod java;
+mod java_text;
 mod limits;
 mod member;
 mod trailer;

@@ -27,6 +27,7 @@ mod order_layer;
 mod ours;
 mod pieces;
 mod probes;
+mod rpc;
 mod stacks;
 mod two_phase;
 

@@ -9,12 +9,15 @@
 //! | `rounds` | comparing with a peer, as the one that asks |
 //! | `answers` | as the one that answers; nothing is kept for it |
 //! | `join` | until this replica has what the group has |
+//! | `disk` | what is to be saved, and what was |
 //!
 //! Everything that was missed, for whatever reason, comes by a *round*: the asker gets the digests of a peer, then those
 //! buckets that differ. At its end the asker holds what the peer held at its beginning, or knows better; then what the peer had
 //! seen at its beginning counts as seen here.
 
 mod answers;
+#[cfg(feature = "persist")]
+mod disk;
 mod join;
 mod ops;
 mod peers;
@@ -30,11 +33,14 @@ use std::time::Duration;
 
 use tribes_core::{Member, Time};
 
+#[cfg(feature = "persist")]
+pub(crate) use self::disk::{Batch, Saved};
 pub(crate) use self::ops::{CopyState, Need, OpReport};
 use self::peers::{Peer, Stranger};
 use self::rounds::{Round, Wish};
 pub(crate) use self::writes::{Refused, Wanted, Written};
 use crate::clock::Clock;
+use crate::context::Context;
 use crate::message::{Envelope, Message, Write};
 use crate::store::{Keeping, Store};
 use crate::version::Incarnation;
@@ -140,6 +146,8 @@ pub(crate) struct Core {
     unsent_ack: bool,
     actions: VecDeque<Action>,
     diffs: Arc<dyn Diffs>,
+    /// What is saved, if only that is acknowledged.
+    saved: Option<Context>,
     pub(crate) counts: Counts,
 }
 
@@ -177,6 +185,7 @@ pub(crate) struct Counts {
     pub(crate) diffs_without_base: u64,
     /// Messages of strangers, for predecessors, or out of place.
     pub(crate) ignored: u64,
+    pub(crate) saves_failed: u64,
 }
 
 impl Core {
@@ -201,6 +210,7 @@ impl Core {
             unsent_ack: false,
             actions: VecDeque::new(),
             diffs,
+            saved: None,
             counts: Counts::default(),
             tuning,
         }

@@ -209,7 +209,8 @@ impl Core {
         for (member, peer) in &mut self.peers {
             if peer.ack_at <= now.time {
                 peer.ack_at = Time::NEVER;
-                let seen = self.store.seen.of(peer.incarnation).cloned().unwrap_or_default();
+                let all = self.saved.as_ref().unwrap_or(&self.store.seen);
+                let seen = all.of(peer.incarnation).cloned().unwrap_or_default();
                 due.push((Arc::clone(member), seen));
             }
         }

@@ -27,6 +27,8 @@ pub struct MapBuilder<K, V> {
     tuning: Tuning,
     differ: Option<Differ<V>>,
     diffs: Arc<dyn Diffs>,
+    #[cfg(feature = "persist")]
+    disk: Option<crate::disk::DiskConfig>,
     keys: PhantomData<fn(K)>,
 }
 
@@ -55,6 +57,8 @@ where
             tuning: Tuning::default(),
             differ: None,
             diffs: Arc::new(NoDiffs),
+            #[cfg(feature = "persist")]
+            disk: None,
             keys: PhantomData,
         }
     }
@@ -131,11 +135,47 @@ where
         self
     }
 
+    /// Keeps the map in a file of its name in this directory, which is made if there is none: what it held is there again
+    /// when it is opened, and merged with what the group has. So a group can be stopped whole. Not set by default.
+    ///
+    /// What changes is saved [every so often](Self::save_every), in one transaction, so the file is always as the replica was
+    /// at some moment. What a process had not saved when it was killed comes from the others, if there are any. When the
+    /// last handle goes, the rest is saved; that blocks for as long as the disk takes. One process at a time opens the file.
+    #[cfg(feature = "persist")]
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+        self.disk = Some(crate::disk::DiskConfig::new(directory.into()));
+        self
+    }
+
+    /// How long what changes waits for company before it is saved. Default 100 ms. Says nothing without
+    /// [`directory`](Self::directory).
+    #[cfg(feature = "persist")]
+    #[must_use]
+    pub const fn save_every(mut self, every: Duration) -> Self {
+        if let Some(disk) = &mut self.disk {
+            disk.every = every;
+        }
+        self
+    }
+
+    /// Tells the authors of writes that they are here only when they are saved: then what was acknowledged by others
+    /// ([`Durability::copies`] and so on) is there again after all machines lost their power at once. Acknowledgements take as
+    /// long as saving does. Default: no. Says nothing without [`directory`](Self::directory).
+    #[cfg(feature = "persist")]
+    #[must_use]
+    pub const fn acknowledge_saved(mut self, only_saved: bool) -> Self {
+        if let Some(disk) = &mut self.disk {
+            disk.acknowledge_saved = only_saved;
+        }
+        self
+    }
+
     /// Opens the map on `channel`, which should be started. It begins to fetch what the group has; see
     /// [`ReplicatedMap::ready`].
     ///
     /// # Errors
-    /// If the channel has a map of this name, or it is empty or longer than 200 bytes.
+    /// If the channel has a map of this name, or the name is empty or longer than 200 bytes; if its file cannot be opened.
     ///
     /// # Panics
     /// Outside of a runtime, as everything that runs tasks.
@@ -146,12 +186,46 @@ where
         let now = Now { time: env.now(), wall_ms: u64::try_from(env.wall_ms()).unwrap_or_default() };
         // Zero means nobody in messages.
         let me = Incarnation::new(env.random().max(1));
-        let shared = Shared::new(name.clone(), Core::new(me, conflicts.keeping, tuning, diffs, now));
+        #[cfg_attr(not(feature = "persist"), expect(unused_mut, reason = "it resumes what was saved"))]
+        let mut core = Core::new(me, conflicts.keeping, tuning, diffs, now);
+        #[cfg(feature = "persist")]
+        let file = match &self.disk {
+            Some(disk) => {
+                let path = disk.path(&name);
+                let (file, saved) = crate::disk::File::open(&path, conflicts.keeping)
+                    .map_err(|source| OpenError::File { name: name.clone(), path, source })?;
+                core.resume(saved, disk.acknowledge_saved, now);
+                Some((file, disk.every))
+            }
+            None => None,
+        };
+        let shared = Shared::new(name.clone(), core);
         let endpoint = Arc::clone(&shared);
-        let handle = channel.endpoint(port, endpoint).map_err(|source| OpenError::Name { name, source })?;
+        let handle =
+            channel.endpoint(port, endpoint).map_err(|source| OpenError::Name { name: name.clone(), source })?;
+        #[cfg(feature = "persist")]
+        let saver = match file {
+            Some((file, every)) => {
+                let source = Arc::clone(&shared);
+                let saver = crate::disk::Saver::start(file, every, source)
+                    .map_err(|source| OpenError::Thread { name, source })?;
+                shared.set_saving(Arc::clone(saver.signal()));
+                Some(saver)
+            }
+            None => None,
+        };
         // Registered first: who comes in between is heard of twice, and nobody is missed.
         shared.start(handle.sender().clone(), channel.view().members());
-        let inner = Inner { shared, conflicts, differ, durability, _endpoint: handle, _channel: channel.clone() };
+        let inner = Inner {
+            shared,
+            conflicts,
+            differ,
+            durability,
+            #[cfg(feature = "persist")]
+            saver,
+            _endpoint: handle,
+            _channel: channel.clone(),
+        };
         Ok(ReplicatedMap { inner: Arc::new(inner), keys: PhantomData })
     }
 }

@@ -1,19 +1,18 @@
 //! Going through a map while it changes.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ReplicatedMap, values};
+use super::{RawEntry, ReplicatedMap, values};
 use crate::store::BUCKETS;
 
 /// The entries of a map; see [`ReplicatedMap::iter`]. Takes them a part at a time: a long iteration holds nobody up.
 pub struct Iter<K, V> {
     map: ReplicatedMap<K, V>,
     bucket: u16,
-    taken: std::vec::IntoIter<(Box<[u8]>, Vec<Arc<[u8]>>)>,
+    taken: std::vec::IntoIter<RawEntry>,
 }
 
 impl<K, V> Iter<K, V> {

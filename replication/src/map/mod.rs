@@ -2,11 +2,14 @@
 
 mod builder;
 mod change;
+#[cfg(all(test, feature = "persist"))]
+mod disk_tests;
 mod iter;
 mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,9 +24,10 @@ pub use self::change::{By, Change, ChangeHandle, Changes};
 pub use self::iter::Iter;
 use self::shared::Shared;
 pub use self::stats::{MapStats, PeerStats};
+pub use self::writing::Writing;
 use crate::conflict::{Conflicts, Counter};
 use crate::core::Refused;
-use crate::durability::{Durability, Written, states};
+use crate::durability::{Durability, Written};
 use crate::error::MapError;
 use crate::version::{Dot, Incarnation, Version};
 
@@ -85,9 +89,15 @@ struct Inner<V> {
     conflicts: Conflicts<V>,
     differ: Option<Differ<V>>,
     durability: Durability,
+    /// Before the endpoint: what is unsaved is saved when the last handle goes.
+    #[cfg(feature = "persist")]
+    saver: Option<crate::disk::Saver>,
     _endpoint: EndpointHandle,
     _channel: Channel,
 }
+
+/// A key with its values, oldest first.
+type RawEntry = (Box<[u8]>, Vec<Arc<[u8]>>);
 
 /// Makes a diff of an earlier value and a later one.
 type Differ<V> = fn(&V, &V) -> Option<Vec<u8>>;
@@ -204,12 +214,24 @@ where
         value: &V,
         durability: Durability,
     ) -> Result<Written, MapError> {
+        self.begin_put(key, value, durability)?.await
+    }
+
+    /// Puts `value` at `key` at once, and gives what its outcome comes from: for whoever has many writes on their way.
+    ///
+    /// # Errors
+    /// If nothing was written.
+    pub fn begin_put<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        value: &V,
+        durability: Durability,
+    ) -> Result<Writing, MapError> {
         let key = encode(key)?;
         let diff_from = self.inner.differ.map(|differ| (differ, self.read(&key)));
         let diff = diff_from.and_then(|(differ, (earlier, dots))| Some((differ(&earlier?, value)?, dots)));
         let bytes: Arc<[u8]> = encode(value)?.into();
-        let shared = &self.inner.shared;
-        let (made, outcome) = shared.write(durability, |core, wanted, now| {
+        let (made, outcome) = self.inner.shared.write(durability, |core, wanted, now| {
             if let Some((diff, dots)) = diff
                 && let Ok(made) = core.put_over(&key, &dots, Arc::clone(&bytes), Some(diff.into()), wanted, now)
             {
@@ -217,7 +239,7 @@ where
             }
             core.put(&key, bytes, None, wanted, now)
         })?;
-        self.finish(made.version, outcome, durability).await
+        Ok(Writing::new(made.version, outcome, durability))
     }
 
     /// Puts what `change` makes of the value at `key` (`None`: there is none), if nobody writes in between here; otherwise it
@@ -261,7 +283,7 @@ where
                 .shared
                 .write(durability, |core, wanted, now| core.put_over(&key, &dots, bytes, diff, wanted, now));
             match put {
-                Ok((made, outcome)) => return self.finish(made.version, outcome, durability).await.map(Some),
+                Ok((made, outcome)) => return Writing::new(made.version, outcome, durability).await.map(Some),
                 Err(Refusal::Changed) => {}
                 Err(Refusal::Error(error)) => return Err(error),
             }
@@ -292,12 +314,24 @@ where
         key: &Q,
         durability: Durability,
     ) -> Result<Option<Written>, MapError> {
-        let key = encode(key)?;
-        let made = self.inner.shared.write_if(durability, |core, wanted, now| Ok(core.remove(&key, wanted, now)))?;
-        match made {
-            Some((made, outcome)) => self.finish(made.version, outcome, durability).await.map(Some),
+        match self.begin_remove(key, durability)? {
+            Some(writing) => writing.await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// As [`begin_put`](Self::begin_put) for a removal; `None` if there is no such key here.
+    ///
+    /// # Errors
+    /// If nothing was written.
+    pub fn begin_remove<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        durability: Durability,
+    ) -> Result<Option<Writing>, MapError> {
+        let key = encode(key)?;
+        let made = self.inner.shared.write_if(durability, |core, wanted, now| Ok(core.remove(&key, wanted, now)))?;
+        Ok(made.map(|(made, outcome)| Writing::new(made.version, outcome, durability)))
     }
 
     /// The entries, in no particular order. Entries written while it runs may be in it or not; each key comes once.
@@ -309,7 +343,7 @@ where
     /// The entries as they are at one moment.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(K, V)> {
-        let raw: Vec<(Box<[u8]>, Vec<Arc<[u8]>>)> = self.inner.shared.look(|core| {
+        let raw: Vec<RawEntry> = self.inner.shared.look(|core| {
             let live = core.store.iter().filter(|(_, entry)| entry.is_live());
             live.map(|(key, entry)| (key.into(), values(Some(entry)))).collect()
         });
@@ -370,6 +404,17 @@ where
         self.inner.shared.close();
     }
 
+    /// Waits until what has happened so far is on disk. Completes at once for a map without a
+    /// [directory](MapBuilder::directory). Cancel safe.
+    #[cfg(feature = "persist")]
+    pub async fn saved(&self) {
+        if let Some(saver) = &self.inner.saver {
+            let change = saver.signal().changed();
+            // The thread ends with this handle.
+            let _ = saver.progress().wait_for(|done| *done >= change).await;
+        }
+    }
+
     /// The value of a key and the writes that it consists of.
     fn read(&self, key: &[u8]) -> (Option<V>, Vec<Dot>) {
         let (raw, dots) = self.inner.shared.look(|core| (values(core.store.get(key)), core.writes_at(key)));
@@ -380,22 +425,6 @@ where
     fn decode_entry(&self, key: &[u8], values: &[Arc<[u8]>]) -> Option<(K, V)> {
         let values = values.iter().filter_map(|bytes| self.inner.shared.decode(bytes));
         Some((self.inner.shared.decode(key)?, self.inner.conflicts.resolve(values)?))
-    }
-
-    async fn finish(
-        &self,
-        version: Version,
-        outcome: Option<shared::Outcome>,
-        durability: Durability,
-    ) -> Result<Written, MapError> {
-        let Some(outcome) = outcome else { return Ok(Written { version, members: Vec::new() }) };
-        let report = outcome.wait().await.ok_or(MapError::Closed)?;
-        let met = report.met;
-        let members = states(report);
-        if met {
-            return Ok(Written { version, members });
-        }
-        Err(MapError::NotAcknowledged { version, wanted: format!("{durability:?}"), members })
     }
 }
 

@@ -4,8 +4,11 @@
 //! leave theirs to him. So messages and changes keep their order, and nothing is called with the lock held.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use serde::de::DeserializeOwned;
@@ -35,6 +38,9 @@ pub(super) struct Shared {
     ready: watch::Sender<bool>,
     changes: watch::Sender<u64>,
     pub(super) listeners: ArcSwap<Vec<(u64, Listener)>>,
+    /// Where to say that there is something to save.
+    #[cfg(feature = "persist")]
+    saving: OnceLock<Arc<crate::disk::Signal>>,
 }
 
 struct State {
@@ -45,6 +51,9 @@ struct State {
     wake: Time,
     waiting: BTreeMap<u64, oneshot::Sender<OpReport>>,
     closed: bool,
+    /// The last change of which the saver was told.
+    #[cfg(feature = "persist")]
+    told: u64,
 }
 
 /// The outcome of a write, to be waited for.
@@ -56,8 +65,8 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// `None` if the map was closed.
-    pub(super) async fn wait(mut self) -> Option<OpReport> {
-        (&mut self.report).await.ok()
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<OpReport>> {
+        Pin::new(&mut self.report).poll(cx).map(Result::ok)
     }
 }
 
@@ -74,7 +83,15 @@ impl Drop for Outcome {
 
 impl Shared {
     pub(super) fn new(name: String, core: Core) -> Arc<Self> {
-        let state = State { core, busy: false, wake: Time::ZERO, waiting: BTreeMap::new(), closed: false };
+        let state = State {
+            core,
+            busy: false,
+            wake: Time::ZERO,
+            waiting: BTreeMap::new(),
+            closed: false,
+            #[cfg(feature = "persist")]
+            told: 0,
+        };
         Arc::new(Self {
             name,
             state: Mutex::new(state),
@@ -83,6 +100,8 @@ impl Shared {
             ready: watch::Sender::new(false),
             changes: watch::Sender::new(0),
             listeners: ArcSwap::default(),
+            #[cfg(feature = "persist")]
+            saving: OnceLock::new(),
         })
     }
 
@@ -201,6 +220,8 @@ impl Shared {
             let mut actions = state.core.actions();
             if actions.is_empty() {
                 state.busy = false;
+                #[cfg(feature = "persist")]
+                self.tell_saver(&mut state);
                 let wake = state.core.next_wake();
                 if wake < state.wake {
                     state.wake = wake;
@@ -226,6 +247,22 @@ impl Shared {
                 self.tell_sent(&mut state.core, &member, &counters, has_room);
             }
         }
+    }
+
+    /// Has the saver save what changed.
+    #[cfg(feature = "persist")]
+    fn tell_saver(&self, state: &mut State) {
+        let turn = state.core.store.seen.turn();
+        if let Some(saving) = self.saving.get().filter(|_| std::mem::replace(&mut state.told, turn) != turn) {
+            saving.changed();
+        }
+    }
+
+    /// From now on, what changes is saved.
+    #[cfg(feature = "persist")]
+    pub(super) fn set_saving(&self, signal: Arc<crate::disk::Signal>) {
+        // There is one saver.
+        let _ = self.saving.set(signal);
     }
 
     fn tell_sent(&self, core: &mut Core, member: &Arc<Member>, counters: &[u64], has_room: bool) {
@@ -295,6 +332,33 @@ impl ChannelEndpoint for Shared {
             }
             _ => {}
         });
+    }
+}
+
+#[cfg(feature = "persist")]
+impl crate::disk::Source for Shared {
+    fn take_batch(&self) -> crate::core::Batch {
+        self.lock().core.take_batch()
+    }
+
+    fn saved(&self, batch: crate::core::Batch, result: Result<(), BoxError>) {
+        match result {
+            Ok(()) => {
+                self.act(|core, now| core.batch_saved(batch, now));
+            }
+            Err(error) => {
+                let times = {
+                    let mut state = self.lock();
+                    state.core.batch_failed(batch);
+                    state.core.counts.saves_failed += 1;
+                    state.core.counts.saves_failed
+                };
+                // A full disk would fill the log.
+                if times.is_power_of_two() {
+                    tracing::error!(map = self.name, error, times, "the map cannot be saved; it is tried again");
+                }
+            }
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct MapStats {
     pub diffs_without_base: u64,
     /// Messages that were not for this replica.
     pub ignored: u64,
+    /// How often it could not be saved; what was to be saved is kept, and tried again.
+    pub saves_failed: u64,
 }
 
 /// Another replica.
@@ -80,6 +82,7 @@ impl MapStats {
             diffs: counts.diffs_sent,
             diffs_without_base: counts.diffs_without_base,
             ignored: counts.ignored,
+            saves_failed: counts.saves_failed,
         }
     }
 }

@@ -95,11 +95,7 @@ pub(super) fn encode(envelope: &Envelope) -> Vec<u8> {
             out.context(seen);
             out.list(&chunk.entries, |out, (key, siblings)| {
                 out.bytes(key);
-                out.list(siblings, |out, sibling| {
-                    out.version(sibling.version);
-                    out.list(&sibling.past, |out, dot| out.dot(*dot));
-                    out.option(sibling.value.as_deref());
-                });
+                out.list(siblings, Writer::sibling);
             });
             out.list(&chunk.gone, Writer::have);
             out.option(chunk.next.as_deref());
@@ -167,6 +163,37 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
     if input.0.is_empty() { Ok(Envelope { from, to, message }) } else { Err(Malformed::Leftover) }
 }
 
+/// The siblings of one key, as they are kept on disk.
+#[cfg(feature = "persist")]
+pub(crate) fn encode_siblings(siblings: &[Sibling]) -> Vec<u8> {
+    let mut out = Writer(Vec::new());
+    out.list(siblings, Writer::sibling);
+    out.0
+}
+
+#[cfg(feature = "persist")]
+pub(crate) fn decode_siblings(bytes: &[u8]) -> Result<Vec<Sibling>, Malformed> {
+    let mut input = Reader(bytes);
+    let siblings = input.list(Reader::sibling)?;
+    if input.0.is_empty() { Ok(siblings) } else { Err(Malformed::Leftover) }
+}
+
+/// What was seen, and the latest time, as they are kept on disk.
+#[cfg(feature = "persist")]
+pub(crate) fn encode_context(context: &Context, time: u64) -> Vec<u8> {
+    let mut out = Writer(Vec::new());
+    out.context(context);
+    out.u64(time);
+    out.0
+}
+
+#[cfg(feature = "persist")]
+pub(crate) fn decode_context(bytes: &[u8]) -> Result<(Context, u64), Malformed> {
+    let mut input = Reader(bytes);
+    let found = (input.context()?, input.u64()?);
+    if input.0.is_empty() { Ok(found) } else { Err(Malformed::Leftover) }
+}
+
 struct Writer(Vec<u8>);
 
 impl Writer {
@@ -225,6 +252,12 @@ impl Writer {
     fn list<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
         self.number(items.len() as u64);
         items.iter().for_each(|each| item(self, each));
+    }
+
+    fn sibling(&mut self, sibling: &Sibling) {
+        self.version(sibling.version);
+        self.list(&sibling.past, |out, dot| out.dot(*dot));
+        self.option(sibling.value.as_deref());
     }
 
     fn have(&mut self, have: &Have) {

@@ -9,7 +9,7 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub(crate) struct Store {
     census: Census,
     /// Removals, oldest first, with the time since when they are here.
     removals: VecDeque<(Time, Box<[u8]>, Dot)>,
+    /// Keys that changed since they were last asked for; `None` if nobody asks.
+    unsaved: Option<BTreeSet<Box<[u8]>>>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,10 @@ struct Bucket {
     entries: BTreeMap<Box<[u8]>, Entry>,
     digest: u64,
 }
+
+/// A key that changed, with what is there now.
+#[cfg(feature = "persist")]
+pub(crate) type Unsaved = (Box<[u8]>, Option<Vec<Sibling>>);
 
 /// What a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +88,7 @@ impl Store {
             seen: Context::default(),
             census: Census::default(),
             removals: VecDeque::new(),
+            unsaved: None,
         }
     }
 
@@ -180,6 +187,32 @@ impl Store {
         self.removals.front().map(|(since, _, _)| *since)
     }
 
+    /// Remembers from now on which keys change, for [`take_unsaved`](Self::take_unsaved).
+    #[cfg(feature = "persist")]
+    pub(crate) fn remember_changes(&mut self) {
+        self.unsaved.get_or_insert_default();
+    }
+
+    /// The keys that changed since the last call, with what is there now.
+    #[cfg(feature = "persist")]
+    pub(crate) fn take_unsaved(&mut self) -> Vec<Unsaved> {
+        let keys = self.unsaved.as_mut().map(std::mem::take).unwrap_or_default();
+        let siblings = |key: &[u8]| self.get(key).map(|entry| entry.clone().into_siblings());
+        keys.into_iter().map(|key| (key.clone(), siblings(&key))).collect()
+    }
+
+    /// These keys are to come with the next [`take_unsaved`](Self::take_unsaved) again.
+    #[cfg(feature = "persist")]
+    pub(crate) fn put_back_unsaved(&mut self, keys: impl IntoIterator<Item = Box<[u8]>>) {
+        self.unsaved.get_or_insert_default().extend(keys);
+    }
+
+    /// What was held before.
+    #[cfg(feature = "persist")]
+    pub(crate) fn load(&mut self, key: &[u8], siblings: Vec<Sibling>, now: Time) {
+        self.change(key, now, |_, keeping, _| entry::reduce(siblings, keeping));
+    }
+
     fn bucket(&self, bucket: u16) -> Option<&Bucket> {
         self.buckets.get(usize::from(bucket))
     }
@@ -213,6 +246,9 @@ impl Store {
         let entry = Entry::new(siblings);
         self.census.replace(key.len(), was, entry.as_ref().map(Footprint::of));
         let after: Vec<Arc<[u8]>> = entry.iter().flat_map(|entry| entry.values().cloned()).collect();
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.insert(key.into());
+        }
         match entry {
             Some(entry) => {
                 if !entry.is_live() {

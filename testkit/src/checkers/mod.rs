@@ -9,6 +9,7 @@
 //! | [`ReplicasEqual`] | in the end all replicas of a map hold the same |
 //! | [`AcknowledgedWritesKept`] | no acknowledged write is lost |
 //! | [`NoRevival`] | a removed key never shows an earlier value again |
+//! | [`RpcOutcomes`] | every call ends in time with exactly one answer of each member, and no handler is called twice for it |
 //!
 //! A checker does not fail while it is fed, so that the report has everything.
 
@@ -16,6 +17,7 @@ mod map;
 mod once;
 mod outcome;
 mod resurrection;
+mod rpc;
 mod views;
 
 use std::fmt;
@@ -24,6 +26,7 @@ pub use map::{AcknowledgedWritesKept, NoRevival, ReplicasEqual};
 pub use once::ExactlyOnceInOrder;
 pub use outcome::OutcomeOnce;
 pub use resurrection::NoResurrection;
+pub use rpc::RpcOutcomes;
 pub use views::ViewsConverge;
 
 /// Everything that was wrong.

@@ -1,14 +1,14 @@
 //! Groups under every fault that there is, as a seed decides: in the end all hold the same, and nothing is lost that was
 //! acknowledged by a majority.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tribes_testkit::checkers::{AcknowledgedWritesKept, NoRevival, ReplicasEqual, Violations};
 
 use super::world::{Defect, Net, Told, World};
 use crate::core::{Need, Tuning};
-use crate::store::Keeping;
+use crate::store::{Entry, Keeping};
 use crate::version::Version;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,10 +18,13 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct Verdict {
     pub(super) seed: u64,
     pub(super) acknowledged: usize,
-    pub(super) violations: Vec<Violations>,
+    pub(super) violations: Vec<String>,
     pub(super) trace: Vec<String>,
     pub(super) converged_after: Option<Duration>,
 }
+
+/// The writes of a key, and their values.
+type Held = Vec<(Version, Vec<u8>)>;
 
 /// Writes on their way, and what is known of them.
 struct Record {
@@ -29,8 +32,13 @@ struct Record {
     kept: AcknowledgedWritesKept<Vec<u8>, Version>,
     /// Only where the latest write wins: otherwise an earlier one may rightly stay.
     revived: NoRevival<Vec<u8>, Version>,
-    /// Acknowledged writes, by key: whoever crashes must leave one that has them.
-    promised: BTreeMap<Vec<u8>, Version>,
+    /// Acknowledged writes, by key: whoever crashes must leave a majority that has them.
+    promised: BTreeMap<Vec<u8>, Vec<Version>>,
+    /// What each write wrote.
+    values: BTreeMap<Version, Vec<u8>>,
+    /// Where all writes are kept: the marks that acknowledged writes put into the value of a key.
+    marks: BTreeMap<Version, u64>,
+    acknowledged: BTreeMap<Vec<u8>, Vec<u64>>,
     starts: Vec<u32>,
 }
 
@@ -42,7 +50,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, defect: Defect) -> Self {
+    fn new(seed: u64, keeping: Keeping, defect: Defect) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED);
         let size = match rng.u8(0..20) {
             0 => rng.usize(10..=50),
@@ -56,7 +64,7 @@ impl Run {
             removals: (rng.choice([SECOND * 4, SECOND * 600]).unwrap(), SECOND * 3600),
             ..Tuning::default()
         };
-        let mut world = World::new(seed, tuning, Keeping::Latest);
+        let mut world = World::new(seed, tuning, keeping);
         world.defect = defect;
         world.net = Net {
             loss: rng.choice([0.0, 0.0, 0.05, 0.2]).unwrap(),
@@ -73,6 +81,9 @@ impl Run {
             kept: AcknowledgedWritesKept::default(),
             revived: NoRevival::default(),
             promised: BTreeMap::new(),
+            values: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
             starts: vec![0; size],
         };
         Self { world, record, size, keys: rng.choice([5, 30, 150]).unwrap() }
@@ -97,20 +108,35 @@ impl Run {
             return;
         }
         let key = format!("key {}", self.world.rng.u64(0..self.keys)).into_bytes();
-        let removal = self.world.rng.u8(0..4) == 0;
+        let mark = self.world.rng.u64(..);
+        let concurrent = self.world.keeping == Keeping::Concurrent;
+        let removal = !concurrent && self.world.rng.u8(0..4) == 0;
+        let appended = !concurrent && self.world.rng.bool();
         let len = self.world.rng.usize(0..60);
-        let value: Vec<u8> = (0..len).map(|_| self.world.rng.u8(..)).collect();
+        let new: Vec<u8> = (0..len).map(|_| self.world.rng.u8(..)).collect();
+        let mut value = new.clone();
         let written = self.world.at(node, |core, now| {
             let wanted = Some((Need::Copies(core.majority()), Duration::from_secs(5)));
+            let held: Vec<_> = core.store.get(&key).into_iter().flat_map(Entry::values).cloned().collect();
             if removal {
-                core.remove(&key, wanted, now)
-            } else {
-                Some(core.put(&key, value.into(), None, wanted, now).unwrap())
+                return core.remove(&key, wanted, now);
             }
+            if concurrent {
+                // As a set that only grows.
+                let marks: BTreeSet<u64> = held.iter().flat_map(|held| marks_of(held)).chain([mark]).collect();
+                value = marks.iter().flat_map(|mark| mark.to_be_bytes()).collect();
+            } else if let Some(held) = held.first().filter(|_| appended) {
+                value = [held, &new[..]].concat();
+                let seen = core.writes_at(&key);
+                return Some(core.put_over(&key, &seen, value[..].into(), Some(new.into()), wanted, now).unwrap());
+            }
+            Some(core.put(&key, value[..].into(), None, wanted, now).unwrap())
         });
         if let Some(written) = written {
             self.record.kept.wrote(key.clone(), written.version, removal);
             self.record.revived.wrote(written.version);
+            self.record.values.insert(written.version, value);
+            self.record.marks.insert(written.version, mark);
             let start = self.record.starts[node];
             self.record.ops.insert((node, start, written.op.unwrap()), (key, written.version));
         }
@@ -126,8 +152,13 @@ impl Run {
                     let Some((key, version)) = self.record.ops.remove(&(node, start, op)) else { continue };
                     if report.met {
                         self.record.kept.acknowledged(&key, version);
-                        let promised = self.record.promised.entry(key).or_insert(version);
-                        *promised = version.max(*promised);
+                        let promised = self.record.promised.entry(key.clone()).or_default();
+                        if self.world.keeping == Keeping::Latest {
+                            // What it outdoes need not be anywhere.
+                            promised.retain(|other| *other > version);
+                        }
+                        promised.push(version);
+                        self.record.acknowledged.entry(key).or_default().push(self.record.marks[&version]);
                     }
                 }
                 Told::Changed { node, key, latest: Some((version, true)) } => {
@@ -148,7 +179,7 @@ impl Run {
     /// Whether all that was promised is with a majority: only then may the next one crash.
     fn is_settled(&self) -> bool {
         let up = self.up();
-        self.record.promised.values().all(|version| {
+        self.record.promised.values().flatten().all(|version| {
             let has = |node: &&usize| {
                 self.world.nodes[**node].core.as_ref().is_some_and(|core| core.store.seen.contains(version.dot))
             };
@@ -208,14 +239,36 @@ impl Run {
         }
     }
 
-    fn holds(&self, node: usize) -> Vec<(Vec<u8>, (Version, Vec<u8>))> {
+    fn holds(&self, node: usize) -> Vec<(Vec<u8>, Held)> {
         let core = self.world.nodes[node].core.as_ref().unwrap();
         let live = core.store.iter().filter(|(_, entry)| entry.is_live());
         live.map(|(key, entry)| {
-            let latest = entry.latest();
-            (key.to_vec(), (latest.version, latest.value.as_ref().unwrap().to_vec()))
+            let values = entry.siblings().map(|one| (one.version, one.value.as_ref().unwrap().to_vec())).collect();
+            (key.to_vec(), values)
         })
         .collect()
+    }
+
+    /// What is not as it was written, or lacks a mark that was acknowledged.
+    fn wrong_values(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let held: BTreeMap<_, _> = self.holds(0).into_iter().collect();
+        for (key, values) in &held {
+            for (version, value) in values {
+                if self.record.values.get(version) != Some(value) {
+                    wrong.push(format!("{version} at {key:?} has another value than was written"));
+                }
+            }
+        }
+        if self.world.keeping == Keeping::Concurrent {
+            for (key, acknowledged) in &self.record.acknowledged {
+                let values = held.get(key).into_iter().flatten();
+                let marks: BTreeSet<u64> = values.flat_map(|(_, value)| marks_of(value)).collect();
+                let lost = acknowledged.iter().filter(|mark| !marks.contains(mark));
+                wrong.extend(lost.map(|mark| format!("the mark {mark} is lost from {key:?}")));
+            }
+        }
+        wrong
     }
 
     fn equal(&self) -> Result<usize, Violations> {
@@ -226,8 +279,8 @@ impl Run {
 }
 
 /// Runs the seed to its end.
-pub(super) fn run(seed: u64, defect: Defect) -> Verdict {
-    let mut run = Run::new(seed, defect);
+pub(super) fn run(seed: u64, keeping: Keeping, defect: Defect) -> Verdict {
+    let mut run = Run::new(seed, keeping, defect);
     let together = run.world.rng.bool();
     for node in 0..run.size {
         run.start(node);
@@ -263,27 +316,32 @@ pub(super) fn run(seed: u64, defect: Defect) -> Verdict {
     // It stays so.
     run.world.run(SECOND * 15);
     run.collect();
-    for (key, (version, _)) in run.holds(0) {
-        run.record.kept.finally(key, version);
+    for (key, values) in run.holds(0) {
+        run.record.kept.finally(key, values.last().unwrap().0);
     }
     let mut violations = Vec::new();
     let acknowledged = run.record.kept.check().unwrap_or_else(|found| {
-        violations.push(found);
+        violations.push(found.to_string());
         0
     });
-    violations.extend(run.equal().err());
-    violations.extend(run.record.revived.check().err());
+    violations.extend(run.equal().err().map(|found| found.to_string()));
+    violations.extend(run.record.revived.check().err().map(|found| found.to_string()));
+    violations.extend(run.wrong_values());
     Verdict { seed, acknowledged, violations, trace: std::mem::take(&mut run.world.trace), converged_after }
 }
 
-fn check(seed: u64) -> usize {
-    let verdict = run(seed, Defect::None);
+fn marks_of(value: &[u8]) -> Vec<u64> {
+    value.chunks_exact(8).map(|mark| u64::from_be_bytes(mark.try_into().unwrap())).collect()
+}
+
+fn check(seed: u64, keeping: Keeping) -> usize {
+    let verdict = run(seed, keeping, Defect::None);
     if std::env::var_os("TRIBES_TRACE").is_some() {
         verdict.trace.iter().for_each(|line| println!("{line}"));
     }
     assert!(
         verdict.violations.is_empty() && verdict.converged_after.is_some(),
-        "seed {seed}: converged after {:?}\n{}\nreplay it with: TRIBES_SEED={seed} cargo test -p tribes-replication under_faults",
+        "seed {seed}, {keeping:?}: converged after {:?}\n{}\nreplay it with: TRIBES_SEED={seed} cargo test -p tribes-replication under_faults",
         verdict.converged_after,
         verdict.violations.iter().map(|found| format!("{found}\n")).collect::<String>()
     );
@@ -303,10 +361,19 @@ fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
 
 #[test]
 fn under_faults_nothing_is_lost_and_all_become_equal() {
+    check_all(Keeping::Latest);
+}
+
+#[test]
+fn under_faults_concurrent_writes_are_all_kept() {
+    check_all(Keeping::Concurrent);
+}
+
+fn check_all(keeping: Keeping) {
     let seeds = seeds(0..200);
     let (mut acknowledged, count) = (0, seeds.end - seeds.start);
     for seed in seeds {
-        acknowledged += check(seed);
+        acknowledged += check(seed, keeping);
     }
     println!("{count} seeds, {acknowledged} acknowledged writes");
     assert!(acknowledged > 0);
@@ -315,7 +382,8 @@ fn under_faults_nothing_is_lost_and_all_become_equal() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in [3, 4] {
-        let (one, two) = (run(seed, Defect::None), run(seed, Defect::None));
+        let run = || run(seed, Keeping::Latest, Defect::None);
+        let (one, two) = (run(), run());
         assert!(one.trace.len() > 100);
         assert_eq!(one.trace, two.trace, "seed {seed}");
     }
@@ -328,6 +396,6 @@ fn pinned_seeds() {
         (20, "a removal was forgotten while one was away who had not heard of it"),
         (941, "a new process with a slow clock wrote before it had heard what time it was"),
     ] {
-        check(seed);
+        check(seed, Keeping::Latest);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tribes_core::member::REVISION;
 use tribes_core::{Member, MemberId, Time};
 
-use crate::core::{Action, Core, NoDiffs, Now, OpReport, Tuning};
+use crate::core::{Action, Core, Diffs, Now, OpReport, Tuning};
 use crate::message::{Envelope, Message};
 use crate::store::Keeping;
 use crate::version::{Incarnation, Version};
@@ -37,6 +37,19 @@ pub(crate) enum Defect {
     KeySkipped,
     /// Removals are forgotten as soon as possible, also what they removed.
     RemovalForgotten,
+    /// What changed of a value counts as applied, and is not.
+    DiffLost,
+}
+
+/// Diffs in a world: what is added at the end.
+struct Appended {
+    lost: bool,
+}
+
+impl Diffs for Appended {
+    fn apply(&self, base: &[u8], diff: &[u8]) -> Option<Vec<u8>> {
+        Some(if self.lost { base.to_vec() } else { [base, diff].concat() })
+    }
 }
 
 /// A message on its way from one process to another.
@@ -151,7 +164,8 @@ impl World {
         if self.defect != Defect::VersionReused || state.starts == 1 {
             state.incarnation = drawn;
         }
-        let core = Core::new(state.incarnation, self.keeping, self.tuning.clone(), Arc::new(NoDiffs), now);
+        let diffs = Arc::new(Appended { lost: self.defect == Defect::DiffLost });
+        let core = Core::new(state.incarnation, self.keeping, self.tuning.clone(), diffs, now);
         state.core = Some(core);
         state.heard.clear();
         state.view.clear();
