@@ -78,7 +78,9 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
-//! | `full` | no | all interceptors |
+//! | `full` | no | all interceptors, `replication` and `persist` |
+//! | `replication` | no | maps that every member holds: `replication::ReplicatedMap` |
+//! | `persist` | no | `replication`, and maps that are kept in files |
 //! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |
 //!
 //! [`MessageDispatch`](interceptors::MessageDispatch) and
@@ -121,6 +123,13 @@ pub mod transports {
 pub mod membership {
     #[doc(inline)]
     pub use tribes_membership::*;
+}
+
+/// Maps that every member of a group holds.
+#[cfg(feature = "replication")]
+pub mod replication {
+    #[doc(inline)]
+    pub use tribes_replication::*;
 }
 
 /// What most programs use: `use tribes::prelude::*;`

@@ -1,7 +1,6 @@
 //! `tribes chat`: a chat between processes. Lines that are typed go to all; lines that begin with a slash are commands.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddrV4;
 use std::process::ExitCode;
@@ -12,11 +11,9 @@ use tokio::sync::mpsc;
 use tribes::{BoxError, Channel, Departure, Member, MemberEvent, Message, SendOptions, To, View};
 
 use crate::input;
+use crate::names::{name_of, own_name, parse_name, plain, print};
 use crate::node::HostPort;
 use crate::units::with_causes;
-
-/// The longest name.
-const MAX_NAME: usize = 32;
 
 const HELP: &str = "/who lists who is there, /to NAME TEXT tells one alone, /quit ends";
 
@@ -34,12 +31,6 @@ pub(crate) struct ChatArgs {
     /// Where to listen. With another address than the default, members of other machines can be met.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     bind: HostPort,
-}
-
-fn parse_name(name: &str) -> Result<String, String> {
-    let plain =
-        !name.is_empty() && name.len() <= MAX_NAME && !name.contains(|c: char| c.is_whitespace() || c.is_control());
-    if plain { Ok(name.to_owned()) } else { Err(format!("a name is one word of at most {MAX_NAME} bytes")) }
 }
 
 /// What travels.
@@ -63,8 +54,7 @@ pub(crate) async fn run(args: ChatArgs) -> ExitCode {
 }
 
 async fn chat(args: ChatArgs) -> Result<(), BoxError> {
-    let user = || std::env::var("USER").ok().and_then(|user| parse_name(&user).ok());
-    let name = args.name.or_else(user).unwrap_or_else(|| format!("user{}", std::process::id()));
+    let name = own_name(args.name);
     let channel = tribes::channel().bind(args.bind.resolve()?).multicast(args.mcast).payload(name.clone()).build()?;
     let (mut members, mut messages) = (channel.member_events(), channel.messages());
     channel.start().await?;
@@ -170,51 +160,5 @@ fn who(view: &View) {
     for (name, members) in names {
         let at: Vec<_> = members.iter().map(ToString::to_string).collect();
         print(format_args!("* {name} ({})", at.join(", ")));
-    }
-}
-
-/// A member's name: its payload, or its address if that is none.
-fn name_of(member: &Member) -> String {
-    let name = std::str::from_utf8(member.payload()).ok().and_then(|name| parse_name(name).ok());
-    name.unwrap_or_else(|| member.to_string())
-}
-
-/// What others say cannot steer this terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-fn print(line: impl Display) {
-    let mut out = io::stdout().lock();
-    // Nobody reads: the end of input will follow.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
-#[cfg(test)]
-mod tests {
-    use tribes::MemberId;
-
-    use super::*;
-
-    #[test]
-    fn names_are_one_word() {
-        assert_eq!(parse_name("käthe"), Ok("käthe".to_owned()));
-        for wrong in ["", "a b", "a\n", "\x1b[2J", &"x".repeat(MAX_NAME + 1)] {
-            assert!(parse_name(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn a_strange_payload_is_no_name() {
-        let member = Member::new(MemberId::ZERO, ([127, 0, 0, 1], 4000).into());
-        for payload in [&b""[..], b"\xFF", b"\x1b[2J"] {
-            assert_eq!(name_of(&member.clone().with_payload(payload.to_vec())), "127.0.0.1:4000");
-        }
-        assert_eq!(name_of(&member.with_payload("anna")), "anna");
-    }
-
-    #[test]
-    fn control_characters_are_taken_out() {
-        assert_eq!(plain("a\x1b[31mb\r"), "a\u{FFFD}[31mb\u{FFFD}");
     }
 }

@@ -1,4 +1,4 @@
-//! The `tribes` command: see groups work, chat in one, drive a member from a script, measure.
+//! The `tribes` command: see groups work, chat in one, share a map, drive a member from a script, measure.
 
 mod chat;
 mod check;
@@ -6,6 +6,8 @@ mod demo;
 mod input;
 #[cfg(unix)]
 mod load;
+mod map;
+mod names;
 mod node;
 mod rpc;
 mod units;
@@ -30,6 +32,7 @@ enum Command {
     Demo,
     Chat(chat::ChatArgs),
     Check(check::CheckArgs),
+    Map(map::MapArgs),
     Node(Box<node::NodeArgs>),
     Rpc(rpc::RpcArgs),
     #[cfg(unix)]
@@ -51,6 +54,10 @@ fn main() -> ExitCode {
         Command::Check(args) => {
             log("error");
             on_all_cores(check::run(args))
+        }
+        Command::Map(args) => {
+            log("error");
+            on_all_cores(map::run(args))
         }
         Command::Node(args) => {
             log("warn");

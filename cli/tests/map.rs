@@ -1,0 +1,194 @@
+//! `tribes map` by script: processes share a map, some are killed, and what was acknowledged stays.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by failing"
+)]
+#![allow(clippy::disallowed_methods, reason = "it watches real processes, by the real clock")]
+#![allow(unreachable_pub, dead_code, reason = "shared between test programs")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Instant;
+
+use common::{LIMIT, Program, group, tribes};
+
+fn says(program: &mut Program, text: &str) {
+    program.wait(text, |line| line.contains(text).then_some(()));
+}
+
+/// A member called `name`, told nothing yet.
+fn member(group: &str, name: &str, more: &[&str]) -> Program {
+    Program::start(&[&["map", "--mcast", group, "--as", name], more].concat())
+}
+
+/// What `list` says, without what is told of others.
+fn list(program: &mut Program) -> BTreeMap<String, String> {
+    program.type_line("list");
+    let mut entries = BTreeMap::new();
+    program.wait("the end of the list", |line| {
+        if line.starts_with('*') {
+            return None;
+        }
+        match line.split_once(" = ") {
+            Some((key, value)) => {
+                entries.insert(key.to_owned(), value.to_owned());
+                None
+            }
+            None => (line.ends_with(" entries") || line == "1 entry").then_some(()),
+        }
+    });
+    entries
+}
+
+#[test]
+fn two_share_a_map() {
+    let group = group();
+    let two = ["--members", "2", "--durability", "all", "--within", "20s"];
+    let mut anna = member(&group, "anna", &two);
+    let mut bert = member(&group, "bert", &two);
+    says(&mut anna, "* bert is here");
+    says(&mut anna, "* ready: 0 entries");
+    says(&mut bert, "* ready: 0 entries");
+    anna.type_line("put nails 12 in the box");
+    says(&mut anna, "put nails = 12 in the box (copies: bert)");
+    says(&mut bert, "* nails = 12 in the box");
+    bert.type_line("get nails");
+    says(&mut bert, "nails = 12 in the box");
+    bert.type_line("put screws 3");
+    says(&mut anna, "* screws = 3");
+    anna.type_line("list");
+    says(&mut anna, "nails = 12 in the box");
+    says(&mut anna, "screws = 3");
+    says(&mut anna, "2 entries");
+    anna.type_line("list n");
+    says(&mut anna, "1 entry");
+    bert.type_line("remove nails");
+    says(&mut bert, "removed nails (copies: anna)");
+    says(&mut anna, "* nails is removed");
+    anna.type_line("get nails");
+    says(&mut anna, "nails is not there");
+    anna.type_line("remove nails");
+    says(&mut anna, "nails is not there");
+    anna.type_line("who");
+    says(&mut anna, "anna, this member: 1 entry");
+    says(&mut anna, "has all that was written here");
+    anna.type_line("stats");
+    says(&mut anna, "removals remembered: 1");
+    anna.type_line("help");
+    says(&mut anna, "put KEY VALUE");
+    bert.type_line("quit");
+    says(&mut anna, "* bert left");
+    assert!(bert.finish().success() && anna.finish().success());
+}
+
+/// Results on standard output, what goes wrong on standard error, and the exit code tells.
+#[test]
+fn a_script_sees_what_went_wrong() {
+    let run = |script: &str, more: &[&str]| {
+        let group = group();
+        let args = [&["map", "--mcast", &group, "--as", "alone", "--quiet"], more].concat();
+        let mut process = tribes(&args).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, err) = run("put a 1\n\nget a\nget b\nquit\nput c 3\n", &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let results: Vec<_> = out.lines().filter(|line| !line.starts_with('*')).collect();
+    assert_eq!(results, ["put a = 1", "a = 1", "b is not there"]);
+
+    let (code, out, err) = run("dance\nput a 1\nget a", &[]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("dance") && out.contains("\na = 1\n"), "{out}\n{err}");
+
+    // Nobody else is there. It is written all the same, as the error says.
+    let (code, out, err) = run("put a 1\nget a", &["--durability", "majority", "--group-size", "3"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.starts_with("tribes map: put a 1: the write") && out.contains("\na = 1\n"), "{out}\n{err}");
+
+    for wrong in [["--durability", "quorum"], ["--within", "5"], ["--as", "two words"], ["--peer", "nowhere"]] {
+        assert_eq!(run("", &wrong).0, Some(2), "{wrong:?}");
+    }
+}
+
+/// The writes that it has said to be acknowledged. The values of a key are numbers that grow.
+fn acknowledged(program: &Program) -> BTreeMap<String, u64> {
+    let written = program.seen.iter().filter_map(|(_, line)| {
+        let (key, rest) = line.strip_prefix("put ")?.split_once(" = ")?;
+        let (value, _) = rest.split_once(" (copies: ")?;
+        Some((key.to_owned(), value.parse().unwrap()))
+    });
+    written.collect()
+}
+
+/// Lists its entries until they have all of `wanted` or later ones, or it is too late.
+fn lists_all(program: &mut Program, wanted: &BTreeMap<String, u64>) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let found = list(program);
+        let number = |key: &String| found.get(key).map(|value| value.parse::<u64>().unwrap());
+        let missing: Vec<_> =
+            wanted.iter().filter(|(key, value)| number(key).is_none_or(|found| found < **value)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} of {} are missing: {missing:?}", missing.len(), wanted.len());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Four share a map, two of them are killed in the middle of writes, one comes back with nothing: what a majority had is with
+/// everybody.
+#[test]
+fn what_was_acknowledged_outlives_two_that_are_killed() {
+    const MANY: u64 = 3000;
+    let group = group();
+    let wait = ["--durability", "majority", "--group-size", "4", "--within", "1s", "--quiet"];
+    let four = [&wait[..], &["--members", "4"]].concat();
+    let [mut anna, mut bert, mut carl, mut dora] =
+        ["anna", "bert", "carl", "dora"].map(|name| member(&group, name, &four));
+    for program in [&mut anna, &mut bert, &mut carl, &mut dora] {
+        says(program, "* ready");
+    }
+    // More than gets done before one of the two is killed.
+    for number in 0..MANY {
+        anna.type_line(&format!("put anna{} {number}", number % 50));
+    }
+    for number in 0..MANY / 10 {
+        bert.type_line(&format!("put bert{} {number}", number % 50));
+    }
+    says(&mut anna, "put anna49 = 99 (copies: ");
+    says(&mut bert, "put bert49 = 49 (copies: ");
+    anna.kill();
+    carl.kill();
+    anna.finish();
+    let by_anna = acknowledged(&anna);
+    assert!(by_anna.values().all(|number| *number < MANY - 1), "it was killed too late: {by_anna:?}");
+
+    // The two that are left are no majority: their writes fail, and are made all the same.
+    bert.type_line("put later 1");
+    bert.type_line("get later");
+    says(&mut bert, "later = 1");
+    let mut anna = member(&group, "anna", &[&wait[..], &["--members", "3"]].concat());
+    says(&mut anna, "* ready");
+    anna.type_line("put after 2");
+    says(&mut anna, "put after = 2 (copies: ");
+
+    let mut wanted = by_anna;
+    wanted.extend(acknowledged(&bert));
+    wanted.extend(acknowledged(&anna));
+    assert!(wanted.len() > 100 && !wanted.contains_key("later"), "{wanted:?}");
+    wanted.insert("later".to_owned(), 1);
+    for program in [&mut anna, &mut bert, &mut dora] {
+        lists_all(program, &wanted);
+    }
+    let lists = [&mut anna, &mut bert, &mut dora].map(list);
+    assert!(lists[0] == lists[1] && lists[1] == lists[2], "{lists:#?}");
+}
