@@ -7,7 +7,8 @@ use tribes_testkit::suite::Seeds;
 use super::scenario::{BOUND, Found, Plan, run};
 use crate::agreed_views::Quorum;
 
-/// How many seeds each policy is run with unless the environment says otherwise, as the gate does. They are split among tests that can run at the same time.
+/// How many seeds each policy is run with unless the environment says otherwise, as the gate does. They are split among tests
+/// that can run at the same time.
 const SEEDS: u64 = 24;
 const PARTS: u64 = 4;
 
