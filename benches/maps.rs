@@ -73,10 +73,11 @@ async fn put_until_all_have_it(maps: &[Map], count: u64) -> Duration {
     let [first, others @ ..] = maps else { return Duration::ZERO };
     let start = Instant::now();
     put(first, Durability::Queued, count).await;
-    let last = (0..count.min(KEYS)).map(|key| first.version(&key)).collect::<Vec<_>>();
+    // The last first: as long as it is missing there is no need to look at the rest.
+    let last = (0..count).rev().take(usize::try_from(KEYS).unwrap_or(usize::MAX)).map(|number| number % KEYS);
+    let last: Vec<_> = last.map(|key| (key, first.version(&key))).collect();
     for other in others {
-        // From the end: as long as the last ones are missing there is no need to look at the rest.
-        let has_all = |map: &Map| (0u64..).zip(&last).rev().all(|(key, version)| map.version(&key) == *version);
+        let has_all = |map: &Map| last.iter().all(|(key, version)| map.version(key) == *version);
         tokio::time::timeout(PATIENCE, other.changed(has_all)).await.expect("everybody gets everything");
     }
     start.elapsed()

@@ -148,6 +148,9 @@ pub mod guides {
     #[cfg(feature = "full")]
     #[doc = include_str!("../guides/interceptors.md")]
     pub mod interceptors {}
+    #[cfg(feature = "replication")]
+    #[doc = include_str!("../guides/maps.md")]
+    pub mod maps {}
 }
 
 #[cfg(doctest)]

@@ -118,6 +118,24 @@ fn a_script_sees_what_went_wrong() {
     }
 }
 
+#[test]
+fn what_is_kept_in_a_directory_is_there_again() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("map");
+    // Of an earlier run.
+    let _ = std::fs::remove_dir_all(&directory);
+    let group = group();
+    let start = || member(&group, "anna", &["--directory", directory.to_str().unwrap()]);
+    let mut anna = start();
+    says(&mut anna, "* ready: 0 entries");
+    anna.type_line("put nails 12");
+    says(&mut anna, "put nails = 12");
+    assert!(anna.finish().success());
+    let mut anna = start();
+    says(&mut anna, "* ready: 1 entry");
+    anna.type_line("get nails");
+    says(&mut anna, "nails = 12");
+}
+
 /// The writes that it has said to be acknowledged. The values of a key are numbers that grow.
 fn acknowledged(program: &Program) -> BTreeMap<String, u64> {
     let written = program.seen.iter().filter_map(|(_, line)| {

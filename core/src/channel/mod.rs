@@ -238,12 +238,12 @@ impl Channel {
         }
     }
 
-<<<<<<< HEAD
     /// The channel's clocks, chance and tasks.
     #[must_use]
     pub fn env(&self) -> crate::Env {
         self.0.stack.env.clone()
-=======
+    }
+
     /// What its RPC channels share.
     pub(crate) fn rpc_hub(&self) -> &Arc<Hub> {
         self.0.rpc.get_or_init(|| Hub::attach(self))
@@ -252,7 +252,6 @@ impl Channel {
     /// Whether messages can be sent now.
     pub(crate) fn check_running(&self) -> Result<(), crate::SendError> {
         self.0.running.check()
->>>>>>> w1
     }
 
     /// A handle that does not keep the channel alive.
