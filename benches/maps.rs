@@ -9,18 +9,22 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use common::group;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use tribes::Channel;
-use tribes_replication::{Durability, ReplicatedMap};
+use tribes_replication::{Durability, ReplicatedMap, Writing};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Keys that are written again and again.
 const KEYS: u64 = 10_000;
+
+/// Writes whose outcomes a pipelining writer leaves open.
+const OPEN: usize = 256;
 
 type Map = ReplicatedMap<u64, String>;
 
@@ -68,6 +72,29 @@ async fn put(map: &Map, durability: Durability, count: u64) -> Duration {
     start.elapsed()
 }
 
+/// The time for so many acknowledged writes, of which some hundred are under way at a time.
+async fn put_pipelined(map: &Map, durability: Durability, count: u64) -> Duration {
+    let value = value();
+    let mut open = VecDeque::with_capacity(OPEN);
+    let start = Instant::now();
+    for number in 0..count {
+        if open.len() == OPEN
+            && let Some(oldest) = open.pop_front()
+        {
+            acknowledged(oldest).await;
+        }
+        open.push_back(map.begin_put(&(number % KEYS), &value, durability).expect("there is room"));
+    }
+    for writing in open {
+        acknowledged(writing).await;
+    }
+    start.elapsed()
+}
+
+async fn acknowledged(writing: Writing) {
+    writing.await.expect("all are there");
+}
+
 /// The time for so many writes, until everybody has all of them.
 async fn put_until_all_have_it(maps: &[Map], count: u64) -> Duration {
     let [first, others @ ..] = maps else { return Duration::ZERO };
@@ -107,6 +134,9 @@ fn writes(criterion: &mut Criterion) {
             });
         }
         if members > 1 {
+            group.bench_function("put majority, 256 under way", |bencher| {
+                bencher.iter_custom(|count| runtime.block_on(put_pipelined(first, majority, count)));
+            });
             group.bench_function("put until all have it", |bencher| {
                 bencher.iter_custom(|count| runtime.block_on(put_until_all_have_it(&maps, count)));
             });
