@@ -9,18 +9,22 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use common::group;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use tribes::Channel;
-use tribes_replication::{Durability, ReplicatedMap};
+use tribes_replication::{Durability, ReplicatedMap, Writing};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Keys that are written again and again.
 const KEYS: u64 = 10_000;
+
+/// Writes whose outcomes a pipelining writer leaves open.
+const OPEN: usize = 256;
 
 type Map = ReplicatedMap<u64, String>;
 
@@ -68,15 +72,39 @@ async fn put(map: &Map, durability: Durability, count: u64) -> Duration {
     start.elapsed()
 }
 
+/// The time for so many acknowledged writes, of which some hundred are under way at a time.
+async fn put_pipelined(map: &Map, durability: Durability, count: u64) -> Duration {
+    let value = value();
+    let mut open = VecDeque::with_capacity(OPEN);
+    let start = Instant::now();
+    for number in 0..count {
+        if open.len() == OPEN
+            && let Some(oldest) = open.pop_front()
+        {
+            acknowledged(oldest).await;
+        }
+        open.push_back(map.begin_put(&(number % KEYS), &value, durability).expect("there is room"));
+    }
+    for writing in open {
+        acknowledged(writing).await;
+    }
+    start.elapsed()
+}
+
+async fn acknowledged(writing: Writing) {
+    writing.await.expect("all are there");
+}
+
 /// The time for so many writes, until everybody has all of them.
 async fn put_until_all_have_it(maps: &[Map], count: u64) -> Duration {
     let [first, others @ ..] = maps else { return Duration::ZERO };
     let start = Instant::now();
     put(first, Durability::Queued, count).await;
-    let last = (0..count.min(KEYS)).map(|key| first.version(&key)).collect::<Vec<_>>();
+    // The last first: as long as it is missing there is no need to look at the rest.
+    let last = (0..count).rev().take(usize::try_from(KEYS).unwrap_or(usize::MAX)).map(|number| number % KEYS);
+    let last: Vec<_> = last.map(|key| (key, first.version(&key))).collect();
     for other in others {
-        // From the end: as long as the last ones are missing there is no need to look at the rest.
-        let has_all = |map: &Map| (0u64..).zip(&last).rev().all(|(key, version)| map.version(&key) == *version);
+        let has_all = |map: &Map| last.iter().all(|(key, version)| map.version(key) == *version);
         tokio::time::timeout(PATIENCE, other.changed(has_all)).await.expect("everybody gets everything");
     }
     start.elapsed()
@@ -106,6 +134,9 @@ fn writes(criterion: &mut Criterion) {
             });
         }
         if members > 1 {
+            group.bench_function("put majority, 256 under way", |bencher| {
+                bencher.iter_custom(|count| runtime.block_on(put_pipelined(first, majority, count)));
+            });
             group.bench_function("put until all have it", |bencher| {
                 bencher.iter_custom(|count| runtime.block_on(put_until_all_have_it(&maps, count)));
             });

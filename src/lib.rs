@@ -153,6 +153,9 @@ pub mod guides {
     #[cfg(feature = "agreed-views")]
     #[doc = include_str!("../guides/views.md")]
     pub mod views {}
+    #[cfg(feature = "replication")]
+    #[doc = include_str!("../guides/maps.md")]
+    pub mod maps {}
 }
 
 #[cfg(doctest)]

@@ -109,7 +109,7 @@ async fn one_writes(set_up: impl Fn(MapBuilder<String, u64>) -> MapBuilder<Strin
     }
     let last = |map: &Map| (0..KEYS).all(|number| map.get(&key(number)) == Some((ROUNDS - 1) * KEYS + number));
     become_equal(&maps, || maps.iter().all(last)).await;
-    assert_eq!(compare(&maps), Ok(maps.len() * KEYS as usize));
+    assert_eq!(compare(&maps).unwrap() as u64, maps.len() as u64 * KEYS);
 }
 
 /// Tribes loses two of these keys (T1).
@@ -131,7 +131,7 @@ async fn compete(map: Map, author: u64) -> Vec<(String, Version, bool)> {
         for number in 0..KEYS {
             // Each in another order, and each removes other keys.
             let key = key((number * 7 + author * 100) % KEYS);
-            if (number + round + author) % 11 == 0 {
+            if (number + round + author).is_multiple_of(11) {
                 let removed = map.remove(&key).await.unwrap();
                 writes.extend(removed.map(|written| (key, written.version, true)));
             } else {
@@ -348,4 +348,20 @@ async fn one_dies_and_one_joins_in_the_middle_of_writes() {
     assert!(met > 0 && acknowledged as u64 > met, "{met} of {acknowledged}");
     // A good-bye of the dead one would be an error of this test.
     std::mem::forget(doomed_map);
+}
+
+/// What the builder has, the guide explains.
+#[test]
+fn every_setting_is_in_the_guide() {
+    let (source, guide) = (include_str!("../replication/src/map/builder.rs"), include_str!("../guides/maps.md"));
+    let settings: Vec<_> = source
+        .split("\n    pub ")
+        .skip(1)
+        .filter_map(|function| function.trim_start_matches("const ").strip_prefix("fn ")?.split_once("(mut self"))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(settings.len() >= 9, "{settings:?}");
+    for setting in settings {
+        assert!(guide.contains(&format!("\n| `{setting}` |")), "{setting} is not in the table of settings");
+    }
 }

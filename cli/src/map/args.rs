@@ -57,6 +57,10 @@ pub(crate) struct MapArgs {
     /// Takes no commands before so many members are there, this one counted.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) members: usize,
+    /// How often it compares what it holds with another member: what a member that died had sent to some only comes to the
+    /// rest by that.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub(super) compare_every: Duration,
     /// Keeps the map in a file of this directory, too: it is there again after all members were stopped.
     #[arg(long, value_name = "PATH")]
     pub(super) directory: Option<std::path::PathBuf>,

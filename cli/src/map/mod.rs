@@ -83,7 +83,8 @@ fn channel(args: &MapArgs, name: &str) -> Result<Channel, BoxError> {
 /// Opens the map once those are there who are waited for, and waits until it has what they have.
 async fn open(channel: &Channel, args: &MapArgs) -> Result<Map, BoxError> {
     channel.view_when(|view| view.len() + 1 >= args.members).await;
-    let mut builder = Map::builder(&args.name).durability(args.durability.within(args.within));
+    let durability = args.durability.within(args.within);
+    let mut builder = Map::builder(&args.name).durability(durability).compare_every(args.compare_every);
     if let Some(size) = args.group_size {
         builder = builder.group_size(size);
     }
