@@ -1,7 +1,7 @@
 //! Views that members agree on, over real sockets.
 
 #![cfg(feature = "agreed-views")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 use std::sync::Arc;
 use std::time::Duration;
