@@ -1,7 +1,7 @@
 //! Three members; the one that leads writes to a store that nobody else may write to at the same time. It dies, the others agree
 //! that it is gone, and the next one goes on, with a greater token: what the dead one may still have sent is refused.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "an example shows what it does")]
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
