@@ -43,7 +43,8 @@
 //!    one for each view.
 //! 2. The ids of the views that one process installs grow.
 //! 3. Members that stay in touch with each other all, and with nobody else, are all in one view soon: within
-//!    `silence` + `settle` + 3 × `timeout` usually; 12 × `timeout` + 4 × `silence` more where somebody had waited for others in vain before.
+//!    `silence` + `settle` + 3 × `timeout` usually; up to five times 3 × `timeout` + `settle` more where somebody had waited for a leader
+//!    in vain before.
 //!    If some are in touch with each other and others are not (A with B, B with C, not A with C), the sides they form
 //!    are agreed on, but which ones it is depends on the order of members.
 //! 4. Messages of the application do not wait for views: this is no virtual synchrony. To tell who decided with whom, send
@@ -61,7 +62,7 @@
 //! - **At most one side may write at a time**, as long as no clock runs a fourth faster than another. A side that is cut off stops `silence` after it *sent* the last beat that a
 //!   quorum answered, so `silence` after the cut at the latest, whether or not a new view has been agreed on by then; at once if membership tells that
 //!   the others are gone. The side that goes on waits for `silence` and a fourth from the moment when a quorum has its new view: with the
-//!   defaults nobody may write for about five seconds after a failure, and for nobody's joining or leaving on purpose.
+//!   defaults about five seconds pass from a failure until the next leader may write. Nobody waits when members join or leave on purpose.
 //! - A frozen process that thaws finds `may_write` false. What it had begun to do before it cannot take back: that is what
 //!   the token is for.
 //!
@@ -195,9 +196,9 @@ impl AgreedViews {
         self.0.published.subscribe()
     }
 
-    /// Forgets which views were allowed to write, and with them who has to be present for the next one: for an operator who *knows*
-    /// that no other side can write, when too many members were restarted at once. At each member that still remembers; one
-    /// alone that does is asked by all. A group of which none remembers begins anew.
+    /// Has the next view begin anew, whoever is missing of those that were allowed to write: for an operator who *knows* that no
+    /// other side can write, when too many members were restarted at once. At any one member of a side whose view may not write;
+    /// at others it does nothing. More than half of [`members`](AgreedViewsConfig::members) have to be there, as in the beginning.
     pub fn forget(&self) {
         self.0.with_core(Core::forget);
     }

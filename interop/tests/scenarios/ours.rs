@@ -17,6 +17,7 @@ fn layered(kind: Impl, audit: &std::path::Path) -> Spec {
             .with("--interceptor", "trace")
             .with("--interceptor", "rate-limit,messages_per_s=200,burst_messages=20,policy=wait:5s")
             .with("--interceptor", "message-dispatch")
+            .with("--interceptor", "agreed-views,heartbeat=100ms,silence=1s")
             .with("--interceptor", "chaos,seed=1,delay=20%,delay_max=5ms")
             .with("--interceptor", "tcp-failure-detector"),
     }
@@ -24,7 +25,7 @@ fn layered(kind: Impl, audit: &std::path::Path) -> Spec {
 
 ways!(layers_of_ours: rust_to_java, java_to_rust, rust_to_rust);
 /// Messages arrive whole, once and in order, as fast as the sender's limit lets them; what a trace adds goes to our own
-/// nodes alone, and is gone when the message is delivered; the record has each message.
+/// nodes alone, and is gone when the message is delivered; the record has each message. Views are agreed on among our own nodes.
 fn layers_of_ours(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
     run(name, |scenario| {
         let folder =
@@ -57,6 +58,13 @@ fn layers_of_ours(name: &str, from: Impl, to: Impl) -> Result<(), Failure> {
         if to.implementation() == Impl::Rust {
             let traced = if from.implementation() == Impl::Rust { COUNT } else { 0 };
             assert_eq!(gauge(&mut to, "trace", "received")?, traced);
+        }
+        let of_ours = [from.implementation(), to.implementation()].iter().filter(|kind| **kind == Impl::Rust).count();
+        for node in [&mut from, &mut to] {
+            if node.implementation() == Impl::Rust {
+                assert_eq!(gauge(node, "agreed-views", "view_members")?, of_ours as u64);
+                assert_eq!(gauge(node, "agreed-views", "members_passed_by")?, 2 - of_ours as u64);
+            }
         }
         for (node, log, event) in [(&mut from, sender_log, "sent"), (&mut to, receiver_log, "received")] {
             let kind = node.implementation();

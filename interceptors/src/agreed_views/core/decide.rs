@@ -15,7 +15,7 @@ use super::Core;
 use super::defects::defect;
 use super::lead::Round;
 use crate::agreed_views::quorum::Ballot;
-use crate::agreed_views::wire::{Install, Report};
+use crate::agreed_views::wire::{self, Install, Report};
 use crate::agreed_views::{Seat, ViewId};
 
 /// How many views may wait to be confirmed. More come together only if the group falls apart so often before members have heard
@@ -38,6 +38,7 @@ impl Core {
             view: self.view.as_ref().map(|installed| (installed.view.id, Arc::clone(&installed.seats))),
             chain: self.chain.clone(),
             remembers: local.remembers,
+            forgets: self.forgets,
             since: local.since,
             up_for: now - self.started,
             waits: self.writing.waits(now),
@@ -46,7 +47,7 @@ impl Core {
     }
 
     /// The view that the members of this round have promised to install.
-    pub(super) fn agree(&self, local: &Seat, round: &Round, now: Time) -> Install {
+    pub(super) fn agree(&self, local: &Seat, round: &Round) -> Install {
         let epoch = round.epoch;
         let seats = round.seats.iter().map(|seat| {
             let report = round.reports.get(&seat.member);
@@ -61,14 +62,16 @@ impl Core {
             }
         });
         let seats: Arc<[Seat]> = seats.collect();
-        let chain = merge(round.reports.values());
+        let forgets = round.reports.values().any(|report| report.forgets);
+        let chain = if forgets { Vec::new() } else { merge(round.reports.values()) };
         let consents: Arc<[Seat]> = self.consents();
         let exclusive = self.policy.is_exclusive() && !self.writing.is_leased();
         let primary = !exclusive || defect!(self, QuorumIgnored) || self.may_go_on(&chain, &seats, &consents);
         let wait = if exclusive && primary { self.wait(&chain, &seats, round) } else { Duration::ZERO };
+        // As it is written: the view is to be the same everywhere.
+        let wait = wire::whole_millis(wait);
         let token = if primary { self.token(local, epoch, &chain, round) } else { 0 };
         let sides = sides(&seats, round);
-        let _ = now;
         Install { epoch, seats, primary, token, wait, sides, chain, consents }
     }
 

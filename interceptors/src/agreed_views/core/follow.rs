@@ -143,6 +143,7 @@ impl Core {
             return;
         }
         own.remembers = true;
+        self.forgets = false;
         let (seats, token) = (Arc::clone(&install.seats), install.token);
         let alone = !self.policy.is_exclusive() || self.writing.is_leased();
         self.chain = if alone { Vec::new() } else { install.chain.clone() };

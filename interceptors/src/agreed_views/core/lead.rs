@@ -198,7 +198,7 @@ impl Core {
         if !enough || round.install.is_some() {
             return;
         }
-        let install = Arc::new(self.agree(local, round, now));
+        let install = Arc::new(self.agree(local, round));
         if let Some(round) = &mut self.round {
             round.install = Some(Arc::clone(&install));
             (round.resend, round.deadline) = (now + self.config.timeout / 4, now + self.config.timeout);

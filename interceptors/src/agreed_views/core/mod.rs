@@ -7,6 +7,7 @@
 //! | `lead` | proposals: asking all members for a promise, and telling them |
 //! | `decide` | what is agreed on when all have promised |
 //! | `follow` | promises to others, the installing of views, and whom to follow |
+//! | `leaving` | who leaves, and who vanishes |
 //! | `writing` | when this side may write |
 //! | `outbox` | what is to be sent |
 
@@ -14,6 +15,7 @@ mod decide;
 mod defects;
 mod follow;
 mod lead;
+mod leaving;
 mod outbox;
 mod peers;
 mod writing;
@@ -21,7 +23,7 @@ mod writing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use tribes_core::{Departure, Member, MemberEvent, Time};
+use tribes_core::{Member, MemberEvent, Time};
 
 pub(super) use self::decide::{MAX_CHAIN, Primary};
 #[cfg(test)]
@@ -34,7 +36,7 @@ pub(super) use self::writing::LeaseAction;
 use self::writing::Writing;
 use super::quorum::QuorumPolicy;
 use super::wire::{Kind, Message};
-use super::{AgreedView, AgreedViewsConfig, Seat, Standing, StopReason, ViewEvent};
+use super::{AgreedView, AgreedViewsConfig, Seat, Standing, ViewEvent};
 
 /// Events that nobody has fetched: far more than any one input makes.
 const MAX_EVENTS: usize = 4096;
@@ -58,6 +60,8 @@ pub(super) struct Core {
     view: Option<Installed>,
     /// The views that may have written, as far as this member knows: the last confirmed one, and those that came after it.
     chain: Vec<Primary>,
+    /// An operator has said that they do not count any more.
+    forgets: bool,
     max_token: u64,
     /// The proposal of this member's own.
     round: Option<Round>,
@@ -116,6 +120,7 @@ impl Core {
             promised_to: None,
             view: None,
             chain: Vec::new(),
+            forgets: false,
             max_token: 0,
             round: None,
             follows: None,
@@ -142,43 +147,17 @@ impl Core {
         self.assess(now);
     }
 
-    /// The channel stops. Who is to be told, and whether that one gets the vote.
-    pub(super) fn stop(&mut self, now: Time) -> Vec<(Arc<Member>, Message)> {
-        let mut told = Vec::new();
-        if let (Some(local), Some(installed)) = (&self.local, &self.view) {
-            let others = || installed.seats.iter().filter(|seat| !seat.is(local));
-            // The leader; for the leader itself, the next one that it is in touch with.
-            let leads = installed.view.leader == local.member;
-            let heir =
-                others().find(|seat| (leads && self.is_in_touch(seat, now)) || installed.view.leader == seat.member);
-            for seat in others() {
-                let kind = Kind::Leave { consent: heir.is_some_and(|heir| heir.is(seat)) };
-                told.push((Arc::clone(&seat.member), Message { incarnation: local.incarnation, kind }));
-            }
-        }
-        self.end_writing(StopReason::Stopped);
-        let policy = Arc::clone(&self.policy);
-        let fresh = Self::new(self.config.clone(), policy, self.writing.is_leased());
-        let old = std::mem::replace(self, fresh);
-        // The next start is another process to the others; what it promised it keeps all the same.
-        (self.promised, self.max_token) = (old.promised, old.max_token);
-        (self.events, self.counts, self.defects) = (old.events, old.counts, old.defects);
-        self.writing.take_releases(old.writing);
-        told
-    }
-
-    /// Forgets which views were allowed to write, and with it who has to be there for the next one.
+    /// The next view does not depend on those that were allowed to write before.
     pub(super) fn forget(&mut self, now: Time) {
-        self.chain.clear();
-        if let Some(local) = &mut self.local {
-            local.remembers = false;
-            // Whoever leads has to ask again.
-            if self.view.as_ref().is_some_and(|installed| !installed.view.primary) {
-                self.promised += 1;
-                self.promised_to = None;
-                self.tell_all();
-            }
+        let may_write = self.view.as_ref().is_some_and(|installed| installed.view.primary);
+        if self.local.is_none() || may_write {
+            return;
         }
+        self.forgets = true;
+        // Whoever leads has to ask again.
+        self.promised += 1;
+        self.promised_to = None;
+        self.tell_all();
         self.assess(now);
     }
 
@@ -209,18 +188,6 @@ impl Core {
             _ => return,
         }
         self.assess(now);
-    }
-
-    fn removed(&mut self, member: &Arc<Member>, peer: &Peer, why: Departure) {
-        let Some(installed) = &mut self.view else { return };
-        let Some(seat) = installed.seats.iter().find(|seat| seat.member == *member) else { return };
-        if why == Departure::Shutdown || peer.left {
-            if !installed.left.contains(seat) {
-                installed.left.push(seat.clone());
-            }
-        } else {
-            installed.vanished.insert(Arc::clone(member));
-        }
     }
 
     /// A message came from `sender`.
@@ -260,26 +227,6 @@ impl Core {
             Kind::Leave { .. } => {}
         }
         self.assess(now);
-    }
-
-    /// A member leaves on purpose, and has stopped writing.
-    fn left(&mut self, member: &Member, incarnation: u64, consent: bool) {
-        if let Some(peer) = self.peers.get_mut(member).filter(|peer| peer.incarnation == Some(incarnation)) {
-            peer.left = true;
-        }
-        let Some(installed) = &mut self.view else { return };
-        let seat = installed.seats.iter().find(|seat| *seat.member == *member && seat.incarnation == incarnation);
-        let Some(seat) = seat.cloned() else { return };
-        self.counts.received += 1;
-        if consent && !installed.voted.contains(&seat) {
-            installed.voted.push(seat.clone());
-        }
-        if !installed.stopped.contains(&seat) {
-            installed.stopped.push(seat.clone());
-        }
-        if !installed.left.contains(&seat) {
-            installed.left.push(seat);
-        }
     }
 
     /// Time has passed; call it at [`deadline`](Self::deadline).
@@ -332,26 +279,6 @@ impl Core {
             self.follow(&first, now);
         }
         self.judge(&local, now);
-    }
-
-    /// Tells once of each member of the view that has vanished.
-    fn miss(&mut self, local: &Seat, now: Time) {
-        let Some(installed) = &self.view else { return };
-        // Who has just come need not have been heard yet.
-        let is_fresh = now < installed.at + self.config.silence;
-        let lost = installed.seats.iter().filter(|seat| {
-            let gone = installed.vanished.contains(&seat.member) || (!is_fresh && !self.is_in_touch(seat, now));
-            !seat.is(local) && gone && !installed.left.contains(seat) && !installed.told.contains(&seat.member)
-        });
-        let missing: Vec<_> = lost.map(|seat| Arc::clone(&seat.member)).collect();
-        if missing.is_empty() {
-            return;
-        }
-        let view = installed.view.id;
-        if let Some(installed) = &mut self.view {
-            installed.told.extend(missing.iter().cloned());
-        }
-        self.tell(ViewEvent::PartitionSuspected { view, missing });
     }
 
     fn tell(&mut self, event: ViewEvent) {

@@ -17,7 +17,7 @@ use super::Seat;
 /// A *quorum* of a view is what [`holds`](Self::holds) accepts. What a policy has to promise: **of each view, any two quorums have a
 /// member in common**, and more members never make less of a quorum. Then at most one side may write at a time, and its
 /// [token](super::AgreedView::token) is above those of all sides before, as [`AgreedViews`](super::AgreedViews) spells out.
-/// All members have the same policy.
+/// All members have the same policy. It is asked often, and under a lock: it must not block.
 ///
 /// ```
 /// use tribes_interceptors::agreed_views::{Ballot, QuorumPolicy, Seat};

@@ -176,3 +176,25 @@ fn nobody_stops_writing_when_somebody_joins_or_leaves_behind_the_leader() {
         }
     });
 }
+
+#[test]
+fn an_operator_can_have_a_group_begin_anew() {
+    simulate(1, async |world| {
+        let config = AgreedViewsConfig::default().with_quorum(Quorum::Dynamic, 3);
+        let mut peers = group(&world, 3, &config).await;
+        writes(&world, &peers.iter().collect::<Vec<_>>(), true).await;
+        let token = peers[0].views.may_write().unwrap();
+        // Two of three are restarted at once, and have forgotten.
+        peers.drain(1..).for_each(|peer| peer.node.crash());
+        for _ in 0..2 {
+            peers.push(join(&world, config.clone()).await);
+        }
+        expect(&world, "restarted", &peers.iter().collect::<Vec<_>>()).await;
+        world.sleep(30 * SECOND).await;
+        assert!(peers.iter().all(|peer| peer.views.may_write().is_none()));
+        // Whichever is asked.
+        peers[2].views.forget();
+        writes(&world, &peers.iter().collect::<Vec<_>>(), true).await;
+        assert!(peers[0].views.leads().unwrap() > token);
+    });
+}

@@ -44,6 +44,7 @@ fn messages() -> Vec<Message> {
         view: Some((id(7), seats(2))),
         chain: chain(),
         remembers: true,
+        forgets: true,
         since: 4,
         up_for: Duration::from_secs(3),
         waits: Duration::from_millis(7),

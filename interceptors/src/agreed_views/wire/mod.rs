@@ -8,7 +8,7 @@
 //! state      8 promised │ id? of the view │ 1 flags │ 16 follows │ 8 lease ms │ 8 lease token
 //! propose    8 epoch │ seats
 //! promise    8 epoch │ report
-//! report     id? │ seats of the view │ chain │ 1 remembers │ 8 since │ 8 up for ms │ 8 waits ms │ 8 highest token
+//! report     id? │ seats of the view │ chain │ 1 remembers │ 1 forgets │ 8 since │ 8 up for ms │ 8 waits ms │ 8 highest token
 //! refuse     8 epoch │ 8 promised
 //! install    8 epoch │ seats │ 1 primary │ 8 token │ 8 wait ms │ sides │ chain │ consents: seats
 //! leave      1 consent
@@ -18,14 +18,18 @@
 //! id         8 epoch │ 16 coordinator │ 8 incarnation
 //! ```
 
+mod read;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tribes_core::{Body, Member, MemberId};
+use tribes_core::{Body, MemberId};
 
-use super::core::{MAX_CHAIN, Primary};
-use super::{MAX_MEMBERS, Seat, ViewId};
+use self::read::Rest;
+
+use super::core::Primary;
+use super::{Seat, ViewId};
 
 /// What the body of each of them begins with: drawn at random.
 const HEADER: [u8; 16] = *b"\xB1\x0D\x6E\x27\x5F\xC3\x48\x9A\x93\x1E\xE4\x70\x2B\xD8\x56\xAF";
@@ -102,6 +106,8 @@ pub(super) struct Report {
     /// The views that may have written, as far as it knows: the last confirmed one, then those that may have been.
     pub(super) chain: Vec<Primary>,
     pub(super) remembers: bool,
+    /// An operator says that no other side can write, whatever was before.
+    pub(super) forgets: bool,
     pub(super) since: u64,
     pub(super) up_for: Duration,
     /// How long it would still wait before it writes, as members that are missing may not have stopped.
@@ -190,7 +196,7 @@ impl Message {
             return Err(Malformed::TooLong(body.len()));
         }
         let bytes = body.to_bytes();
-        let mut rest = Rest(bytes.get(HEADER.len()..).ok_or(Malformed::Truncated)?);
+        let mut rest = Rest::new(bytes.get(HEADER.len()..).ok_or(Malformed::Truncated)?);
         let version = rest.u8()?;
         if version != VERSION {
             return Err(Malformed::Version(version));
@@ -205,7 +211,7 @@ impl Message {
             6 => Kind::Leave { consent: rest.flag()? },
             other => return Err(Malformed::Kind(other)),
         };
-        if rest.0.is_empty() { Ok(Self { incarnation, kind }) } else { Err(Malformed::Trailing(rest.0.len())) }
+        if rest.len() == 0 { Ok(Self { incarnation, kind }) } else { Err(Malformed::Trailing(rest.len())) }
     }
 }
 
@@ -223,8 +229,12 @@ fn put_option(out: &mut BytesMut, id: Option<&ViewId>) {
 }
 
 fn put_millis(out: &mut BytesMut, duration: Duration) {
-    // Rounded up: who waits waits long enough.
-    out.put_u64(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+    out.put_u64(u64::try_from(whole_millis(duration).as_millis()).unwrap_or(u64::MAX));
+}
+
+/// Rounded up to what can be written: who waits waits long enough.
+pub(super) fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 fn put_beat(out: &mut BytesMut, beat: &Beat) {
@@ -276,6 +286,7 @@ fn put_report(out: &mut BytesMut, report: &Report) {
     put_seats(out, report.view.as_ref().map_or(&[], |(_, seats)| seats));
     put_chain(out, &report.chain);
     out.put_u8(u8::from(report.remembers));
+    out.put_u8(u8::from(report.forgets));
     out.put_u64(report.since);
     put_millis(out, report.up_for);
     put_millis(out, report.waits);
@@ -296,137 +307,4 @@ fn put_install(out: &mut BytesMut, install: &Install) {
     }
     put_chain(out, &install.chain);
     put_seats(out, &install.consents);
-}
-
-/// What is still to be read.
-struct Rest<'a>(&'a [u8]);
-
-impl Rest<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (array, after) = self.0.split_first_chunk().ok_or(Malformed::Truncated)?;
-        self.0 = after;
-        Ok(*array)
-    }
-
-    fn u8(&mut self) -> Result<u8, Malformed> {
-        self.take::<1>().map(|[byte]| byte)
-    }
-
-    fn flag(&mut self) -> Result<bool, Malformed> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(Malformed::Number(u64::from(other))),
-        }
-    }
-
-    fn u64(&mut self) -> Result<u64, Malformed> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn epoch(&mut self) -> Result<u64, Malformed> {
-        let epoch = self.u64()?;
-        if epoch < EPOCH_LIMIT { Ok(epoch) } else { Err(Malformed::Number(epoch)) }
-    }
-
-    fn millis(&mut self) -> Result<Duration, Malformed> {
-        self.u64().map(Duration::from_millis)
-    }
-
-    fn count(&mut self, most: usize, what: &'static str) -> Result<usize, Malformed> {
-        let count = usize::from(self.take().map(u16::from_be_bytes)?);
-        if count <= most { Ok(count) } else { Err(Malformed::TooMany(count, what)) }
-    }
-
-    fn id(&mut self) -> Result<ViewId, Malformed> {
-        Ok(ViewId { epoch: self.epoch()?, coordinator: MemberId::from_bytes(self.take()?), incarnation: self.u64()? })
-    }
-
-    fn option(&mut self) -> Result<Option<ViewId>, Malformed> {
-        if self.flag()? { self.id().map(Some) } else { Ok(None) }
-    }
-
-    fn beat(&mut self) -> Result<Beat, Malformed> {
-        let (to, sent, echo) = (self.u64()?, self.u64()?, self.u64()?);
-        let (promised, installed) = (self.epoch()?, self.option()?);
-        let flags = self.u8()?;
-        if flags > 7 {
-            return Err(Malformed::Number(u64::from(flags)));
-        }
-        let follows = MemberId::from_bytes(self.take()?);
-        let (lease, token) = (self.millis()?, self.u64()?);
-        let (holds, confirmed) = (flags & 1 != 0, flags & 2 != 0);
-        let lease_token = (flags & 4 != 0).then_some(token);
-        Ok(Beat { to, sent, echo, state: State { promised, installed, holds, confirmed, follows, lease, lease_token } })
-    }
-
-    fn seat(&mut self) -> Result<Seat, Malformed> {
-        let len = usize::from(self.u8()?);
-        if len > 127 {
-            return Err(Malformed::TooMany(len, "bytes in a host"));
-        }
-        let (host, after) = self.0.split_at_checked(len).ok_or(Malformed::Truncated)?;
-        self.0 = after;
-        let (port, id) = (i32::from_be_bytes(self.take()?), MemberId::from_bytes(self.take()?));
-        let member = Arc::new(Member::from_parts(id, Bytes::copy_from_slice(host), port));
-        Ok(Seat {
-            member,
-            incarnation: self.u64()?,
-            weight: u32::from_be_bytes(self.take()?),
-            since: self.u64()?,
-            remembers: self.flag()?,
-        })
-    }
-
-    fn seats(&mut self) -> Result<Arc<[Seat]>, Malformed> {
-        let count = self.count(MAX_MEMBERS, "members")?;
-        // Grows as members are read, so that a wrong count costs nothing.
-        let mut seats = Vec::new();
-        for _ in 0..count {
-            seats.push(self.seat()?);
-        }
-        Ok(seats.into())
-    }
-
-    fn chain(&mut self) -> Result<Vec<Primary>, Malformed> {
-        let count = usize::from(self.u8()?);
-        if count > MAX_CHAIN {
-            return Err(Malformed::TooMany(count, "earlier views"));
-        }
-        let mut chain = Vec::new();
-        for _ in 0..count {
-            let (id, seats, token) = (self.id()?, self.seats()?, self.epoch()?);
-            chain.push(Primary { id, seats, token, confirmed: self.flag()? });
-        }
-        Ok(chain)
-    }
-
-    fn report(&mut self) -> Result<Report, Malformed> {
-        let (id, seats) = (self.option()?, self.seats()?);
-        Ok(Report {
-            view: id.map(|id| (id, seats)),
-            chain: self.chain()?,
-            remembers: self.flag()?,
-            since: self.u64()?,
-            up_for: self.millis()?,
-            waits: self.millis()?,
-            max_token: self.epoch()?,
-        })
-    }
-
-    fn install(&mut self) -> Result<Install, Malformed> {
-        let (epoch, seats, primary) = (self.epoch()?, self.seats()?, self.flag()?);
-        let (token, wait) = (self.epoch()?, self.millis()?);
-        let mut sides = Vec::new();
-        for _ in 0..self.count(MAX_MEMBERS, "sides")? {
-            let id = self.id()?;
-            let mut members = Vec::new();
-            for _ in 0..self.count(seats.len(), "members of a side")? {
-                members.push(self.take().map(u16::from_be_bytes)?);
-            }
-            sides.push((id, members));
-        }
-        let (chain, consents) = (self.chain()?, self.seats()?);
-        Ok(Install { epoch, seats, primary, token, wait, sides, chain, consents })
-    }
 }
