@@ -144,6 +144,8 @@ pub mod prelude {
 pub mod guides {
     #[doc = include_str!("../guides/your-own-interceptor.md")]
     pub mod your_own_interceptor {}
+    #[doc = include_str!("../guides/rpc.md")]
+    pub mod rpc {}
     // Its code uses all of them.
     #[cfg(feature = "full")]
     #[doc = include_str!("../guides/interceptors.md")]
@@ -151,6 +153,9 @@ pub mod guides {
     #[cfg(feature = "replication")]
     #[doc = include_str!("../guides/maps.md")]
     pub mod maps {}
+    #[cfg(feature = "agreed-views")]
+    #[doc = include_str!("../guides/views.md")]
+    pub mod views {}
 }
 
 #[cfg(doctest)]

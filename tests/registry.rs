@@ -16,6 +16,7 @@ fn all_parts_are_listed() {
     assert_eq!(names(PartKind::Sender), ["pooled-parallel"]);
     let layers = names(PartKind::Interceptor);
     for (name, is_there) in [
+        ("agreed-views", cfg!(feature = "agreed-views")),
         ("audit", cfg!(feature = "audit")),
         ("chaos", cfg!(feature = "chaos")),
         ("dedup", cfg!(feature = "dedup")),

@@ -31,6 +31,7 @@ const RECORDS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/measured.jsonl");
 
 /// Each interceptor with its default settings where it has any. A new one is a line here.
 const ROWS: &[Row] = &[
+    row("agreed-views", "", &[]),
     row("audit", "", &[("path", RECORDS)]),
     row("chaos", "doing nothing", &[]),
     row("compress", "lz4", &[]),

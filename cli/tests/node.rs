@@ -166,6 +166,54 @@ fn a_list_of_peers_instead_of_multicast() {
 }
 
 #[test]
+fn views_are_agreed_on_and_a_side_that_lost_the_others_stops() {
+    let group = group();
+    let layer = "agreed-views,heartbeat=100ms,silence=1s,timeout=500ms,quorum=static,members=3";
+    let args = ["--mcast", group.as_str(), "--interceptor", layer, "--interceptor", "tcp-failure-detector"];
+    let mut nodes = [(); 3].map(|()| Node::start(&args));
+    let mut ids: Vec<_> = nodes.iter().map(|node| node.id.clone()).collect();
+    ids.sort();
+    let mut tokens = Vec::new();
+    for node in &mut nodes {
+        let (_, view) = node.program.wait("a view of three", |line| {
+            let view = event(line, "view_installed")?;
+            (view["members"].as_array()?.len() == 3).then_some(view)
+        });
+        let mut members: Vec<_> =
+            view["members"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
+        // They are on one host: in the order of their ports.
+        assert_eq!(view["leader"], json!(members[0]));
+        members.sort();
+        assert_eq!((members, &view["primary"]), (ids.clone(), &json!(true)));
+    }
+    for node in &mut nodes {
+        // It may have been allowed to in a smaller view before.
+        let seen = node.program.seen.iter().find_map(|(_, line)| event(line, "may_write"));
+        let told = seen.unwrap_or_else(|| node.wait("may_write").1);
+        tokens.push(told["token"].as_u64().unwrap());
+    }
+    let [first, second, third] = &mut nodes;
+    // One leaves, and two are enough.
+    third.program.type_line("stop");
+    third.wait("stopped");
+    let (_, view) = first.program.wait("a view of two", |line| {
+        let view = event(line, "view_installed")?;
+        (view["members"].as_array()?.len() == 2).then_some(view)
+    });
+    assert_eq!((&view["left"], &view["missing"]), (&json!([third.id]), &json!([])));
+    // One dies, and one is not.
+    let killed = second.program.kill();
+    let (_, suspected) = first.wait("partition_suspected");
+    assert_eq!(suspected["missing"], json!([second.id]));
+    let stopped = first.program.seen.iter().rev().find_map(|(at, line)| Some((*at, event(line, "must_stop")?)));
+    let (stopped, told) = stopped.unwrap_or_else(|| first.wait("must_stop"));
+    assert!(told["why"].is_string() && stopped - killed < Duration::from_secs(2), "{told}");
+    let (_, view) = first.wait("view_installed");
+    assert_eq!((&view["members"], &view["primary"]), (&json!([first.id]), &json!(false)));
+    assert_eq!(view["missing"], json!([second.id]));
+}
+
+#[test]
 fn statistics_are_told_for_each_layer() {
     let (mut left, _right) =
         pair(&["--interceptor", "throughput,interval=1s", "--interceptor", "message-dispatch"], &[]);

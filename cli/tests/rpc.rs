@@ -37,5 +37,7 @@ fn two_answer_one_who_asks() {
     says(&mut nobody, "no RPC channel of this id");
     says(&mut nobody, "0 of 2 replied");
     assert_eq!(nobody.finish().code(), Some(1));
-    servers.iter_mut().for_each(Program::kill);
+    for server in &mut servers {
+        server.kill();
+    }
 }

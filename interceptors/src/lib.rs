@@ -2,6 +2,7 @@
 //!
 //! | name | type | flag | feature | what |
 //! |---|---|---|---|---|
+//! | `agreed-views` | [`AgreedViews`] | none | `agreed-views` | numbered views that all members of a side agree on, and which side may write |
 //! | `audit` | [`Audit`] | none | `audit` | writes down who sent what to whom |
 //! | `chaos` | [`Chaos`] | none | `chaos` | delays, loses, doubles and reorders messages by chance, to test applications |
 //! | `compress` | [`Compress`] | `0x0200_0000` as a mark, sees all | `compress-lz4`, `compress-zstd` | compresses bodies between our own nodes, by LZ4 or Zstandard |
@@ -26,7 +27,7 @@
 //! them, and under `compress`, `trace` and `two-phase-commit` between our own nodes. The order that Tomcat's cluster has, top to
 //! bottom, is `throughput` (where it should count), `message-dispatch`, `tcp-failure-detector`. All of them together stand well in
 //! the order `audit`, `throughput`, `trace`, `two-phase-commit`, `rate-limit`, `message-dispatch`, `coordinator`,
-//! `simple-coordinator`, `dedup`, `order`, `compress`, `gzip`, `fragmentation`, `encrypt`, `chaos`, `tcp-ping`,
+//! `simple-coordinator`, `agreed-views`, `dedup`, `order`, `compress`, `gzip`, `fragmentation`, `encrypt`, `chaos`, `tcp-ping`,
 //! `tcp-failure-detector`, `static-members`, `domain-filter`; what each one demands or advises says its section on its place, and
 //! a channel in another order is not built ([`Rule`](tribes_core::Rule)).
 //!
@@ -49,6 +50,8 @@
 //! # Ok::<(), tribes_core::registry::RegistryError>(())
 //! ```
 
+#[cfg(feature = "agreed-views")]
+pub mod agreed_views;
 #[cfg(feature = "audit")]
 pub mod audit;
 #[cfg(feature = "chaos")]
@@ -106,6 +109,8 @@ pub mod two_phase_commit;
 #[path = "../../core/tests/vectors/mod.rs"]
 mod vectors;
 
+#[cfg(feature = "agreed-views")]
+pub use agreed_views::{AgreedViews, AgreedViewsConfig};
 #[cfg(feature = "audit")]
 pub use audit::{Audit, AuditConfig};
 #[cfg(feature = "chaos")]

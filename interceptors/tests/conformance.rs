@@ -17,6 +17,7 @@ use tribes_testkit::suite::Profile;
 /// Nothing declared; every layer of ours as a neighbour. A new layer is one line here, and one below.
 fn ours() -> Profile {
     Profile::default()
+        .between("agreed-views", AgreedViews::default)
         .between("audit", audit())
         .between("chaos", Chaos::default)
         .between("compress", Compress::default)
@@ -40,6 +41,7 @@ fn ours() -> Profile {
         .stands_above("dedup", "fragmentation")
 }
 
+conformance!(agreed_views, AgreedViews::default, ours());
 conformance!(audit_records, audit(), ours().levels(["unwritten"]));
 conformance!(chaos, Chaos::default, ours().levels(["held"]));
 conformance!(

@@ -11,14 +11,14 @@ use tribes_core::registry::{PartKind, Registry};
 use tribes_core::{BuildError, Channel, IntoLayer, Layer};
 use tribes_interceptors::encrypt::Key;
 use tribes_interceptors::{
-    Audit, AuditConfig, Chaos, Compress, Coordinator, Dedup, DomainFilter, Encrypt, EncryptConfig, Fragmentation, Gzip,
-    MessageDispatch, Order, RateLimit, RateLimitConfig, SimpleCoordinator, StaticMembers, TcpFailureDetector, TcpPing,
-    Throughput, Trace, TwoPhaseCommit,
+    AgreedViews, Audit, AuditConfig, Chaos, Compress, Coordinator, Dedup, DomainFilter, Encrypt, EncryptConfig,
+    Fragmentation, Gzip, MessageDispatch, Order, RateLimit, RateLimitConfig, SimpleCoordinator, StaticMembers,
+    TcpFailureDetector, TcpPing, Throughput, Trace, TwoPhaseCommit,
 };
 use tribes_testkit::Recorder;
 
 /// All layers, in the order in which they stand well together.
-const ALL: [&str; 19] = [
+const ALL: [&str; 20] = [
     "audit",
     "throughput",
     "trace",
@@ -27,6 +27,7 @@ const ALL: [&str; 19] = [
     "message-dispatch",
     "coordinator",
     "simple-coordinator",
+    "agreed-views",
     "dedup",
     "order",
     "compress",
@@ -42,6 +43,9 @@ const ALL: [&str; 19] = [
 
 /// Who belongs above whom: by a demand.
 const BINDING: &[(&str, &str)] = &[
+    ("agreed-views", "domain-filter"),
+    ("agreed-views", "static-members"),
+    ("agreed-views", "tcp-failure-detector"),
     ("compress", "static-members"),
     ("compress", "tcp-failure-detector"),
     ("coordinator", "domain-filter"),
@@ -79,6 +83,7 @@ const BINDING: &[(&str, &str)] = &[
 
 /// By advice.
 const ADVISED: &[(&str, &str)] = &[
+    ("agreed-views", "encrypt"),
     ("compress", "encrypt"),
     ("compress", "fragmentation"),
     ("compress", "gzip"),
@@ -102,6 +107,7 @@ fn layer(name: &str) -> Layer {
         "trace" => Trace::default().into_layer(),
         "rate-limit" => RateLimit::new(RateLimitConfig::default().with_messages_per_s(1000)).into_layer(),
         "message-dispatch" => MessageDispatch::default().into_layer(),
+        "agreed-views" => AgreedViews::default().into_layer(),
         "dedup" => Dedup::default().into_layer(),
         "order" => Order::default().into_layer(),
         "two-phase-commit" => TwoPhaseCommit::default().into_layer(),

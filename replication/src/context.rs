@@ -8,7 +8,7 @@ use crate::version::{Dot, Incarnation};
 const MAX_RANGES: usize = 256;
 /// So many writers are remembered. Beyond, those are forgotten of which nothing new was seen for longest: all that could
 /// bring back what they wrote is a replica that was away since.
-const MAX_NODES: usize = 4096;
+pub(crate) const MAX_NODES: usize = 4096;
 
 /// A set of dots: for each writer all up to a number, and some beyond.
 ///
@@ -49,7 +49,8 @@ impl PartialEq for Context {
 impl Eq for Context {}
 
 impl Seen {
-    pub(crate) const fn new(upto: u64, beyond: Vec<(u64, u64)>) -> Self {
+    pub(crate) fn new(upto: u64, mut beyond: Vec<(u64, u64)>) -> Self {
+        beyond.truncate(MAX_RANGES);
         Self { upto, beyond, touched: 0 }
     }
 

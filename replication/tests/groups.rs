@@ -17,8 +17,8 @@ use tribes_testkit::net::{LinkConfig, Node};
 use tribes_testkit::suite::Seeds;
 use tribes_testkit::{Run, Simulation, World};
 
-/// How many seeds are run unless the environment says otherwise.
-const SEEDS: u64 = 100;
+/// How many seeds are run unless the environment says otherwise, as the gate does.
+const SEEDS: u64 = 20;
 /// In which time all are to be equal after the last fault.
 const BOUND: Duration = Duration::from_secs(40);
 

@@ -85,14 +85,14 @@ impl Simulation {
         self
     }
 
-    /// Does not print its seed.
-    pub(crate) const fn quiet(mut self) -> Self {
+    /// Does not print its seed: for those who say by themselves which one it was.
+    pub const fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
 
     /// Keeps no trace: for those who do not look at it.
-    pub(crate) const fn untraced(mut self) -> Self {
+    pub const fn untraced(mut self) -> Self {
         self.untraced = true;
         self
     }

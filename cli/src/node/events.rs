@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tribes::interceptors::Leadership;
+use tribes::interceptors::agreed_views::{Side, ViewEvent};
 use tribes::stats::{ChannelStats, FlowStats, LayerStats};
 use tribes::{Departure, Gauge, Member, MemberEvent, Message};
 
@@ -82,6 +84,41 @@ pub(crate) enum Event {
         ms: u64,
         answers: Vec<AnswerInfo>,
     },
+    /// A view was agreed on; members by their ids.
+    ViewInstalled {
+        view: String,
+        leader: String,
+        members: Vec<String>,
+        joined: Vec<String>,
+        left: Vec<String>,
+        missing: Vec<String>,
+        /// Whether this side may write as far as its members go.
+        primary: bool,
+    },
+    /// Members of the view vanished without a good-bye.
+    PartitionSuspected {
+        view: String,
+        missing: Vec<String>,
+    },
+    /// Sides that had views of their own are in one.
+    Merged {
+        view: String,
+        sides: Vec<SideInfo>,
+    },
+    /// This side may write, with this fencing token.
+    MayWrite {
+        view: String,
+        token: u64,
+    },
+    /// This side must not write any more.
+    MustStop {
+        view: String,
+        why: &'static str,
+    },
+    /// So many events of the views are lost, as nobody read them in time.
+    ViewEventsMissed {
+        events: u64,
+    },
     Stats(Box<StatsInfo>),
     Error {
         error: String,
@@ -110,6 +147,33 @@ impl Event {
             id: leadership.coordinator.as_deref().map(id),
             view: leadership.view.iter().map(|member| id(member)).collect(),
             term: leadership.term,
+        }
+    }
+
+    pub(crate) fn of_view(event: &ViewEvent) -> Self {
+        let ids = |members: &[Arc<Member>]| members.iter().map(|member| member.id().to_string()).collect();
+        match event {
+            ViewEvent::ViewInstalled { view, joined, left, missing } => Self::ViewInstalled {
+                view: view.id.to_string(),
+                leader: view.leader.id().to_string(),
+                members: ids(&view.members),
+                joined: ids(joined),
+                left: ids(left),
+                missing: ids(missing),
+                primary: view.primary,
+            },
+            ViewEvent::PartitionSuspected { view, missing } => {
+                Self::PartitionSuspected { view: view.to_string(), missing: ids(missing) }
+            }
+            ViewEvent::Merged { view, sides } => {
+                let side = |side: &Side| SideInfo { view: side.view.to_string(), members: ids(&side.members) };
+                Self::Merged { view: view.id.to_string(), sides: sides.iter().map(side).collect() }
+            }
+            ViewEvent::MayWrite { view, token } => Self::MayWrite { view: view.to_string(), token: *token },
+            ViewEvent::MustStop { view, why } => Self::MustStop { view: view.to_string(), why: why.as_str() },
+            ViewEvent::Missed { events } => Self::ViewEventsMissed { events: *events },
+            // A kind that this program does not know yet.
+            _ => Self::ViewEventsMissed { events: 1 },
         }
     }
 
@@ -172,6 +236,13 @@ impl MemberInfo {
             alive_ms: member.alive_ms(),
         }
     }
+}
+
+/// A side before it met the others.
+#[derive(Debug, Serialize)]
+pub(crate) struct SideInfo {
+    view: String,
+    members: Vec<String>,
 }
 
 /// What a channel counts; times in nanoseconds, as upper bounds exact to a factor of two.
@@ -321,8 +392,6 @@ fn write_lines(mut lines: mpsc::Receiver<Line>, mut out: impl Write) -> io::Resu
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use tribes::message::{Body, ChannelMessage};
     use tribes::{MemberId, MessageId, SendOptions, Suspicion};

@@ -17,6 +17,7 @@ pub(crate) use commands::parse_wait;
 use events::{Event, MemberInfo, Output, StatsInfo};
 use tokio::sync::{Notify, watch};
 use tribes::interceptors::LeadershipChanges;
+use tribes::interceptors::agreed_views::ViewEvents;
 use tribes::rpc::RpcChannel;
 use tribes::{BoxError, Channel, Env, Member, MemberEvents, Message, SendOptions, WeakChannel};
 
@@ -38,7 +39,7 @@ pub(crate) async fn run(args: NodeArgs) -> ExitCode {
 
 async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
     let (echo, fail_len, rpc_id) = (args.echo, args.fail_len, args.rpc.clone());
-    let (channel, leadership) = setup::channel(args)?;
+    let (channel, told) = setup::channel(args)?;
     let rpc = rpc_id.map(|id| rpc::open(&channel, &id, output)).transpose()?;
     let (ready, is_ready) = watch::channel(false);
     let messages =
@@ -57,8 +58,10 @@ async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
     let stopping = Arc::new(Notify::new());
     let mut telling = Env::real().spawn(tell_members(members, output.clone(), Arc::clone(&stopping)));
     let deposed = Arc::new(Notify::new());
-    let telling_leaders = leadership
+    let telling_leaders = told
+        .leadership
         .map(|leadership| Env::real().spawn(tell_coordinators(leadership, output.clone(), Arc::clone(&deposed))));
+    let telling_views = told.views.map(|views| Env::real().spawn(tell_views(views, output.clone())));
     obey(&channel, rpc.as_ref(), output).await;
     // Who leads a group that this node leaves is not its business any more.
     deposed.notify_one();
@@ -66,6 +69,11 @@ async fn serve(args: NodeArgs, output: &Output) -> Result<(), BoxError> {
         telling.ended().await;
     }
     channel.stop().await;
+    // That it must not write any more is its own business to the end; then the layer is gone, and its events end.
+    drop(channel);
+    if let Some(mut telling) = telling_views {
+        telling.ended().await;
+    }
     stopping.notify_one();
     telling.ended().await;
     output.tell(Event::Stopped).await;
@@ -129,6 +137,13 @@ async fn tell_coordinators(mut changes: LeadershipChanges, output: Output, depos
         };
         let Some(next) = next else { return };
         leadership = next;
+    }
+}
+
+/// Tells what happens to the views that the members agree on.
+async fn tell_views(mut events: ViewEvents, output: Output) {
+    while let Some(event) = events.next().await {
+        output.tell(Event::of_view(&event)).await;
     }
 }
 

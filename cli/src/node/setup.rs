@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tribes::interceptors::agreed_views::ViewEvents;
 use tribes::interceptors::{
-    Coordinator, CoordinatorConfig, LeadershipChanges, SimpleCoordinator, SimpleCoordinatorConfig,
+    AgreedViews, AgreedViewsConfig, Coordinator, CoordinatorConfig, LeadershipChanges, SimpleCoordinator,
+    SimpleCoordinatorConfig,
 };
 use tribes::membership::{McastConfig, StaticConfig};
 use tribes::registry::Registry;
@@ -13,10 +15,19 @@ use tribes::{BoxError, Channel, GroupBuilder};
 
 use super::args::{InterceptorArg, NodeArgs};
 
-/// The channel that the options describe, not yet started, and who leads its group, if a layer of it says so.
-pub(super) fn channel(args: NodeArgs) -> Result<(Channel, Option<LeadershipChanges>), BoxError> {
+/// What layers of a channel tell of its group.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Who leads it.
+    pub(super) leadership: Option<LeadershipChanges>,
+    /// The views that its members agree on.
+    pub(super) views: Option<ViewEvents>,
+}
+
+/// The channel that the options describe, not yet started, and what layers of it tell of its group.
+pub(super) fn channel(args: NodeArgs) -> Result<(Channel, Told), BoxError> {
     if let Some(file) = args.config {
-        return Ok((Channel::from_config(file)?, None));
+        return Ok((Channel::from_config(file)?, Told::default()));
     }
     let addr = args.bind.resolve().map_err(|error| format!("cannot resolve {}: {error}", args.bind.host))?;
     let receiver = ReceiverConfig::default().with_bind(addr.ip()).with_port(addr.port());
@@ -40,19 +51,15 @@ pub(super) fn channel(args: NodeArgs) -> Result<(Channel, Option<LeadershipChang
     if args.no_default_interceptors {
         builder = builder.no_default_interceptors();
     }
-    let mut leadership = None;
+    let mut told = Told::default();
     for layer in args.interceptor {
-        builder = add(builder, &layer, &mut leadership)?;
+        builder = add(builder, &layer, &mut told)?;
     }
-    Ok((builder.build()?, leadership))
+    Ok((builder.build()?, told))
 }
 
-/// Adds a layer, and keeps hold of what a coordinator tells.
-fn add(
-    builder: GroupBuilder,
-    layer: &InterceptorArg,
-    leadership: &mut Option<LeadershipChanges>,
-) -> Result<GroupBuilder, BoxError> {
+/// Adds a layer, and keeps hold of what it tells.
+fn add(builder: GroupBuilder, layer: &InterceptorArg, told: &mut Told) -> Result<GroupBuilder, BoxError> {
     let settings = || layer.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     /// Makes a coordinator and subscribes to it.
     macro_rules! coordinator {
@@ -60,13 +67,20 @@ fn add(
             let mut config = <$config>::default();
             settings().try_for_each(|(key, value)| config.set(key, value))?;
             let made = Arc::new(<$layer>::new(config));
-            *leadership = Some(made.changes());
+            told.leadership = Some(made.changes());
             builder.interceptor(made)
         }};
     }
     Ok(match layer.name.as_str() {
         "coordinator" => coordinator!(Coordinator, CoordinatorConfig),
         "simple-coordinator" => coordinator!(SimpleCoordinator, SimpleCoordinatorConfig),
+        "agreed-views" => {
+            let mut config = AgreedViewsConfig::default();
+            settings().try_for_each(|(key, value)| config.set(key, value))?;
+            let made = Arc::new(AgreedViews::new(config));
+            told.views = Some(made.events());
+            builder.interceptor(made)
+        }
         _ => builder.interceptor(Registry::interceptor(&layer.name, settings())?),
     })
 }

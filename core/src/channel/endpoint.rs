@@ -19,9 +19,9 @@
 //! - **Delivery and outcome** are those of the channel: `ack` = the member has it; `sync` = its endpoint's
 //!   [`receive`](ChannelEndpoint::receive) has returned. A member without an endpoint of this name answers
 //!   [`Delivery::NoTaker`](crate::Delivery::NoTaker).
-//! - **Layers** treat it as any other message. They see the options that it was sent with and the bit
-//!   [`EXTENSION`](SendOptions::EXTENSION), for the name is an entry of the
-//!   [extension trailer](crate::wire::Trailer), which nobody but nodes of ours can read. So nothing is sent to others.
+//! - **Layers** treat it as any other message, so one that holds messages back, as `order` does at a gap, holds it back, too.
+//!   They see the options that it was sent with and the bit [`EXTENSION`](SendOptions::EXTENSION), for the name is an entry of
+//!   the [extension trailer](crate::wire::Trailer), which nobody but nodes of ours can read. So nothing is sent to others.
 
 use std::collections::BTreeMap;
 use std::fmt;

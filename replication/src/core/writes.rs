@@ -6,6 +6,7 @@ use std::time::Duration;
 use tribes_core::Member;
 
 use super::{Author, Core, Need, Now};
+use crate::context::Seen;
 use crate::message::{Message, Payload, Write};
 use crate::store::{Entry, Keeping, Sibling};
 use crate::version::{Dot, Version};
@@ -95,7 +96,9 @@ impl Core {
     }
 
     fn write(&mut self, key: &[u8], value: Option<Arc<[u8]>>, payload: Payload, wanted: Wanted, now: Now) -> Written {
-        self.written += 1;
+        // Whatever others say of this replica's writes, a new one is new.
+        let known = self.store.seen.of(self.me).map_or(0, Seen::highest);
+        self.written = self.written.max(known).saturating_add(1);
         self.counts.written += 1;
         let dot = Dot { node: self.me, counter: self.written };
         let version = Version { time: self.clock.tick(now.wall_ms), dot };

@@ -55,7 +55,7 @@ async fn what_was_saved_is_there_after_a_full_stop() {
 async fn the_file_is_whole_at_any_moment() {
     let (one, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let map = open(&SimNet::new(1), one.path()).await;
-    for round in 0..20u32 {
+    for round in 0..4u32 {
         for number in 0..20u32 {
             map.put(&format!("key {number}"), &(round * 100 + number)).await.unwrap();
         }

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::de::DeserializeOwned;
@@ -24,6 +25,9 @@ use crate::durability::Durability;
 use crate::error::MapError;
 use crate::message::Envelope;
 use crate::store::Changed;
+
+/// The core's time does not run finer than that.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
 /// Told of each change.
 pub(super) type Listener = Arc<dyn Fn(&[u8], &Changed, Author) + Send + Sync>;
@@ -374,7 +378,8 @@ async fn keep_time(shared: Weak<Shared>, earlier: Arc<Notify>, env: Env) {
             let Some(shared) = shared.upgrade() else { return };
             shared.act(Core::tick);
             let mut state = shared.lock();
-            state.wake = state.core.next_wake();
+            // Not at once again, whatever it says: others are to get their turn.
+            state.wake = state.core.next_wake().max(env.now() + SHORTEST_SLEEP);
             state.wake
         };
         env.until(wake, earlier.notified()).await;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Envelope, Hello, Message, Payload, Write};
-use crate::context::{Context, Seen};
+use crate::context::{Context, MAX_NODES, Seen};
 use crate::store::{Chunk, Have, Keeping, Sibling};
 use crate::version::{Dot, Incarnation, Version};
 
@@ -398,6 +398,10 @@ impl<'a> Reader<'a> {
 
     fn context(&mut self) -> Result<Context, Malformed> {
         let mut context = Context::default();
+        let count = Reader(self.0).number()?;
+        if count > MAX_NODES as u64 {
+            return Err(Malformed::OutOfBounds("the number of writers"));
+        }
         for (node, seen) in self.list(|input| Ok((Incarnation::new(input.u64()?), input.seen()?)))? {
             context.insert(node, seen.upto, &seen.beyond);
         }

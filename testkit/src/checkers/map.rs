@@ -48,7 +48,8 @@ impl<K: Ord + Debug, V: PartialEq + Debug> ReplicasEqual<K, V> {
                 }
             }
             let extra = theirs.iter().filter(|(key, _)| !entries.contains_key(key));
-            violations.extend(extra.map(|(key, value)| format!("{other} has {value:?} at {key:?}, which {first} has not")));
+            violations
+                .extend(extra.map(|(key, value)| format!("{other} has {value:?} at {key:?}, which {first} has not")));
         }
         report("ReplicasEqual", self.replicas.iter().map(|(_, entries)| entries.len()).sum(), violations)
     }
@@ -109,7 +110,8 @@ impl<K: Ord + Clone + Debug, V: Ord + Copy + Debug> AcknowledgedWritesKept<K, V>
         let mut checked = 0;
         for (key, writes) in &self.writes {
             let last = self.finally.get(key);
-            if let Some(last) = last.filter(|last| writes.iter().all(|write| write.version != **last || write.removal)) {
+            if let Some(last) = last.filter(|last| writes.iter().all(|write| write.version != **last || write.removal))
+            {
                 violations.push(format!("nobody wrote {last:?}, which {key:?} has in the end"));
             }
             for write in writes {
@@ -122,7 +124,8 @@ impl<K: Ord + Clone + Debug, V: Ord + Copy + Debug> AcknowledgedWritesKept<K, V>
                 };
                 if !kept {
                     let what = if write.removal { "removal" } else { "value" };
-                    violations.push(format!("the {what} {:?} of {key:?} is lost; in the end it has {last:?}", write.version));
+                    violations
+                        .push(format!("the {what} {:?} of {key:?} is lost; in the end it has {last:?}", write.version));
                 }
             }
         }

@@ -10,9 +10,13 @@
 //! | [`AcknowledgedWritesKept`] | no acknowledged write is lost |
 //! | [`NoRevival`] | a removed key never shows an earlier value again |
 //! | [`RpcOutcomes`] | every call ends in time with exactly one answer of each member, and no handler is called twice for it |
+//! | [`ViewsAgree`] | members of a side agree on views whose numbers grow |
+//! | [`OneLeader`] | never do two sides write at the same time, and tokens grow |
 //!
 //! A checker does not fail while it is fed, so that the report has everything.
 
+mod agreed;
+mod leader;
 mod map;
 mod once;
 mod outcome;
@@ -22,6 +26,8 @@ mod views;
 
 use std::fmt;
 
+pub use agreed::ViewsAgree;
+pub use leader::OneLeader;
 pub use map::{AcknowledgedWritesKept, NoRevival, ReplicasEqual};
 pub use once::ExactlyOnceInOrder;
 pub use outcome::OutcomeOnce;

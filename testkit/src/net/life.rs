@@ -181,6 +181,12 @@ impl Core {
         self.trace.line(now, format_args!("{a} and {b} are {}", if cut { "cut off" } else { "joined" }));
     }
 
+    /// Cuts or mends the direction from `from` to `to`.
+    pub(super) fn cut_one_way(&mut self, now: Time, from: NodeId, to: NodeId, cut: bool) {
+        self.links.entry((from, to)).or_default().cut = cut;
+        self.trace.line(now, format_args!("{from} -> {to} is {}", if cut { "cut" } else { "mended" }));
+    }
+
     /// Cuts every pair of nodes that are not in the same group. Nodes in none of them form one more.
     pub(super) fn partition(&mut self, now: Time, groups: &[Vec<NodeId>]) {
         let group = |id: NodeId| groups.iter().position(|members| members.contains(&id));
@@ -188,7 +194,8 @@ impl Core {
         for (at, a) in ids.iter().enumerate() {
             for b in ids.iter().skip(at + 1) {
                 let cut = group(*a) != group(*b);
-                if self.links.get(&(*a, *b)).is_some_and(|link| link.cut) != cut {
+                let is_cut = |from, to| self.links.get(&(from, to)).is_some_and(|link| link.cut);
+                if is_cut(*a, *b) != cut || is_cut(*b, *a) != cut {
                     self.cut(now, *a, *b, cut);
                 }
             }

@@ -152,6 +152,18 @@ impl SimNet {
         self.0.change(|state| state.core.cut(now, a.id, b.id, true));
     }
 
+    /// Cuts the link from `from` to `to` alone: what `to` sends still arrives.
+    pub fn cut_one_way(&self, from: &Node, to: &Node) {
+        let now = self.now();
+        self.0.change(|state| state.core.cut_one_way(now, from.id, to.id, true));
+    }
+
+    /// Mends the link from `from` to `to` alone.
+    pub fn mend_one_way(&self, from: &Node, to: &Node) {
+        let now = self.now();
+        self.0.change(|state| state.core.cut_one_way(now, from.id, to.id, false));
+    }
+
     /// Mends both links between `a` and `b`.
     pub fn mend(&self, a: &Node, b: &Node) {
         let now = self.now();

@@ -186,6 +186,26 @@ fn a_partition_heals() {
 }
 
 #[test]
+fn a_link_that_is_cut_one_way_carries_the_other() {
+    simulate(14, async |world| {
+        let (nodes, [a, b], [heard_a, heard_b]) = pair(&world).await;
+        world.net().cut_one_way(&nodes[0], &nodes[1]);
+        drop(b.send_with(&a.local(), "to a", SendOptions::NONE).await.unwrap());
+        drop(a.send_with(&b.local(), "to b", SendOptions::NONE).await.unwrap());
+        world.sleep(SECOND).await;
+        assert_eq!((heard_a.texts(), heard_b.texts()), (vec!["to a".to_owned()], vec![]));
+        world.net().mend_one_way(&nodes[0], &nodes[1]);
+        drop(a.send_with(&b.local(), "now", SendOptions::NONE).await.unwrap());
+        assert_eq!(heard_b.wait_received(1).await[0].text(), "now");
+        // Healing mends these, too.
+        world.net().cut_one_way(&nodes[1], &nodes[0]);
+        world.net().heal();
+        drop(b.send_with(&a.local(), "again", SendOptions::NONE).await.unwrap());
+        assert_eq!(heard_a.wait_received(2).await[1].text(), "again");
+    });
+}
+
+#[test]
 fn leaving_is_heard_at_once_and_a_join_takes_milliseconds() {
     simulate(9, async |world| {
         let nodes = [world.node(), world.node()];

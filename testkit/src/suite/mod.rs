@@ -11,7 +11,7 @@
 //!
 //! | variable | value | meaning |
 //! |---|---|---|
-//! | `TRIBES_SEEDS` | a number, by default 3 | every case runs under the seeds from 1 to this |
+//! | `TRIBES_SEEDS` | a number, by default 3; or `A..B` | every case runs under the seeds from 1 to this; or from A to before B |
 //! | `TRIBES_SEED` | a number | every case runs under this seed only: what a failed case prints, to replay it |
 //! | `TRIBES_REPORT` | a folder | each suite, or each case that is a test of its own, writes what it found there, as JSON; see [`SuiteReport::to_json`] |
 

@@ -1,9 +1,8 @@
 //! Under which seeds a suite runs.
 
 use std::fmt;
-use std::str::FromStr;
 
-/// How many seeds a suite runs under; a number.
+/// The seeds that a suite runs under: `200` for those from 1 to 200, `1000..2000` for those from 1000 to 1999.
 pub(super) const SEEDS: &str = "TRIBES_SEEDS";
 /// The one seed that a suite runs under; a number. Goes before [`SEEDS`].
 pub(super) const SEED: &str = "TRIBES_SEED";
@@ -31,17 +30,51 @@ impl Seeds {
         Self { first: 1, count: if count == 0 { 1 } else { count } }
     }
 
-    /// What the environment says: `TRIBES_SEED=17` is that seed alone, `TRIBES_SEEDS=200` the seeds from 1 to 200. Without
-    /// either the seeds from 1 to [`DEFAULT`](Self::DEFAULT).
+    /// What the environment says: `TRIBES_SEED=17` is that seed alone, `TRIBES_SEEDS=200` the seeds from 1 to 200,
+    /// `TRIBES_SEEDS=1000..2000` those from 1000 to 1999. Without either the seeds from 1 to [`DEFAULT`](Self::DEFAULT).
     ///
     /// # Panics
-    /// If a variable has a value that is no number: a run that silently tests less than it was asked for is worth nothing.
+    /// If a variable has another value: a run that silently tests less than it was asked for is worth nothing.
     #[must_use]
     pub fn from_env() -> Self {
-        match (number(SEED), number(SEEDS)) {
-            (Some(seed), _) => Self::only(seed),
-            (None, Some(count)) => Self::first(count),
-            (None, None) => Self::first(Self::DEFAULT),
+        Self::from_env_or(Self::DEFAULT)
+    }
+
+    /// As [`from_env`](Self::from_env), with so many seeds unless the environment says otherwise.
+    ///
+    /// # Panics
+    /// As [`from_env`](Self::from_env).
+    #[must_use]
+    pub fn from_env_or(count: u64) -> Self {
+        let read = |variable: &str, read: fn(&str) -> Option<Self>| {
+            let value = std::env::var(variable).ok()?;
+            match read(value.trim()) {
+                Some(seeds) => Some(seeds),
+                None => panic!("{variable}={value} says no seeds: 17, 200 or 1000..2000 would"),
+            }
+        };
+        read(SEED, |seed| seed.parse().ok().map(Self::only))
+            .or_else(|| read(SEEDS, Self::parse))
+            .unwrap_or_else(|| Self::first(count))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let Some((first, end)) = text.split_once("..") else { return text.parse().ok().map(Self::first) };
+        let (first, end): (u64, u64) = (first.parse().ok()?, end.parse().ok()?);
+        (first < end).then(|| Self { first, count: end - first })
+    }
+
+    /// Runs `scenario` with each seed. If it panics, the command that replays it is printed: `TRIBES_SEED=…` before `command`.
+    ///
+    /// # Panics
+    /// As `scenario`.
+    pub fn run(self, command: &str, mut scenario: impl FnMut(u64)) {
+        for seed in self.iter() {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scenario(seed)));
+            if let Err(panic) = outcome {
+                eprintln!("replay it by: {SEED}={seed} {command}");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
 
@@ -51,7 +84,8 @@ impl Seeds {
         self.count
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = u64> {
+    /// One after another.
+    pub fn iter(self) -> impl Iterator<Item = u64> {
         (0..self.count).map(move |at| self.first.wrapping_add(at))
     }
 }
@@ -67,15 +101,38 @@ impl fmt::Display for Seeds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.count {
             1 => write!(f, "seed {}", self.first),
-            count => write!(f, "{count} seeds"),
+            count if self.first == 1 => write!(f, "{count} seeds"),
+            count => write!(f, "{count} seeds from {}", self.first),
         }
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    match u64::from_str(value.trim()) {
-        Ok(number) => Some(number),
-        Err(error) => panic!("{variable}={value}: {error}"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_read_or_refused() {
+        assert_eq!(Seeds::parse("200"), Some(Seeds::first(200)));
+        assert_eq!(Seeds::parse("10..13").map(|seeds| seeds.iter().collect()), Some(vec![10, 11, 12]));
+        for wrong in ["", "..", "5..", "..5", "5..5", "6..5", "x", "1..x", "-1"] {
+            assert_eq!(Seeds::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_seed_is_run_and_the_first_that_fails_ends_it() {
+        let mut ran = Vec::new();
+        Seeds::first(3).run("cargo test", |seed| ran.push(seed));
+        assert_eq!(ran, [1, 2, 3]);
+        let mut last = 0;
+        let failing = std::panic::AssertUnwindSafe(|| {
+            Seeds::first(3).run("cargo test", |seed| {
+                last = seed;
+                assert!(seed < 2);
+            })
+        });
+        assert!(std::panic::catch_unwind(failing).is_err());
+        assert_eq!(last, 2);
     }
 }

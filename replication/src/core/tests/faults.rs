@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tribes_testkit::checkers::{AcknowledgedWritesKept, NoRevival, ReplicasEqual, Violations};
+use tribes_testkit::suite::Seeds;
 
 use super::world::{Defect, Net, Told, World};
 use crate::core::{Need, Tuning};
 use crate::store::{Entry, Keeping};
 use crate::version::Version;
 
+/// How many seeds are run unless the environment says otherwise, as the gate does.
+const SEEDS: u64 = 40;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What a run came to.
@@ -341,22 +344,11 @@ fn check(seed: u64, keeping: Keeping) -> usize {
     }
     assert!(
         verdict.violations.is_empty() && verdict.converged_after.is_some(),
-        "seed {seed}, {keeping:?}: converged after {:?}\n{}\nreplay it with: TRIBES_SEED={seed} cargo test -p tribes-replication under_faults",
+        "seed {seed}, {keeping:?}: converged after {:?}\n{}",
         verdict.converged_after,
         verdict.violations.iter().map(|found| format!("{found}\n")).collect::<String>()
     );
     verdict.acknowledged
-}
-
-/// The seeds to run: `TRIBES_SEED=7`, `TRIBES_SEEDS=500` for the first so many, `TRIBES_SEEDS=100..200`, or `usual`.
-fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
-    if let Ok(seed) = std::env::var("TRIBES_SEED") {
-        let seed = seed.parse().expect("TRIBES_SEED is a number");
-        return seed..seed + 1;
-    }
-    let Ok(seeds) = std::env::var("TRIBES_SEEDS") else { return usual };
-    let number = |text: &str| text.parse().expect("TRIBES_SEEDS is a number or two with .. between");
-    seeds.split_once("..").map_or_else(|| 0..number(&seeds), |(from, to)| number(from)..number(to))
 }
 
 #[test]
@@ -370,12 +362,12 @@ fn under_faults_concurrent_writes_are_all_kept() {
 }
 
 fn check_all(keeping: Keeping) {
-    let seeds = seeds(0..200);
-    let (mut acknowledged, count) = (0, seeds.end - seeds.start);
-    for seed in seeds {
+    let (mut acknowledged, mut count) = (0, 0);
+    Seeds::from_env_or(SEEDS).run("cargo test -p tribes-replication --lib under_faults", |seed| {
         acknowledged += check(seed, keeping);
-    }
-    println!("{count} seeds, {acknowledged} acknowledged writes");
+        count += 1;
+    });
+    println!("{keeping:?}: {count} seeds, {acknowledged} acknowledged writes");
     assert!(acknowledged > 0);
 }
 

@@ -1,0 +1,7 @@
+mod defects;
+mod group;
+mod layer;
+mod lease;
+mod scenario;
+mod simulation;
+mod wire;

@@ -1,0 +1,94 @@
+//! Many groups, each as its seed decides.
+
+use std::time::Duration;
+
+use tribes_testkit::suite::Seeds;
+
+use super::scenario::{BOUND, Found, Plan, run};
+use crate::agreed_views::Quorum;
+
+/// How many seeds each policy is run with unless the environment says otherwise, as the gate does. They are split among tests
+/// that can run at the same time.
+const SEEDS: u64 = 24;
+const PARTS: u64 = 4;
+
+fn plan(seed: u64, quorum: Quorum) -> Plan {
+    Plan { seed, quorum, defect: None, traced: false, uneven: false }
+}
+
+/// Runs a seed; if anything is wrong, once more, to say what happened.
+fn check(seed: u64, quorum: Quorum) -> Found {
+    let found = run(plan(seed, quorum)).value;
+    if !found.is_sound() {
+        let again = run(Plan { traced: true, ..plan(seed, quorum) });
+        let told = again.trace.iter().filter(|line| !line.contains(" -> ")).map(String::as_str);
+        eprintln!("{}", told.collect::<Vec<_>>().join("\n"));
+        panic!("seed {seed}, {quorum:?}: {}", found.text());
+    }
+    found
+}
+
+fn all(quorum: Quorum, part: u64, test: &str) {
+    let (mut runs, mut merges, mut longest) = (0, 0, Duration::ZERO);
+    let command = format!("cargo test -p tribes-interceptors --all-features --lib {}::{test}", module_path!());
+    Seeds::from_env_or(SEEDS).run(&command, |seed| {
+        if seed % PARTS == part {
+            let found = check(seed, quorum);
+            (runs, merges, longest) = (runs + 1, merges + found.merges, longest.max(found.took));
+        }
+    });
+    eprintln!("{quorum:?}: {runs} runs, {merges} merges told, all together within {longest:?} of the last fault");
+    assert!(longest < BOUND);
+}
+
+macro_rules! simulations {
+    ($($policy:ident $quorum:ident;)*) => {
+        $(mod $policy {
+            use super::*;
+            #[test] fn seeds_0() { all(Quorum::$quorum, 0, concat!(stringify!($policy), "::seeds_0")); }
+            #[test] fn seeds_1() { all(Quorum::$quorum, 1, concat!(stringify!($policy), "::seeds_1")); }
+            #[test] fn seeds_2() { all(Quorum::$quorum, 2, concat!(stringify!($policy), "::seeds_2")); }
+            #[test] fn seeds_3() { all(Quorum::$quorum, 3, concat!(stringify!($policy), "::seeds_3")); }
+        })*
+    };
+}
+
+simulations! {
+    whoever_may_write None;
+    a_static_majority Static;
+    a_dynamic_majority Dynamic;
+    a_majority_by_weight Weighted;
+    the_side_of_the_oldest KeepOldest;
+}
+
+/// Seeds under which something was wrong once, and what that was. `defects` makes the same mistakes again.
+#[test]
+fn what_was_found_stays_mended() {
+    for (seed, quorum) in [
+        // Members that were missing went on writing, as a wait for them was forgotten when another view came during it.
+        (29, Quorum::KeepOldest),
+        (155, Quorum::KeepOldest),
+        // A member of a view that may not write had not been told of those that may.
+        (88, Quorum::Dynamic),
+        (15, Quorum::Dynamic),
+        // Followers lost patience while their leader still collected members.
+        (1, Quorum::None),
+        // Who had not been led once was never led again: it took the wait for one leader for that for the next.
+        (21, Quorum::Static),
+    ] {
+        check(seed, quorum);
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [1, 7, 23, 46] {
+        for quorum in [Quorum::Static, Quorum::Dynamic] {
+            let plan = Plan { traced: true, ..plan(seed, quorum) };
+            let (first, second) = (run(plan), run(plan));
+            assert!(first.trace.len() > 1000);
+            assert_eq!(first.trace.join("\n"), second.trace.join("\n"), "seed {seed}");
+            assert_eq!(first.took, second.took);
+        }
+    }
+}
