@@ -48,7 +48,9 @@ impl Asking {
     }
 
     async fn ask(&self, body: &Bytes, wait: Wait) {
-        let replies = self.rpc.call(To::All, body.clone()).wait(wait).await.expect("it runs");
+        // Not long: a silent member keeps for that time what it was asked.
+        let call = self.rpc.call(To::All, body.clone()).wait(wait).within(Duration::from_secs(1));
+        let replies = call.await.expect("it runs");
         assert!(replies.is_satisfied(), "{replies:?}");
     }
 
