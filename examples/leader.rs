@@ -58,15 +58,13 @@ async fn main() -> Result<(), BoxError> {
         peers.push(Peer { name, channel, views });
     }
 
-    let first = leader(&peers).await?;
-    let (name, old) = (peers[first].name, peers[first].views.leads().ok_or("it does not lead any more")?);
+    let (first, name, old) = leader(&peers).await?;
     store.write(old, &format!("{name} was here"))?;
     println!("{name} wrote under token {old}");
 
     // Dropped, it is gone as by a crash.
     drop(peers.remove(first));
-    let next = leader(&peers).await?;
-    let (name, token) = (peers[next].name, peers[next].views.leads().ok_or("it does not lead any more")?);
+    let (_, name, token) = leader(&peers).await?;
     store.write(token, &format!("{name} was here"))?;
     println!("{name} wrote under token {token}");
     if let Err(error) = store.write(old, "I have been away for a while") {
@@ -79,15 +77,17 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Waits until one of them leads, and says which.
-async fn leader(peers: &[Peer]) -> Result<usize, BoxError> {
+/// Waits until one of them leads: which, its name, and its token.
+async fn leader(peers: &[Peer]) -> Result<(usize, &'static str, u64), BoxError> {
     let limit = tokio::time::Instant::now() + Duration::from_secs(20);
     while tokio::time::Instant::now() < limit {
         for (index, peer) in peers.iter().enumerate() {
             let mut changes = peer.views.standing_changes();
             let wait = changes.wait_for(|standing| standing.is_leader);
-            if tokio::time::timeout(Duration::from_millis(50), wait).await.is_ok() && peer.views.leads().is_some() {
-                return Ok(index);
+            if tokio::time::timeout(Duration::from_millis(50), wait).await.is_ok()
+                && let Some(token) = peer.views.leads()
+            {
+                return Ok((index, peer.name, token));
             }
         }
     }

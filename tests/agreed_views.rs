@@ -44,7 +44,7 @@ async fn together(peers: &[Peer], may_write: bool) -> u64 {
         let there = changes.wait_for(|standing| {
             standing.may_write == may_write && standing.view.as_ref().is_some_and(|view| *view.members == *members)
         });
-        let standing = tokio::time::timeout(LIMIT, there).await.expect("in time").unwrap();
+        let standing = tokio::time::timeout(LIMIT, there).await.unwrap().unwrap();
         assert_eq!(standing.is_leader, may_write && peer.channel.local() == members[0]);
         assert_eq!(*view.get_or_insert_with(|| standing.view.clone()), standing.view);
         assert_eq!(*token.get_or_insert(standing.token), standing.token);

@@ -17,8 +17,10 @@ impl Core {
             let others = || installed.seats.iter().filter(|seat| !seat.is(local));
             // The leader; for the leader itself, the next one that it is in touch with.
             let leads = installed.view.leader == local.member;
-            let heir =
-                others().find(|seat| (leads && self.is_in_touch(seat, now)) || installed.view.leader == seat.member);
+            // Membership may have stopped before, and then nobody is known to be in touch.
+            let there = |seat: &&Seat| !installed.left.contains(seat) && !installed.vanished.contains(&seat.member);
+            let next = others().find(|seat| self.is_in_touch(seat, now)).or_else(|| others().find(there));
+            let heir = if leads { next } else { others().find(|seat| installed.view.leader == seat.member) };
             for seat in others() {
                 let kind = Kind::Leave { consent: heir.is_some_and(|heir| heir.is(seat)) };
                 told.push((Arc::clone(&seat.member), Message { incarnation: local.incarnation, kind }));
@@ -37,7 +39,8 @@ impl Core {
 
     /// Membership says that it is gone.
     pub(super) fn removed(&mut self, member: &Arc<Member>, peer: &Peer, why: Departure) {
-        let Some(installed) = &mut self.view else { return };
+        // Of whom this channel does not hear any more need not be gone.
+        let Some(installed) = self.view.as_mut().filter(|_| why != Departure::Stopped) else { return };
         let Some(seat) = installed.seats.iter().find(|seat| seat.member == *member) else { return };
         if why == Departure::Shutdown || peer.left {
             if !installed.left.contains(seat) {
