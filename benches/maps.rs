@@ -186,7 +186,7 @@ fn join(criterion: &mut Criterion) {
     let join = async || {
         let start = Instant::now();
         // However long a busy donor takes to answer: otherwise it would begin with nothing.
-        let map = Map::builder("bench").greeting(PATIENCE).open(joiner_channel).expect("its name is free");
+        let map = Map::builder("bench").open(joiner_channel).expect("its name is free");
         map.ready().await;
         let took = start.elapsed();
         assert_eq!(map.len() as u64, entries, "it is ready and has not everything");

@@ -1,5 +1,6 @@
 //! What a write waits for.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::version::Version;
 ///
 /// A majority is one of [`group_size`](crate::MapBuilder::group_size) members if that is set. Otherwise it is one of those
 /// that are there: then each side of a split group has a majority of its own.
+///
+/// When so many have left that what is waited for cannot come, the wait ends at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
@@ -45,6 +48,18 @@ pub enum Durability {
         /// How long to wait for them.
         within: Duration,
     },
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("nobody else"),
+            Self::Queued => f.write_str("to be on its way to all"),
+            Self::Copies { copies, within } => write!(f, "{copies} others to have it within {within:?}"),
+            Self::Majority { within } => write!(f, "more than half of the group to have it within {within:?}"),
+            Self::All { within } => write!(f, "all others to have it within {within:?}"),
+        }
+    }
 }
 
 impl Durability {

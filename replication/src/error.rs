@@ -36,7 +36,7 @@ pub enum MapError {
     },
     /// The write is made and still comes to everybody in time, but not enough members said so by the deadline.
     #[error(
-        "the write {version} is made, but of the {wanted} that were to have it only {} said so in time: {}",
+        "the write {version} is made, but it was to wait for {wanted}, and {} said so: {}",
         having(members),
         missing(members)
     )]

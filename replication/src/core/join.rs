@@ -16,15 +16,20 @@ use crate::store::{GROUPS, Have};
 
 /// How long a replica that knows of somebody ready waits for others.
 const COMPANY: Duration = Duration::from_millis(50);
+/// How often it looks whether it has waited enough.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Join {
     ready: bool,
-    /// When it stops waiting for answers to its greeting.
+    /// Until then it waits for members to appear; and for those that are there to answer.
+    alone_until: Time,
     until: Time,
     /// Since when somebody ready is known.
     donors_since: Time,
+    /// When it looked last.
+    looked: Time,
     /// The share of each round under way.
     shares: BTreeMap<u64, u64>,
     /// Groups that nobody brings at present.
@@ -40,11 +45,13 @@ pub(super) struct Join {
 }
 
 impl Join {
-    pub(super) const fn new(until: Time) -> Self {
+    pub(super) const fn new(alone_until: Time, until: Time) -> Self {
         Self {
             ready: false,
+            alone_until,
             until,
             donors_since: Time::NEVER,
+            looked: Time::ZERO,
             shares: BTreeMap::new(),
             left: u64::MAX,
             begun: false,
@@ -59,7 +66,8 @@ impl Join {
     }
 
     pub(super) fn due(&self) -> Time {
-        if self.ready || self.begun { Time::NEVER } else { self.until.min(self.donors_since + COMPANY) }
+        // Whether anybody is expected changes with the time, too; until then it looks now and then.
+        if self.ready || self.begun { Time::NEVER } else { self.looked.after(LOOK).min(self.until) }
     }
 }
 
@@ -76,6 +84,7 @@ impl Core {
         if self.join.begun {
             return self.deal_out(now);
         }
+        self.join.looked = now.time;
         let donors = self.peers.values().any(|peer| peer.ready);
         if donors {
             self.join.donors_since = self.join.donors_since.min(now.time);
@@ -83,7 +92,8 @@ impl Core {
         let waiting = now.time < self.join.until;
         let expected = self.strangers.values().any(|stranger| now.time < stranger.expected_until);
         let company = now.time < self.join.donors_since.after(COMPANY);
-        if waiting && (if donors { expected && company } else { expected || self.peers.is_empty() }) {
+        let nobody = self.peers.is_empty() && now.time < self.join.alone_until;
+        if waiting && (if donors { expected && company } else { expected || nobody }) {
             return;
         }
         self.join.begun = true;

@@ -61,8 +61,10 @@ pub(crate) struct Tuning {
     pub(crate) patience: Duration,
     /// How long others may take to have a write before they are told of it again.
     pub(crate) reminder: Duration,
-    /// How long at most an opening replica waits for peers to say whether they have the map.
+    /// How long at most an opening replica waits for members to say whether they have the map; and how long for any member to
+    /// appear.
     pub(crate) greeting: Duration,
+    pub(crate) company: Duration,
     /// How long removals are remembered at least, and at most. In between they are as long as somebody is away who may not
     /// have heard of them.
     pub(crate) removals: (Duration, Duration),
@@ -86,10 +88,11 @@ impl Default for Tuning {
             compare_every: Duration::from_secs(10),
             patience: Duration::from_secs(1),
             reminder: Duration::from_millis(300),
-            greeting: Duration::from_secs(1),
+            greeting: Duration::from_secs(10),
+            company: Duration::from_secs(1),
             removals: (Duration::from_secs(600), Duration::from_secs(86_400)),
             chunk: 64 << 10,
-            credit: 8,
+            credit: 32,
             rounds: 2,
             donors: 3,
             max_value: 4 << 20,
@@ -202,7 +205,7 @@ impl Core {
             rounds: BTreeMap::new(),
             next_round: 1,
             wishes: BTreeMap::new(),
-            join: join::Join::new(now.time + tuning.greeting),
+            join: join::Join::new(now.time + tuning.company.min(tuning.greeting), now.time + tuning.greeting),
             next_compare: now.time + tuning.compare_every,
             compared_last: None,
             unsent: Vec::new(),
@@ -272,6 +275,7 @@ impl Core {
         self.strangers.remove(member);
         if let Some(addr) = member.addr().filter(|_| !on_purpose && self.peers.contains_key(member)) {
             self.is_away(addr, now.time);
+            self.compare_with_some(member, now);
         }
         self.lost(member, now);
         self.go_on_joining(now);

@@ -133,6 +133,14 @@ impl Core {
         }
     }
 
+    /// The member has said that it has no map of this name: it is not waited for. If it opens one it says so.
+    pub(crate) fn has_no_map(&mut self, member: &Arc<Member>, now: Now) {
+        if let Some(stranger) = self.strangers.get_mut(member) {
+            stranger.expected_until = now.time;
+            self.go_on_joining(now);
+        }
+    }
+
     pub(super) fn greet_strangers(&mut self, now: Now) {
         let mut due = Vec::new();
         for (member, stranger) in &mut self.strangers {

@@ -108,6 +108,16 @@ impl Core {
         self.compared_last = next;
     }
 
+    /// `gone` has vanished: its last writes may be with some of the others only. Each compares with the next three; so they
+    /// come round without everybody asking everybody.
+    pub(super) fn compare_with_some(&mut self, gone: &Arc<Member>, now: Now) {
+        let others = || self.peers.keys().filter(|member| *member != gone);
+        let after = others().filter(|member| self.compared_last.as_ref().is_none_or(|last| *member > last));
+        let mut next: Vec<_> = after.chain(others()).take(3).cloned().collect();
+        next.dedup();
+        next.iter().for_each(|member| self.wish(member, now.time, true));
+    }
+
     /// Begins the rounds that are due, a few at a time.
     pub(super) fn grant_wishes(&mut self, now: Now) {
         if !self.join.is_ready() {

@@ -128,7 +128,9 @@ where
         self
     }
 
-    /// How long an opening replica waits for members to say whether they have the map, if some do not. Default 1 s.
+    /// How long an opening replica waits for members of the group that do not say whether they have the map, because they are
+    /// frozen or under load; who has none says so at once. Where there is no other member, it waits a second at most for
+    /// one to appear. Default 10 s.
     #[must_use]
     pub const fn greeting(mut self, patience: Duration) -> Self {
         self.tuning.greeting = patience;

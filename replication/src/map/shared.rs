@@ -23,7 +23,7 @@ use super::Refusal;
 use crate::core::{Action, Author, Core, Now, OpReport, Refused, Wanted, Written};
 use crate::durability::Durability;
 use crate::error::MapError;
-use crate::message::Envelope;
+use crate::message::{Envelope, Message as Body};
 use crate::store::Changed;
 
 /// The core's time does not run finer than that.
@@ -34,6 +34,7 @@ pub(super) type Listener = Arc<dyn Fn(&[u8], &Changed, Author) + Send + Sync>;
 
 /// See the [module](self).
 pub(super) struct Shared {
+    this: Weak<Self>,
     name: String,
     state: Mutex<State>,
     sender: OnceLock<EndpointSender>,
@@ -96,7 +97,8 @@ impl Shared {
             #[cfg(feature = "persist")]
             told: 0,
         };
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             name,
             state: Mutex::new(state),
             sender: OnceLock::new(),
@@ -301,6 +303,9 @@ impl Shared {
 
     fn send(&self, to: Vec<Arc<Member>>, envelope: &Envelope, sent: &mut Vec<(Arc<Member>, Vec<u64>, bool)>) {
         let Some(sender) = self.sender.get() else { return };
+        if matches!(envelope.message, Body::Hello(_)) {
+            return self.greet(sender, to, envelope);
+        }
         let own = envelope.own_writes();
         let body = bytes::Bytes::from(envelope.encode());
         let all = sender.try_send(to.clone(), body.clone(), SendOptions::NONE);
@@ -315,6 +320,22 @@ impl Shared {
             if !own.is_empty() || !has_room {
                 sent.push((member, own.clone(), has_room));
             }
+        }
+    }
+}
+
+impl Shared {
+    /// A greeting is to be answered by the channel, so that a member that has no such map is not waited for.
+    fn greet(&self, sender: &EndpointSender, to: Vec<Arc<Member>>, envelope: &Envelope) {
+        let body = bytes::Bytes::from(envelope.encode());
+        for member in to {
+            let Ok(pending) = sender.try_send(&member, body.clone(), SendOptions::SYNC_ACK) else { continue };
+            let this = Weak::clone(&self.this);
+            pending.on_complete(move |outcome| {
+                if let Some(this) = this.upgrade().filter(|_| !outcome.no_taker.is_empty()) {
+                    this.act(|core, now| core.has_no_map(&member, now));
+                }
+            });
         }
     }
 }

@@ -46,7 +46,7 @@ impl Future for Writing {
         Poll::Ready(if met {
             Ok(Written { version, members })
         } else {
-            Err(MapError::NotAcknowledged { version, wanted: format!("{:?}", self.durability), members })
+            Err(MapError::NotAcknowledged { version, wanted: self.durability.to_string(), members })
         })
     }
 }
