@@ -7,9 +7,10 @@ use tribes_testkit::suite::Seeds;
 use super::scenario::{BOUND, Found, Plan, run};
 use crate::agreed_views::Quorum;
 
-/// How many seeds each policy is run with unless the environment says otherwise, as the gate does. They are split among tests
-/// that can run at the same time.
-const SEEDS: u64 = 24;
+/// How many seeds are run unless the environment says otherwise, as the gate does. They are split among the policies, and among
+/// tests that can run at the same time.
+const SEEDS: u64 = 120;
+const POLICIES: u64 = 5;
 const PARTS: u64 = 4;
 
 fn plan(seed: u64, quorum: Quorum) -> Plan {
@@ -30,9 +31,16 @@ fn check(seed: u64, quorum: Quorum) -> Found {
 
 fn all(quorum: Quorum, part: u64, test: &str) {
     let (mut runs, mut merges, mut longest) = (0, 0, Duration::ZERO);
+    let policy = match quorum {
+        Quorum::None => 0,
+        Quorum::Static => 1,
+        Quorum::Dynamic => 2,
+        Quorum::Weighted => 3,
+        _ => 4,
+    };
     let command = format!("cargo test -p tribes-interceptors --all-features --lib {}::{test}", module_path!());
     Seeds::from_env_or(SEEDS).run(&command, |seed| {
-        if seed % PARTS == part {
+        if seed % (POLICIES * PARTS) == policy * PARTS + part {
             let found = check(seed, quorum);
             (runs, merges, longest) = (runs + 1, merges + found.merges, longest.max(found.took));
         }
