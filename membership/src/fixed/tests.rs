@@ -5,10 +5,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tribes_core::error::{SendError, Unsupported};
 use tribes_core::wire::java::{MEMBER_CLASS_VERSION, MemberMessage, MemberMessageKind};
-use tribes_core::{Channel, Departure, Member, MemberEvent, MemberEvents, MemberId, SendOptions};
+use tribes_core::{Channel, ChannelMessage, Departure, Member, MemberEvent, MemberEvents, MemberId, SendOptions};
 
 use super::*;
 use crate::stub::{Hub, next_port};
@@ -216,29 +217,31 @@ async fn both_halves_are_needed() {
 #[tokio::test(start_paused = true)]
 async fn it_speaks_as_java_does() {
     let (hub, [one, other]) = (Hub::default(), ports());
-    // A "Java" node: a channel without our membership, whose application answers by the templates.
+    // A "Java" node: a channel without our membership, whose service hands over what comes, to be answered by the templates.
     #[derive(Debug)]
-    struct None;
+    struct Java(mpsc::UnboundedSender<(SendOptions, Bytes, Arc<Member>)>);
     #[async_trait]
-    impl MembershipService for None {
+    impl MembershipService for Java {
         fn name(&self) -> &'static str {
-            "none"
+            "java"
+        }
+        fn intercept(&self, message: &ChannelMessage) -> bool {
+            self.0.send((message.options, message.body.to_bytes(), Arc::clone(&message.sender))).is_ok()
         }
         async fn start(&self, _: Services, _: MembershipContext) -> Result<(), BoxError> {
             Ok(())
         }
         async fn stop(&self, _: Services) {}
     }
-    let java = hub.channel(other).membership(None).id(MemberId::ZERO).build().unwrap();
-    let mut messages = java.messages();
+    let (sender, mut messages) = mpsc::unbounded_channel();
+    let java = hub.channel(other).membership(Java(sender)).id(MemberId::ZERO).build().unwrap();
     java.start().await.unwrap();
     let first = channel(&hub, one, &[other]).0;
     first.start().await.unwrap();
 
-    let (request, from) = timeout(LIMIT, messages.next()).await.unwrap().unwrap();
-    assert_eq!(request.options(), SendOptions::ASYNCHRONOUS);
-    assert!(request.is_java_object() && from == first.local());
-    let decoded = JavaMessage::decode(request.bytes(), &Limits::default()).unwrap();
+    let (options, request, from) = timeout(LIMIT, messages.recv()).await.unwrap().unwrap();
+    assert_eq!((options, &from), (SendOptions::ASYNCHRONOUS, &first.local()));
+    let decoded = JavaMessage::decode(&request, &Limits::default()).unwrap();
     let JavaMessage::Rpc { reply: false, id, rpc_id, body: RpcBody::Member(message) } = decoded else { panic!() };
     assert_eq!((id.len(), rpc_id.as_ref()), (16, &b"null-StaticMembership"[..]));
     assert_eq!((message.kind, &message.member), (MemberMessageKind::Start, first.local().as_ref()));
@@ -264,10 +267,10 @@ async fn it_speaks_as_java_does() {
     let id = Bytes::from_static(b"0123456789abcdef");
     send(rpc(false, id.clone(), MemberMessageKind::Ping, &local), SendOptions::ASYNCHRONOUS).await;
     let reply = loop {
-        let (message, _) = timeout(LIMIT, messages.next()).await.unwrap().unwrap();
-        match JavaMessage::decode(message.bytes(), &Limits::default()).unwrap() {
+        let (options, message, _) = timeout(LIMIT, messages.recv()).await.unwrap().unwrap();
+        match JavaMessage::decode(&message, &Limits::default()).unwrap() {
             JavaMessage::Rpc { reply: true, id: answered, body: RpcBody::Member(body), .. } if answered == id => {
-                assert_eq!(message.options(), SendOptions::NONE);
+                assert_eq!(options, SendOptions::NONE);
                 break body;
             }
             _ => {}
@@ -275,12 +278,23 @@ async fn it_speaks_as_java_does() {
     };
     assert_eq!((reply.kind, &reply.member), (MemberMessageKind::Ping, first.local().as_ref()));
 
+    // A call that is not for the service is answered: there is no such RPC channel.
+    let app = Bytes::from_static(b"app");
+    send(
+        JavaMessage::Rpc { reply: false, id: id.clone(), rpc_id: app.clone(), body: RpcBody::Null },
+        SendOptions::NONE,
+    )
+    .await;
+    let absence = JavaMessage::NoRpcChannel { id, rpc_id: app };
+    while let (_, message, _) = timeout(LIMIT, messages.recv()).await.unwrap().unwrap()
+        && JavaMessage::decode(&message, &Limits::default()).unwrap() != absence
+    {}
     // Other Java objects are the application's.
     let mut foreign = first.messages();
-    let other = JavaMessage::Rpc { reply: false, id, rpc_id: Bytes::from_static(b"app"), body: RpcBody::Null };
-    send(other.clone(), SendOptions::NONE).await;
+    let text = Bytes::from_static(b"\xAC\xED\x00\x05t\x00\x04text");
+    java.send_opaque(&from, text.clone(), SendOptions::NONE).await.unwrap().await.into_result().unwrap();
     let (message, _) = timeout(LIMIT, foreign.next()).await.unwrap().unwrap();
-    assert_eq!(message.bytes(), &other.encode(MEMBER_CLASS_VERSION));
+    assert!(message.is_java_object() && message.bytes() == &text);
 
     send(JavaMessage::Member(own(MemberMessageKind::Stop, &local)), SendOptions::ASYNCHRONOUS).await;
     sees(&first, 0).await;
