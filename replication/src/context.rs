@@ -1,6 +1,6 @@
 //! Which writes a replica has seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::version::{Dot, Incarnation};
 
@@ -124,10 +124,6 @@ impl Context {
         self.nodes.get(&node).is_some_and(|seen| !seen.beyond.is_empty())
     }
 
-    pub(crate) fn has_gaps(&self) -> bool {
-        self.nodes.values().any(|seen| !seen.beyond.is_empty())
-    }
-
     /// Adds all that `other` has.
     pub(crate) fn join(&mut self, other: &Self) {
         for (node, theirs) in &other.nodes {
@@ -136,6 +132,11 @@ impl Context {
                 theirs.ranges().for_each(|(first, last)| self.add_range(*node, first, last));
             }
         }
+    }
+
+    /// Takes out all of these writers.
+    pub(crate) fn forget(&mut self, nodes: &BTreeSet<Incarnation>) {
+        self.nodes.retain(|node, _| !nodes.contains(node));
     }
 
     /// What both have.
@@ -179,8 +180,6 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -287,6 +287,11 @@ impl Core {
         let peers: Vec<_> = self.peers.keys().cloned().collect();
         self.send_all(peers, None, Message::Bye);
         self.ops.end(&mut self.actions, now.time);
+        // Nobody is told anything any more.
+        self.peers.clear();
+        self.strangers.clear();
+        self.rounds.clear();
+        self.wishes.clear();
     }
 
     /// Time has passed.
@@ -345,7 +350,7 @@ impl Core {
         }
         let somebody_missing = !self.away.is_empty()
             || self.tuning.group_size.is_some_and(|size| self.peers.len() + 1 < size)
-            || self.store.seen.has_gaps();
+            || self.peers.values().any(|peer| self.store.seen.has_gap(peer.incarnation));
         let confirmed = if somebody_missing {
             Time::ZERO
         } else {

@@ -91,9 +91,10 @@ impl Op {
 }
 
 impl Core {
-    /// How many other members are the larger half of the group together with this one.
-    pub(crate) fn majority(&self) -> usize {
-        self.tuning.group_size.unwrap_or(self.peers.len() + 1) / 2
+    /// How many other members are the larger half of the group together with this one. Members that may have the map count
+    /// until they say that they have none.
+    pub(crate) fn majority(&self, now: Now) -> usize {
+        self.tuning.group_size.unwrap_or_else(|| self.peers.len() + self.expected(now.time).count() + 1) / 2
     }
 
     /// The operation that is done when the write `counter`, just made, meets `need`, or `within` is over.
@@ -102,7 +103,11 @@ impl Core {
             .peers
             .iter()
             .map(|(member, peer)| (Arc::clone(member), if peer.behind { CopyState::Behind } else { CopyState::Sent }));
-        let members: BTreeMap<_, _> = members.collect();
+        let mut members: BTreeMap<_, _> = members.collect();
+        if need != Need::Queued {
+            // They get it with the state, and say so.
+            members.extend(self.expected(now.time).map(|member| (Arc::clone(member), CopyState::Sent)));
+        }
         self.ops.next += 1;
         let id = self.ops.next;
         let op = Op { id, need, deadline: now.time + within, members };
@@ -170,7 +175,8 @@ impl Core {
     pub(super) fn left(&mut self, member: &Arc<Member>) {
         let mut decided = Vec::new();
         for (counter, op) in &mut self.ops.open {
-            let Some(state) = op.members.get_mut(member).filter(|state| **state != CopyState::Has) else { continue };
+            // Also if it had the write: what it had may be gone with it, and if it comes back it says again what it has.
+            let Some(state) = op.members.get_mut(member) else { continue };
             *state = CopyState::Left;
             decided.extend(op.decided().map(|met| (*counter, met)));
         }

@@ -137,8 +137,16 @@ impl Core {
     pub(crate) fn has_no_map(&mut self, member: &Arc<Member>, now: Now) {
         if let Some(stranger) = self.strangers.get_mut(member) {
             stranger.expected_until = now.time;
+            self.left(member);
             self.go_on_joining(now);
+        } else {
+            self.lost(member, now);
         }
+    }
+
+    /// Members that may have the map, and have not said so yet.
+    pub(super) fn expected(&self, now: Time) -> impl Iterator<Item = &Arc<Member>> {
+        self.strangers.iter().filter(move |(_, stranger)| now < stranger.expected_until).map(|(member, _)| member)
     }
 
     pub(super) fn greet_strangers(&mut self, now: Now) {

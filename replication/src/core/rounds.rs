@@ -12,7 +12,7 @@
 //! Each question is asked again when it is not answered, and the answers are facts of their own: lost, doubled or late ones
 //! do no harm.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::{Author, Core, Now};
 use crate::context::Context;
 use crate::message::{Level, Message};
 use crate::store::{BUCKETS_PER_GROUP, Chunk, GROUPS, Have};
+use crate::version::Incarnation;
 
 /// How often a question is asked.
 const TRIES: u32 = 3;
@@ -46,6 +47,8 @@ pub(super) struct Round {
     /// What the peer has seen and holds no more. Dropped at the end, when what it has seen counts as seen here: before that, an
     /// earlier write, which the one to be dropped outdoes, would be news.
     gone: Vec<Have>,
+    /// Those of whose writes some were refused: nothing of what the peer has seen of them counts as seen.
+    refused: BTreeSet<Incarnation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,6 +178,8 @@ impl Core {
             todo: [Question::Digests(None)].into(),
             peer_is_behind: false,
             gone: Vec::new(),
+            // Of its own writes a replica knows all, whatever others say.
+            refused: [self.me].into(),
         };
         self.rounds.insert(id, round);
         self.ask_on(id, now);
@@ -262,16 +267,21 @@ impl Core {
         }
         round.gone.append(&mut chunk.gone);
         let joining = round.joining;
-        let before = chunk.entries.len();
+        let mut refused = BTreeSet::new();
         chunk.entries.retain(|(_, siblings)| {
-            siblings.iter().all(|sibling| self.clock.observe(sibling.version.time, now.wall_ms))
+            let believed = siblings.iter().all(|sibling| self.clock.observe(sibling.version.time, now.wall_ms));
+            if !believed {
+                refused.extend(siblings.iter().map(|sibling| sibling.version.dot.node));
+                self.counts.refused += 1;
+            }
+            believed
         });
-        self.counts.refused += (before - chunk.entries.len()) as u64;
         let known = chunk.entries.iter().flat_map(|(_, siblings)| siblings);
         let stale = known.clone().any(|sibling| self.store.seen.contains(sibling.version.dot));
         let changed = self.store.take(chunk.entries, seen, now.time);
         if let Some(round) = self.rounds.get_mut(&id) {
             round.peer_is_behind |= stale;
+            round.refused.append(&mut refused);
         }
         if !joining {
             self.counts.repaired += changed.len() as u64;
@@ -284,7 +294,8 @@ impl Core {
 
     fn end_round(&mut self, id: u64, now: Now) {
         let Some(round) = self.rounds.remove(&id) else { return };
-        let Some(seen) = round.seen else { return };
+        let Some(mut seen) = round.seen else { return };
+        seen.forget(&round.refused);
         if let Some(peer) = self.peers.get_mut(&round.peer) {
             peer.compared_at = round.began;
         }
@@ -340,6 +351,8 @@ impl Core {
         if round.joining {
             self.donor_failed(id, &round.peer, now);
         } else if self.peers.contains_key(&round.peer) {
+            // It may have closed its map without being heard: then the channel says so.
+            self.greet(&round.peer, true);
             self.wish(&round.peer, now.time + self.tuning.patience, true);
         }
     }

@@ -131,8 +131,12 @@ impl Core {
         if writes.is_empty() {
             return;
         }
-        let to: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| !peer.behind).map(|(member, _)| Arc::clone(member)).collect();
+        let (mut to, mut behind) = (Vec::new(), Vec::new());
+        for (member, peer) in &self.peers {
+            if peer.behind { &mut behind } else { &mut to }.push(Arc::clone(member));
+        }
+        let own: Vec<u64> = writes.iter().map(|write| write.version.dot.counter).collect();
+        behind.iter().for_each(|member| self.queued(member, &own, false));
         self.send_all(to, None, Message::Write { writes, ack });
     }
 

@@ -15,18 +15,21 @@ pub(crate) use self::saver::{Saver, Signal, Source};
 /// How a map is kept on disk.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskConfig {
-    pub(crate) directory: PathBuf,
+    /// `None`: it is not.
+    pub(crate) directory: Option<PathBuf>,
     pub(crate) every: Duration,
     pub(crate) acknowledge_saved: bool,
 }
 
-impl DiskConfig {
-    pub(crate) const fn new(directory: PathBuf) -> Self {
-        Self { directory, every: Duration::from_millis(100), acknowledge_saved: false }
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self { directory: None, every: Duration::from_millis(100), acknowledge_saved: false }
     }
+}
 
-    /// The file of the map of this name.
-    pub(crate) fn path(&self, map: &str) -> PathBuf {
+impl DiskConfig {
+    /// The file of the map of this name, if it is kept in one.
+    pub(crate) fn path(&self, map: &str) -> Option<PathBuf> {
         let mut name = String::new();
         for byte in map.bytes() {
             if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
@@ -35,6 +38,6 @@ impl DiskConfig {
                 name.push_str(&format!("%{byte:02X}"));
             }
         }
-        self.directory.join(name + ".redb")
+        Some(self.directory.as_ref()?.join(name + ".redb"))
     }
 }

@@ -28,7 +28,7 @@ pub struct MapBuilder<K, V> {
     differ: Option<Differ<V>>,
     diffs: Arc<dyn Diffs>,
     #[cfg(feature = "persist")]
-    disk: Option<crate::disk::DiskConfig>,
+    disk: crate::disk::DiskConfig,
     keys: PhantomData<fn(K)>,
 }
 
@@ -58,7 +58,7 @@ where
             differ: None,
             diffs: Arc::new(NoDiffs),
             #[cfg(feature = "persist")]
-            disk: None,
+            disk: crate::disk::DiskConfig::default(),
             keys: PhantomData,
         }
     }
@@ -146,7 +146,7 @@ where
     #[cfg(feature = "persist")]
     #[must_use]
     pub fn directory(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
-        self.disk = Some(crate::disk::DiskConfig::new(directory.into()));
+        self.disk.directory = Some(directory.into());
         self
     }
 
@@ -155,9 +155,7 @@ where
     #[cfg(feature = "persist")]
     #[must_use]
     pub const fn save_every(mut self, every: Duration) -> Self {
-        if let Some(disk) = &mut self.disk {
-            disk.every = every;
-        }
+        self.disk.every = every;
         self
     }
 
@@ -167,9 +165,7 @@ where
     #[cfg(feature = "persist")]
     #[must_use]
     pub const fn acknowledge_saved(mut self, only_saved: bool) -> Self {
-        if let Some(disk) = &mut self.disk {
-            disk.acknowledge_saved = only_saved;
-        }
+        self.disk.acknowledge_saved = only_saved;
         self
     }
 
@@ -191,9 +187,9 @@ where
         #[cfg_attr(not(feature = "persist"), expect(unused_mut, reason = "it resumes what was saved"))]
         let mut core = Core::new(me, conflicts.keeping, tuning, diffs, now);
         #[cfg(feature = "persist")]
-        let file = match &self.disk {
-            Some(disk) => {
-                let path = disk.path(&name);
+        let file = match self.disk.path(&name) {
+            Some(path) => {
+                let disk = &self.disk;
                 let (file, saved) = crate::disk::File::open(&path, conflicts.keeping)
                     .map_err(|source| OpenError::File { name: name.clone(), path, source })?;
                 core.resume(saved, disk.acknowledge_saved, now);

@@ -172,7 +172,7 @@ impl Shared {
             if state.closed {
                 return Err(Refusal::Error(MapError::Closed));
             }
-            let wanted = durability.wanted(state.core.majority());
+            let wanted = durability.wanted(state.core.majority(now));
             let Some(written) = write(&mut state.core, wanted, now)? else { return Ok(None) };
             let outcome = written.op.map(|op| {
                 let (sender, report) = oneshot::channel();
@@ -243,7 +243,11 @@ impl Shared {
                 false
             });
             drop(state);
-            let sent = self.perform_all(actions);
+            // Whatever panics in it, others are to get their turn.
+            let sent = catch_unwind(AssertUnwindSafe(|| self.perform_all(actions))).unwrap_or_else(|_| {
+                tracing::error!(map = self.name, "the channel panicked over a message of the map");
+                Vec::new()
+            });
             for (waiting, report) in reports {
                 // Whoever waited may be gone.
                 let _ = waiting.send(report);
@@ -342,6 +346,9 @@ impl Shared {
 
 impl ChannelEndpoint for Shared {
     fn receive(&self, message: Message, from: &Arc<Member>, lease: Lease) -> Result<(), BoxError> {
+        if self.lock().closed {
+            return Ok(());
+        }
         let envelope = Envelope::decode(message.bytes())?;
         drop((message, lease));
         self.act(|core, now| core.received(from, envelope, now));
@@ -349,6 +356,9 @@ impl ChannelEndpoint for Shared {
     }
 
     fn member_event(&self, event: &MemberEvent) {
+        if self.lock().closed {
+            return;
+        }
         self.act(|core, now| match event {
             MemberEvent::Added(member) | MemberEvent::Updated(member) => core.member_added(member, now),
             MemberEvent::Removed(member, why) => {
@@ -369,7 +379,10 @@ impl crate::disk::Source for Shared {
     fn saved(&self, batch: crate::core::Batch, result: Result<(), BoxError>) {
         match result {
             Ok(()) => {
-                self.act(|core, now| core.batch_saved(batch, now));
+                let Some(now) = self.now() else { return };
+                self.lock().core.batch_saved(batch, now);
+                // What comes of it is done by the map's task: this thread is in no runtime.
+                self.earlier.notify_one();
             }
             Err(error) => {
                 let times = {

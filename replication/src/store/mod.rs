@@ -159,8 +159,10 @@ impl Store {
 
     /// A replica has seen `dots` of the key with this hash, and holds it no more.
     pub(crate) fn gone(&mut self, key_hash: u64, dots: &[Dot], now: Time) -> Option<(Box<[u8]>, Changed)> {
-        let keys = self.bucket(bucket_of(key_hash))?.entries.keys();
-        let key: Box<[u8]> = keys.into_iter().find(|key| hash(key) == key_hash)?.clone();
+        let mut entries = self.bucket(bucket_of(key_hash))?.entries.iter();
+        // The writes tell most keys apart without a look at the key.
+        let found = entries.find(|(key, entry)| dots.iter().any(|dot| entry.has(*dot)) && hash(key) == key_hash);
+        let key: Box<[u8]> = found?.0.clone();
         let changed = self.change(&key, now, |mut held, _, _| {
             held.retain(|sibling| !dots.contains(&sibling.version.dot));
             held
@@ -180,6 +182,11 @@ impl Store {
                 held
             });
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remembered_removals(&self) -> usize {
+        self.removals.len()
     }
 
     /// Since when the oldest removal is here.
@@ -249,10 +256,12 @@ impl Store {
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.insert(key.into());
         }
+        let mut removed_again = false;
         match entry {
             Some(entry) => {
                 if !entry.is_live() {
                     self.removals.push_back((now, key.into(), entry.latest().version.dot));
+                    removed_again = self.removals.len() > 2 * self.census.removed + 1024;
                 }
                 if let Some(place) = bucket.entries.get_mut(key) {
                     *place = entry;
@@ -264,7 +273,17 @@ impl Store {
                 bucket.entries.remove(key);
             }
         }
+        if removed_again {
+            self.prune_removals();
+        }
         Some(Changed { before, after })
+    }
+
+    /// Forgets the times of removals that are none any more: the key was written since.
+    fn prune_removals(&mut self) {
+        let removals = std::mem::take(&mut self.removals);
+        let stands = |key: &[u8], dot: Dot| self.get(key).is_some_and(|entry| !entry.is_live() && entry.has(dot));
+        self.removals = removals.into_iter().filter(|(_, key, dot)| stands(key, *dot)).collect();
     }
 }
 

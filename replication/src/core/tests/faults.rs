@@ -119,7 +119,7 @@ impl Run {
         let new: Vec<u8> = (0..len).map(|_| self.world.rng.u8(..)).collect();
         let mut value = new.clone();
         let written = self.world.at(node, |core, now| {
-            let wanted = Some((Need::Copies(core.majority()), Duration::from_secs(5)));
+            let wanted = Some((Need::Copies(core.majority(now)), Duration::from_secs(5)));
             let held: Vec<_> = core.store.get(&key).into_iter().flat_map(Entry::values).cloned().collect();
             if removal {
                 return core.remove(&key, wanted, now);
