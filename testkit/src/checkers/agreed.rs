@@ -17,7 +17,8 @@ use super::{Violations, report};
 /// checker.installed("a", 1, ["a", "b"], "a");
 /// checker.installed("b", 1, ["a", "b", "c"], "a");
 /// checker.together(["a", "b"]);
-/// assert_eq!(checker.finish().unwrap_err().violations.len(), 2);
+/// // They are in one view, and do not agree on who is in it.
+/// assert_eq!(checker.finish().unwrap_err().violations.len(), 1);
 /// ```
 #[derive(Clone, Debug)]
 pub struct ViewsAgree<V, N> {
