@@ -93,7 +93,8 @@ impl<T> Call<T> {
         let env = sender.env().clone();
         let call = hub.next_call(|| env.random());
         served.counts.calls.add();
-        hub.table().open(call, members.to_vec(), self.wait, env.now() + self.within);
+        let until = env.now() + self.within;
+        hub.table().open(call, members.to_vec(), self.wait, until);
         // From here on the call ends when this is dropped.
         let mut ongoing = Ongoing {
             hub: Arc::clone(&hub),
@@ -101,7 +102,7 @@ impl<T> Call<T> {
             call,
             sending: None,
             deadline: Box::pin({
-                let (env, until) = (env.clone(), env.now() + self.within);
+                let env = env.clone();
                 async move { env.sleep_until(until).await }
             }),
         };
@@ -118,7 +119,9 @@ impl<T> Call<T> {
                 if ours.is_empty() {
                     return;
                 }
-                let what = What::Request { payload: payload.clone(), left: Some(self.within), answered };
+                // What is left of it now: a stream may be polled late.
+                let left = until - sender.env().now();
+                let what = What::Request { payload: payload.clone(), left: Some(left), answered };
                 let body = Frame { call, id: id.clone(), what }.encode();
                 let sent = sender.send(&ours, body, options).await;
                 sent_to(&hub, call, &ours, sent);
@@ -281,12 +284,12 @@ impl Drop for Ongoing {
         served.counts.abandoned.add();
         let Ok(sender) = self.hub.sender() else { return };
         let open = closed.answers.into_iter().filter(|(_, answer)| *answer == Answer::NotAwaited);
-        let open: Vec<_> = open.map(|(member, _)| member).filter(|member| sender.reaches(member)).collect();
         let body = Frame { call: self.call, id: served.id.clone(), what: What::Cancel }.encode();
-        if !open.is_empty()
-            && let Ok(pending) = sender.try_send(open, body, SendOptions::NONE)
-        {
-            pending.on_complete(drop);
+        // One by one: a member without room is not to keep it from the others.
+        for (member, _) in open.filter(|(member, _)| sender.reaches(member)) {
+            if let Ok(pending) = sender.try_send(member, body.clone(), SendOptions::NONE) {
+                pending.on_complete(drop);
+            }
         }
     }
 }

@@ -88,11 +88,11 @@ impl<T, S: Clone> Desk<T, S> {
         let must_wait = self.running.len() >= self.bounds.running;
         let full = (self.held > 0 && self.held.saturating_add(bytes) > self.bounds.bytes)
             || (must_wait && self.waiting.len() >= self.bounds.waiting);
+        // Also what is turned away: its caller is told that it has not run, and a copy of it must not.
+        self.remember(&key);
         if full {
-            // Not remembered: the caller may try again under the same name.
             return Admitted::Full;
         }
-        self.remember(&key);
         self.held += bytes;
         if must_wait {
             self.waiting.push_back((key, bytes, item));
@@ -177,12 +177,13 @@ mod tests {
         assert_eq!((desk.running(), desk.waiting(), desk.held()), (2, 2, 40));
         assert_eq!(desk.finished(&key(1), |item| *item), Some(3));
         assert_eq!(desk.finished(&key(1), |item| *item), None, "once each");
-        // What was turned away may come again, what was admitted not.
-        assert_eq!(request(&mut desk, 5, 10), Admitted::Waits);
+        // A copy is one, also of what was turned away.
+        assert_eq!(request(&mut desk, 5, 10), Admitted::Again);
         assert_eq!(request(&mut desk, 1, 10), Admitted::Again);
+        assert_eq!(request(&mut desk, 6, 10), Admitted::Waits);
         assert_eq!(desk.finished(&key(2), |item| *item), Some(4));
-        assert_eq!(desk.finished(&key(3), |item| *item), Some(5));
-        assert_eq!((desk.finished(&key(4), |item| *item), desk.finished(&key(5), |item| *item)), (None, None));
+        assert_eq!(desk.finished(&key(3), |item| *item), Some(6));
+        assert_eq!((desk.finished(&key(4), |item| *item), desk.finished(&key(6), |item| *item)), (None, None));
         assert_eq!((desk.running(), desk.waiting(), desk.held()), (0, 0, 0));
     }
 
@@ -192,9 +193,9 @@ mod tests {
         assert_eq!(request(&mut desk, 1, 1000), Admitted::Run(1));
         assert_eq!(request(&mut desk, 2, 1), Admitted::Full);
         assert_eq!(desk.finished(&key(1), |item| *item), None);
-        assert_eq!(request(&mut desk, 2, 60), Admitted::Run(2));
-        assert_eq!(request(&mut desk, 3, 60), Admitted::Full);
-        assert_eq!(request(&mut desk, 3, 40), Admitted::Run(3));
+        assert_eq!(request(&mut desk, 3, 60), Admitted::Run(3));
+        assert_eq!(request(&mut desk, 4, 60), Admitted::Full);
+        assert_eq!(request(&mut desk, 5, 40), Admitted::Run(5));
     }
 
     #[test]

@@ -101,18 +101,23 @@ impl Served {
         }
     }
 
-    /// Handles `first` and then what waits for its turn, until there is nothing.
-    pub(super) async fn work(self: Arc<Self>, hub: Weak<Hub>, env: Env, first: Job) {
-        let mut next = Some(first);
-        while let Some(job) = next.take() {
-            let turn = Turn { served: &self, key: Some(job.key.clone()) };
-            let (from, call, answered) = (Arc::clone(&job.key.0), job.key.1, job.answered);
-            let word = self.handle(&env, job).await;
-            if let (Some(word), Some(hub)) = (word, hub.upgrade().filter(|_| answered)) {
-                hub.answer(&from, call, &self, word, self.settings.reply_options).await;
+    /// Handles `first` and then what waits for its turn, until there is nothing. The first turn begins here, not when the
+    /// future is polled: it may never be.
+    pub(super) fn work(self: Arc<Self>, hub: Weak<Hub>, env: Env, first: Job) -> impl Future<Output = ()> {
+        let first = Turn::of(&self, first);
+        async move {
+            let mut next = Some(first);
+            while let Some((turn, job)) = next.take() {
+                let (from, call, answered, deadline) = (Arc::clone(&job.key.0), job.key.1, job.answered, job.deadline);
+                let word = self.handle(&env, job).await;
+                if let (Some(word), Some(hub)) = (word, hub.upgrade().filter(|_| answered)) {
+                    let answering = hub.answer(&from, call, &self, word, self.settings.reply_options);
+                    // Whoever has no room for it until nobody waits for it keeps no place for longer.
+                    env.until(deadline, answering).await;
+                }
+                next = turn.end().map(|job| Turn::of(&self, job));
+                tokio::task::coop::consume_budget().await;
             }
-            next = turn.end();
-            tokio::task::coop::consume_budget().await;
         }
     }
 
@@ -158,23 +163,59 @@ impl Served {
 }
 
 /// A request's turn. Dropped before its end, the channel has stopped.
-struct Turn<'a> {
-    served: &'a Served,
+struct Turn {
+    served: Arc<Served>,
     key: Option<Key>,
 }
 
-impl Turn<'_> {
+impl Turn {
+    fn of(served: &Arc<Served>, job: Job) -> (Self, Job) {
+        (Self { served: Arc::clone(served), key: Some(job.key.clone()) }, job)
+    }
+
     fn end(mut self) -> Option<Job> {
         let key = self.key.take()?;
         self.served.desk().finished(&key, |job| Arc::clone(&job.stop))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             let waiting = self.served.desk().abandoned(&key);
             drop(waiting);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemberId;
+    use crate::rpc::CallId;
+
+    /// The channel may stop between a request's admission and the first poll of its handling.
+    #[test]
+    fn a_handling_that_is_never_polled_gives_its_place_back() {
+        let settings = Settings {
+            handler: None,
+            left_over: None,
+            bounds: Bounds { running: 1, waiting: 1, bytes: 100 },
+            limit: Duration::from_secs(1),
+            reply_options: SendOptions::NONE,
+        };
+        let served = Served::new(Bytes::from_static(b"id"), settings);
+        let from = Arc::new(Member::new(MemberId::ZERO, ([127, 0, 0, 1], 1).into()));
+        let job = Job {
+            key: (from, CallId::new([1; 16])),
+            payload: Payload::from("x"),
+            deadline: Time::NEVER,
+            answered: true,
+            stop: Arc::new(Notify::new()),
+        };
+        let Admitted::Run(job) = served.admit(job) else { panic!("there is room") };
+        assert_eq!((served.stats().running, served.stats().held), (1, 1));
+        drop(Arc::clone(&served).work(Weak::new(), Env::real(), job));
+        assert_eq!((served.stats().running, served.stats().held), (0, 0));
     }
 }
