@@ -501,3 +501,25 @@ fn ids_are_apart_and_closed_with_the_last_handle() {
         assert!(matches!(rpc.call(To::All, "x").await, Err(SendError::Stopped)));
     });
 }
+
+/// A stream that is polled late has less time, and its handlers, too.
+#[test]
+fn what_is_left_of_the_time_is_counted_when_a_question_is_sent() {
+    simulate(1, async |world| {
+        let told = Arc::new(Mutex::new(None));
+        let sites = sites(&world, 2, |_, channel, builder| {
+            let told = Arc::clone(&told);
+            let handler = move |request: Request| {
+                *told.lock().unwrap() = request.remaining();
+                async { Ok::<_, BoxError>(Reply::none()) }
+            };
+            builder.handler(handler).open(channel).unwrap()
+        })
+        .await;
+        let mut stream = sites[0].rpc.call(To::All, "x").within(5 * SECOND).stream().unwrap();
+        world.sleep(3 * SECOND).await;
+        assert!(matches!(stream.next().await, Some((_, Answer::NoReply))));
+        let left = told.lock().unwrap().unwrap();
+        assert!(left <= 2 * SECOND, "{left:?}");
+    });
+}

@@ -198,7 +198,8 @@ impl AgreedViews {
 
     /// Has the next view begin anew, whoever is missing of those that were allowed to write: for an operator who *knows* that no
     /// other side can write, when too many members were restarted at once. At any one member of a side whose view may not write;
-    /// at others it does nothing. More than half of [`members`](AgreedViewsConfig::members) have to be there, as in the beginning.
+    /// at others it does nothing. More than half of [`members`](AgreedViewsConfig::members) have to be there. What was allowed
+    /// to write after the last view that this member knows of stands.
     pub fn forget(&self) {
         self.0.with_core(Core::forget);
     }

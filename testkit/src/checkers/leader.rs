@@ -1,6 +1,6 @@
 //! One leader at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use super::{Violations, report};
@@ -57,6 +57,18 @@ impl<N: Ord + Clone + Debug> OneLeader<N> {
         self.writing.insert(process, token);
     }
 
+    /// As [`began`](Self::began), in a view of these members: then nobody who is not in it may be writing, under whatever token.
+    pub fn began_among(&mut self, process: N, token: u64, leader: N, members: impl IntoIterator<Item = N>) {
+        let members: BTreeSet<_> = members.into_iter().collect();
+        for (other, theirs) in
+            self.writing.iter().filter(|(other, theirs)| !members.contains(other) && **theirs == token)
+        {
+            self.violations
+                .push(format!("{process:?} may write without {other:?}, which does so, too, under {theirs}"));
+        }
+        self.began(process, token, leader);
+    }
+
     /// `process` must not write any more, or is no more.
     pub fn ended(&mut self, process: &N) {
         self.writing.remove(process);
@@ -102,6 +114,8 @@ mod tests {
             checker.began('a', 1, 'a');
         });
         assert_eq!(back, ["'a' has token 1, after 'b' led under 2"]);
+        let apart = found(|checker| checker.began_among('c', 2, 'b', ['c', 'd']));
+        assert_eq!(apart, ["'c' may write without 'b', which does so, too, under 2"]);
         let shared = found(|checker| checker.began('c', 2, 'c'));
         assert_eq!(shared, ["'c' leads under 2, as 'b' does"]);
     }

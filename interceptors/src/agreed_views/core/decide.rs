@@ -41,9 +41,15 @@ impl Core {
             forgets: self.forgets,
             since: local.since,
             up_for: now - self.started,
-            waits: self.writing.waits(now),
+            waits: self.waits(now),
             max_token: self.max_token,
         }
+    }
+
+    /// How long members that are missing may still go on writing. As long as a view is not confirmed its wait has not begun.
+    fn waits(&self, now: Time) -> Duration {
+        let begins = self.view.as_ref().filter(|installed| installed.view.primary && !self.writing.is_confirmed());
+        begins.map_or(Duration::ZERO, |installed| installed.view.wait).max(self.writing.owed(now))
     }
 
     /// The view that the members of this round have promised to install.
@@ -62,11 +68,15 @@ impl Core {
             }
         });
         let seats: Arc<[Seat]> = seats.collect();
-        let forgets = round.reports.values().any(|report| report.forgets);
-        let chain = if forgets { Vec::new() } else { merge(round.reports.values()) };
+        let mut chain = merge(round.reports.values());
+        // Whoever is told to forget knows what it forgets: what came later stands.
+        let forgets = || round.reports.values().filter(|report| report.forgets);
+        let forgotten = forgets().flat_map(|report| &report.chain).map(|primary| primary.id).max();
+        chain.retain(|primary| Some(primary.id) > forgotten);
+        let anew = forgets().next().is_some();
         let consents: Arc<[Seat]> = self.consents();
         let exclusive = self.policy.is_exclusive() && !self.writing.is_leased();
-        let primary = !exclusive || defect!(self, QuorumIgnored) || self.may_go_on(&chain, &seats, &consents);
+        let primary = !exclusive || defect!(self, QuorumIgnored) || self.may_go_on(&chain, &seats, &consents, anew);
         let wait = if exclusive && primary { self.wait(&chain, &seats, round) } else { Duration::ZERO };
         // As it is written: the view is to be the same everywhere.
         let wait = wire::whole_millis(wait);
@@ -81,13 +91,17 @@ impl Core {
     }
 
     /// Whether these are a quorum of all views that may have written last, and of themselves.
-    fn may_go_on(&self, chain: &[Primary], seats: &[Seat], consents: &[Seat]) -> bool {
+    fn may_go_on(&self, chain: &[Primary], seats: &[Seat], consents: &[Seat], anew: bool) -> bool {
         if chain.len() >= MAX_CHAIN {
             return false;
         }
         let of_all =
             chain.iter().all(|primary| self.policy.holds(&Ballot::new(seats.iter().chain(consents), &primary.seats)));
-        if chain.is_empty() { self.policy.begins(seats) } else { of_all }
+        match chain {
+            [] if anew => self.policy.begins_anew(seats),
+            [] => self.policy.begins(seats),
+            _ => of_all,
+        }
     }
 
     /// How long members of earlier views that are missing may go on writing.

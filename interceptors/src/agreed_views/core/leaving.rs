@@ -7,7 +7,7 @@ use tribes_core::{Departure, Member, Time};
 use super::Core;
 use super::peers::Peer;
 use crate::agreed_views::wire::{Kind, Message};
-use crate::agreed_views::{Seat, StopReason, ViewEvent};
+use crate::agreed_views::{Seat, StopReason, ViewEvent, ViewId};
 
 impl Core {
     /// The channel stops. Who is to be told, and whether that one gets the vote.
@@ -15,14 +15,19 @@ impl Core {
         let mut told = Vec::new();
         if let (Some(local), Some(installed)) = (&self.local, &self.view) {
             let others = || installed.seats.iter().filter(|seat| !seat.is(local));
-            // The leader; for the leader itself, the next one that it is in touch with.
-            let leads = installed.view.leader == local.member;
+            let id = installed.view.id;
             // Membership may have stopped before, and then nobody is known to be in touch.
             let there = |seat: &&Seat| !installed.left.contains(seat) && !installed.vanished.contains(&seat.member);
-            let next = others().find(|seat| self.is_in_touch(seat, now)).or_else(|| others().find(there));
-            let heir = if leads { next } else { others().find(|seat| installed.view.leader == seat.member) };
+            let has_it = |seat: &&Seat| self.peer_of(seat).is_some_and(|peer| peer.state.installed == Some(id));
+            let in_touch = |seat: &&Seat| self.is_in_touch(seat, now);
+            // The leader, unless it is gone, too; else one who can use the vote: it has the view that the vote is of.
+            let leader = others().filter(there).find(|seat| installed.view.leader == seat.member);
+            let heir = leader
+                .or_else(|| others().filter(there).filter(in_touch).find(has_it))
+                .or_else(|| others().filter(there).find(in_touch))
+                .or_else(|| others().find(there));
             for seat in others() {
-                let kind = Kind::Leave { consent: heir.is_some_and(|heir| heir.is(seat)) };
+                let kind = Kind::Leave { consent: heir.filter(|heir| heir.is(seat)).map(|_| id) };
                 told.push((Arc::clone(&seat.member), Message { incarnation: local.incarnation, kind }));
             }
         }
@@ -51,8 +56,9 @@ impl Core {
         }
     }
 
-    /// A member leaves on purpose, and has stopped writing.
-    pub(super) fn left(&mut self, member: &Member, incarnation: u64, consent: bool) {
+    /// A member leaves on purpose, and has stopped writing; its vote is for what comes after `consent`, and for nothing else: what
+    /// it helped to install may be unknown here.
+    pub(super) fn left(&mut self, member: &Member, incarnation: u64, consent: Option<ViewId>) {
         if let Some(peer) = self.peers.get_mut(member).filter(|peer| peer.incarnation == Some(incarnation)) {
             peer.left = true;
         }
@@ -60,7 +66,7 @@ impl Core {
         let seat = installed.seats.iter().find(|seat| *seat.member == *member && seat.incarnation == incarnation);
         let Some(seat) = seat.cloned() else { return };
         self.counts.received += 1;
-        if consent && !installed.voted.contains(&seat) {
+        if consent == Some(installed.view.id) && !installed.voted.contains(&seat) {
             installed.voted.push(seat.clone());
         }
         if !installed.stopped.contains(&seat) {

@@ -32,6 +32,8 @@ pub(super) struct Writing {
     carried: Time,
     /// When waiting ends.
     from: Time,
+    /// Until when members that were missing once may go on writing: whatever views come after, nobody forgets that.
+    owed: Time,
     lease: Option<LeaseState>,
 }
 
@@ -57,6 +59,7 @@ impl Writing {
             confirmed_at: None,
             carried: Time::ZERO,
             from: Time::ZERO,
+            owed: Time::ZERO,
             lease: leased.then(LeaseState::default),
         }
     }
@@ -69,9 +72,9 @@ impl Writing {
         self.confirmed_at.is_some()
     }
 
-    /// How long it is until waiting ends, once the view is confirmed; before that what it waits for is remembered anyway.
-    pub(super) fn waits(&self, now: Time) -> Duration {
-        if self.is_confirmed() { self.from - now } else { Duration::ZERO }
+    /// How long members that were missing once may still go on writing, as far as views are confirmed.
+    pub(super) fn owed(&self, now: Time) -> Duration {
+        self.owed - now
     }
 
     pub(super) fn token(&self) -> Option<u64> {
@@ -236,7 +239,8 @@ impl Core {
         let earlier = || self.chain.iter().filter(|primary| primary.id != id);
         let of_earlier = if earlier().next().is_none() {
             let present: Vec<Seat> = present.iter().copied().cloned().collect();
-            self.policy.begins(&present)
+            // Whether it may was decided with the view; it needs not all of them to be confirmed.
+            self.policy.begins_anew(&present)
         } else {
             earlier().all(|primary| self.policy.holds(&Ballot::new(counted(), &primary.seats)))
         };
@@ -248,7 +252,8 @@ impl Core {
         let wait = installed.view.wait;
         let members: Vec<_> = installed.seats.iter().map(|seat| Arc::clone(&seat.member)).collect();
         self.writing.confirmed_at = Some(now);
-        self.writing.from = now + wait;
+        self.writing.owed = self.writing.owed.max(now + wait);
+        self.writing.from = self.writing.owed;
         self.chain.retain(|primary| primary.id == id);
         self.chain.iter_mut().for_each(|primary| primary.confirmed = true);
         members.iter().filter(|member| self.peers.contains_key(*member)).for_each(|member| self.outbox.beat(member));
@@ -301,8 +306,10 @@ impl Core {
         lease.begun = false;
         match grant {
             Some(grant) => {
-                (lease.until, lease.token) = (at + grant.valid_for, grant.token);
-                lease.next = now.max(at + grant.valid_for / 3);
+                // Our clock may be a fourth slower than the one that the lease goes by.
+                let valid_for = grant.valid_for * 4 / 5;
+                (lease.until, lease.token) = (at + valid_for, grant.token);
+                lease.next = now.max(at + valid_for / 3);
                 lease.held = Some(asked);
             }
             None => {

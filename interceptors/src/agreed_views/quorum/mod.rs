@@ -49,8 +49,15 @@ pub trait QuorumPolicy: Debug + Send + Sync + 'static {
         1
     }
 
-    /// Whether these, none of which remembers a view that was allowed to write, may begin one.
+    /// Whether these, none of which remembers a view that was allowed to write, may begin one. Nobody who does remember may go on
+    /// elsewhere at the same time: what the policy counts on for that is for it to say.
     fn begins(&self, members: &[Seat]) -> bool;
+
+    /// As [`begins`](Self::begins) after somebody said to [`forget`](super::AgreedViews::forget) what was, and vouches for it
+    /// that nobody goes on. Default: the same.
+    fn begins_anew(&self, members: &[Seat]) -> bool {
+        self.begins(members)
+    }
 
     /// Whether those who are present are enough to go on from the last view that may have written.
     fn holds(&self, ballot: &Ballot<'_>) -> bool;

@@ -65,14 +65,16 @@ impl QuorumPolicy for StaticMajority {
 /// in absolute order is among them.
 ///
 /// So a group may shrink step by step, from seven to four to three to two to the first of two, and grow beyond any number, with nothing to
-/// configure but how many begin it. The price: who was restarted has forgotten and does not count, so if half of the last view is
+/// configure but how many begin it. It must never have as many processes that have forgotten, or never were in such a view, as
+/// that number, while others go on out of their reach. The price: who was restarted has forgotten and does not count, so if half of the last view is
 /// restarted at once nobody may write, until [`AgreedViews::forget`](crate::agreed_views::AgreedViews::forget) is called at those who
 /// remember, or they are restarted, too.
 #[derive(Clone, Copy, Debug)]
 pub struct DynamicMajority(u32);
 
 impl DynamicMajority {
-    /// More than half of so many members begin.
+    /// So many members begin, all of them together: fewer might begin while one who remembers goes on elsewhere. Told to
+    /// [`forget`](crate::agreed_views::AgreedViews::forget), more than half of them are enough.
     #[must_use]
     pub const fn of(members: u32) -> Self {
         Self(members)
@@ -92,6 +94,9 @@ impl QuorumPolicy for DynamicMajority {
         "dynamic"
     }
     fn begins(&self, members: &[Seat]) -> bool {
+        members.len() >= usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+    fn begins_anew(&self, members: &[Seat]) -> bool {
         StaticMajority(self.0).begins(members)
     }
     fn holds(&self, ballot: &Ballot<'_>) -> bool {
@@ -183,7 +188,8 @@ impl<F: Weigh> QuorumPolicy for Weighted<F> {
 pub struct KeepOldest(u32);
 
 impl KeepOldest {
-    /// More than half of so many members begin.
+    /// So many members begin, all of them together: fewer might begin while one who remembers goes on elsewhere. Told to
+    /// [`forget`](crate::agreed_views::AgreedViews::forget), more than half of them are enough.
     #[must_use]
     pub const fn of(members: u32) -> Self {
         Self(members)
@@ -195,6 +201,9 @@ impl QuorumPolicy for KeepOldest {
         "keep-oldest"
     }
     fn begins(&self, members: &[Seat]) -> bool {
+        members.len() >= usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+    fn begins_anew(&self, members: &[Seat]) -> bool {
         StaticMajority(self.0).begins(members)
     }
     fn holds(&self, ballot: &Ballot<'_>) -> bool {

@@ -75,6 +75,7 @@ struct Place {
 struct Seen {
     views: ViewsAgree<ViewId, Process>,
     leaders: OneLeader<Process>,
+    members: BTreeMap<ViewId, Vec<Process>>,
     merges: usize,
 }
 
@@ -363,6 +364,7 @@ fn observe(
         ViewEvent::ViewInstalled { view, .. } => {
             let keys = view.members.iter().map(|member| member.id()).zip(view.incarnations.iter().copied());
             let members: Vec<_> = keys.map(|key| name(&key)).collect();
+            seen.members.insert(view.id, members.clone());
             seen.views.installed(process, view.id, members, name(&(view.id.coordinator, view.id.incarnation)));
         }
         ViewEvent::Merged { sides, .. } => {
@@ -371,7 +373,8 @@ fn observe(
         }
         ViewEvent::MayWrite { view, token } => {
             let leader = name(&(view.coordinator, view.incarnation));
-            seen.leaders.began(process, token, leader);
+            let members = seen.members.get(&view).cloned().unwrap_or_default();
+            seen.leaders.began_among(process, token, leader, members);
         }
         ViewEvent::MustStop { .. } => seen.leaders.ended(&process),
         ViewEvent::PartitionSuspected { missing, .. } => assert!(!missing.is_empty()),

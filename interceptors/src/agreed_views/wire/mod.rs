@@ -63,9 +63,10 @@ pub(super) enum Kind {
         promised: u64,
     },
     Install(Arc<Install>),
-    /// The sender leaves on purpose, and has stopped writing. To one member alone it gives its vote in what comes next.
+    /// The sender leaves on purpose, and has stopped writing. To one member alone it gives its vote for what comes after this
+    /// view.
     Leave {
-        consent: bool,
+        consent: Option<ViewId>,
     },
 }
 
@@ -184,7 +185,7 @@ impl Message {
                 out.put_u64(*promised);
             }
             Kind::Install(install) => put_install(&mut out, install),
-            Kind::Leave { consent } => out.put_u8(u8::from(*consent)),
+            Kind::Leave { consent } => put_option(&mut out, consent.as_ref()),
         }
         out.freeze()
     }
@@ -208,7 +209,7 @@ impl Message {
             3 => Kind::Promise { epoch: rest.epoch()?, report: rest.report()? },
             4 => Kind::Refuse { epoch: rest.epoch()?, promised: rest.epoch()? },
             5 => Kind::Install(Arc::new(rest.install()?)),
-            6 => Kind::Leave { consent: rest.flag()? },
+            6 => Kind::Leave { consent: rest.option()? },
             other => return Err(Malformed::Kind(other)),
         };
         if rest.len() == 0 { Ok(Self { incarnation, kind }) } else { Err(Malformed::Trailing(rest.len())) }

@@ -62,7 +62,7 @@ impl<'a> Rest<'a> {
         Ok(ViewId { epoch: self.epoch()?, coordinator: MemberId::from_bytes(self.take()?), incarnation: self.u64()? })
     }
 
-    fn option(&mut self) -> Result<Option<ViewId>, Malformed> {
+    pub(super) fn option(&mut self) -> Result<Option<ViewId>, Malformed> {
         if self.flag()? { self.id().map(Some) } else { Ok(None) }
     }
 
