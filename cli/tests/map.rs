@@ -22,6 +22,15 @@ fn says(program: &mut Program, text: &str) {
     program.wait(text, |line| line.contains(text).then_some(()));
 }
 
+/// Waits until it has said all of these, in whatever order: who is there and that the map is ready are told by two tasks.
+fn says_all(program: &mut Program, texts: &[&str]) {
+    let mut missing = texts.to_vec();
+    program.wait(&format!("{texts:?}"), |line| {
+        missing.retain(|text| !line.contains(text));
+        missing.is_empty().then_some(())
+    });
+}
+
 /// A member called `name`, told nothing yet.
 fn member(group: &str, name: &str, more: &[&str]) -> Program {
     Program::start(&[&["map", "--mcast", group, "--as", name], more].concat())
@@ -52,8 +61,7 @@ fn two_share_a_map() {
     let two = ["--members", "2", "--durability", "all", "--within", "20s"];
     let mut anna = member(&group, "anna", &two);
     let mut bert = member(&group, "bert", &two);
-    says(&mut anna, "* bert is here");
-    says(&mut anna, "* ready: 0 entries");
+    says_all(&mut anna, &["* bert is here", "* ready: 0 entries"]);
     says(&mut bert, "* ready: 0 entries");
     anna.type_line("put nails 12 in the box");
     says(&mut anna, "put nails = 12 in the box (copies: bert)");
