@@ -165,8 +165,19 @@ impl Context {
         self.nodes.len()
     }
 
+    /// Whether all that `other` has is in it.
+    pub(crate) fn includes(&self, other: &Self) -> bool {
+        let inside = |ours: &Seen, (first, last): (u64, u64)| {
+            let ours = ours.ranges().find(|(_, end)| *end >= first);
+            ours.is_some_and(|(begin, end)| begin <= first && last <= end)
+        };
+        other.nodes.iter().all(|(node, theirs)| match self.nodes.get(node) {
+            Some(ours) => theirs.ranges().all(|range| inside(ours, range)),
+            None => theirs.ranges().next().is_none(),
+        })
+    }
+
     /// Grows with each addition.
-    #[cfg(feature = "persist")]
     pub(crate) const fn turn(&self) -> u64 {
         self.turn
     }
@@ -206,6 +217,7 @@ mod tests {
             prop_assert_eq!(seen(&context), model.clone());
             let others = of(&other);
             prop_assert_eq!(seen(&context.meet(&others)), model.intersection(&other).copied().collect());
+            prop_assert_eq!(context.includes(&others), model.is_superset(&other));
             context.join(&others);
             prop_assert_eq!(&context, &of(&model.union(&other).copied().collect()));
             prop_assert_eq!(context.has_gap(NODE), {

@@ -81,6 +81,34 @@ impl Durability {
         Self::All { within }
     }
 
+    /// As it travels: its kind, copies, and how long it waits.
+    pub(crate) const fn parts(self) -> (u8, usize, Duration) {
+        match self {
+            Self::Local => (0, 0, Duration::ZERO),
+            Self::Queued => (1, 0, Duration::ZERO),
+            Self::Copies { copies, within } => (2, copies, within),
+            Self::Majority { within } => (3, 0, within),
+            Self::All { within } => (4, 0, within),
+        }
+    }
+
+    /// How long it waits at most.
+    pub(crate) const fn within(self) -> Duration {
+        self.parts().2
+    }
+
+    pub(crate) fn from_parts(kind: u8, copies: u64, within_ms: u64) -> Option<Self> {
+        let within = Duration::from_millis(within_ms);
+        Some(match kind {
+            0 => Self::Local,
+            1 => Self::Queued,
+            2 => Self::Copies { copies: usize::try_from(copies).ok()?, within },
+            3 => Self::Majority { within },
+            4 => Self::All { within },
+            _ => return None,
+        })
+    }
+
     /// What the core is asked for; `majority` is how many others make one.
     pub(crate) fn wanted(self, majority: usize) -> Option<(Need, Duration)> {
         match self {
@@ -106,6 +134,27 @@ pub enum CopyState {
     Behind,
     /// It has left the group, or died.
     Left,
+}
+
+impl CopyState {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Has => 0,
+            Self::Sent => 1,
+            Self::Behind => 2,
+            Self::Left => 3,
+        }
+    }
+
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Has,
+            1 => Self::Sent,
+            2 => Self::Behind,
+            3 => Self::Left,
+            _ => return None,
+        })
+    }
 }
 
 /// A write that was made.

@@ -54,6 +54,31 @@ pub enum MapError {
         /// How often it was tried.
         tries: u32,
     },
+    /// Nobody that holds the key could be asked in time: the members to hold it are gone, frozen, cut off, or still fetching
+    /// it. A put or removal may have been made by one that did not answer in time.
+    #[error("no member that holds the key answers: {why}; try again, or wait longer (LazyMapBuilder::patience)")]
+    NoHolder {
+        /// Who was asked, and what came of it.
+        why: String,
+    },
+    /// The member that was to make the write says nothing: whether it is made is not known.
+    #[error(
+        "{member} was to make the write and does not answer ({why}): it may have been made; read the key before trying again"
+    )]
+    Unanswered {
+        /// Who was asked.
+        member: Arc<Member>,
+        /// What came of it.
+        why: String,
+    },
+    /// Others did not take over in time what this member holds.
+    #[error(
+        "{entries} entries that this member holds were not taken over in time; they are lost if it ends and no other holds them"
+    )]
+    NotHandedOver {
+        /// Entries that are still here.
+        entries: usize,
+    },
     /// The map is closed.
     #[error("the map is closed")]
     Closed,
@@ -70,6 +95,14 @@ pub enum OpenError {
         name: String,
         /// What is wrong with it.
         source: EndpointError,
+    },
+    /// A lazy map could not be made answer others.
+    #[error("the map {name:?} cannot be opened: {source}")]
+    Rpc {
+        /// The map's name.
+        name: String,
+        /// What is wrong.
+        source: tribes_core::rpc::RpcError,
     },
     /// Its file cannot be opened: it is another process's, of another format, or the disk says no.
     #[cfg(feature = "persist")]

@@ -1,10 +1,11 @@
 //! Maps that every member of a group holds, and that become equal whatever happens to messages and members.
 //!
-//! [`ReplicatedMap`] is the way in. What is where:
+//! [`ReplicatedMap`] is the way in; [`LazyReplicatedMap`] is for maps that are too large for every member. What is where:
 //!
 //! | folder | holds |
 //! |---|---|
 //! | `map` | the typed map, its builder, listeners, statistics; performs what the core decides |
+//! | `lazy` | the map of which each key is held by a few members: a replica for each part |
 //! | `core` | one replica without I/O: writes, acknowledgements, comparing, joining |
 //! | `store` | entries in buckets with digests, and what was seen |
 //! | `message` | what replicas say to each other, byte by byte |
@@ -23,6 +24,7 @@ mod diff;
 mod disk;
 mod durability;
 mod error;
+mod lazy;
 mod map;
 mod message;
 mod store;
@@ -32,5 +34,6 @@ pub use conflict::{Conflicts, Counter};
 pub use diff::Diffable;
 pub use durability::{CopyState, Durability, Written};
 pub use error::{MapError, OpenError};
+pub use lazy::{HeldStats, LazyMapBuilder, LazyReplicatedMap, LazyStats};
 pub use map::{By, Change, ChangeHandle, Changes, Iter, MapBuilder, MapStats, PeerStats, ReplicatedMap, Writing};
 pub use version::{Dot, Incarnation, Version};

@@ -223,6 +223,11 @@ impl Core {
         self.me
     }
 
+    /// Bytes of a message, about.
+    pub(crate) const fn chunk_size(&self) -> usize {
+        self.tuning.chunk
+    }
+
     /// A message of `from` came.
     pub(crate) fn received(&mut self, from: &Arc<Member>, envelope: Envelope, now: Now) {
         let Envelope { from: incarnation, to, message } = envelope;

@@ -120,6 +120,11 @@ impl Core {
         id
     }
 
+    /// Whether somebody waits for a write.
+    pub(crate) fn has_open_ops(&self) -> bool {
+        !self.ops.open.is_empty()
+    }
+
     /// Nobody waits for it any more.
     pub(crate) fn forget_op(&mut self, id: u64) {
         let counter = self.ops.open.iter().find(|(_, op)| op.id == id).map(|(counter, _)| *counter);

@@ -110,6 +110,20 @@ impl Core {
         self.peers.iter().map(|(member, peer)| (Arc::clone(member), peer.ready, lag(peer))).collect()
     }
 
+    /// Some replica that has what the group had, for those that come to this one too early.
+    pub(crate) fn ready_peer(&self) -> Option<Arc<Member>> {
+        self.peers.iter().find(|(_, peer)| peer.ready).map(|(member, _)| Arc::clone(member))
+    }
+
+    /// `member` has what this replica lacks: it is asked, as soon as it is known.
+    pub(crate) fn compare_with(&mut self, member: &Arc<Member>, now: Now) {
+        if self.peers.contains_key(member) {
+            self.wish(member, now.time, true);
+        } else {
+            self.member_added(member, now);
+        }
+    }
+
     pub(super) fn greet(&mut self, member: &Arc<Member>, reply: bool) {
         let hello = self.own_hello(reply);
         self.send_all(vec![Arc::clone(member)], None, hello);

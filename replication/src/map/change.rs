@@ -8,8 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 
-use super::ReplicatedMap;
-use super::shared::{Listener, Shared};
+use super::listeners::{Listener, Listeners};
 use crate::conflict::Conflicts;
 use crate::core::Author;
 
@@ -40,8 +39,8 @@ pub enum By {
     Peer,
 }
 
-pub(super) fn listen<K, V>(
-    shared: &Arc<Shared>,
+pub(crate) fn listen<K, V>(
+    listeners: &Arc<Listeners>,
     conflicts: Conflicts<V>,
     listener: impl Fn(Change<K, V>) + Send + Sync + 'static,
 ) -> ChangeHandle
@@ -49,44 +48,38 @@ where
     K: DeserializeOwned + 'static,
     V: DeserializeOwned + 'static,
 {
-    let weak = Arc::downgrade(shared);
+    let weak = Arc::downgrade(listeners);
     let typed: Listener = Arc::new(move |key, change, by| {
-        let Some(shared) = weak.upgrade() else { return };
-        let value = |raw: &[Arc<[u8]>]| conflicts.resolve(raw.iter().filter_map(|bytes| shared.decode(bytes)));
-        let Some(key) = shared.decode(key) else { return };
+        let Some(listeners) = weak.upgrade() else { return };
+        let value = |raw: &[Arc<[u8]>]| conflicts.resolve(raw.iter().filter_map(|bytes| listeners.decode(bytes)));
+        let Some(key) = listeners.decode(key) else { return };
         let by = if by == Author::Here { By::Local } else { By::Peer };
         let (old, new) = (value(&change.before), value(&change.after));
         if old.is_some() || new.is_some() {
             listener(Change { key, old, new, by });
         }
     });
-    let key = Arc::as_ptr(&typed).addr() as u64;
-    shared.listeners.rcu(|list| {
-        let mut list = list.as_ref().clone();
-        list.push((key, Arc::clone(&typed)));
-        list
-    });
-    ChangeHandle { shared: Arc::downgrade(shared), key }
+    ChangeHandle { listeners: Arc::downgrade(listeners), number: listeners.add(&typed) }
 }
 
 /// Keeps a listener registered; dropping it unsubscribes.
 #[must_use = "the listener is unsubscribed when this is dropped; call `forever` to keep it for the life of the map"]
 pub struct ChangeHandle {
-    shared: Weak<Shared>,
-    key: u64,
+    listeners: Weak<Listeners>,
+    number: u64,
 }
 
 impl ChangeHandle {
     /// Keeps the listener for the life of the map.
     pub fn forever(mut self) {
-        self.shared = Weak::new();
+        self.listeners = Weak::new();
     }
 }
 
 impl Drop for ChangeHandle {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.listeners.rcu(|list| list.iter().filter(|(key, _)| *key != self.key).cloned().collect::<Vec<_>>());
+        if let Some(listeners) = self.listeners.upgrade() {
+            listeners.remove(self.number);
         }
     }
 }
@@ -109,9 +102,9 @@ where
     K: Serialize + DeserializeOwned + Send + Sync + 'static,
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    pub(super) fn of(map: &ReplicatedMap<K, V>) -> Self {
+    pub(crate) fn of(listeners: &Arc<Listeners>, conflicts: Conflicts<V>) -> Self {
         let (sender, receiver) = broadcast::channel(WAITING);
-        let handle = listen(&map.inner.shared, map.inner.conflicts.clone(), move |change| {
+        let handle = listen(listeners, conflicts, move |change| {
             // Nobody listens any more: the handle is about to go.
             let _ = sender.send(Arc::new(change));
         });

@@ -1,10 +1,11 @@
 //! The map that every member holds whole.
 
 mod builder;
-mod change;
+pub(crate) mod change;
 #[cfg(all(test, feature = "persist"))]
 mod disk_tests;
 mod iter;
+pub(crate) mod listeners;
 mod shared;
 mod stats;
 #[cfg(test)]
@@ -161,7 +162,7 @@ where
     pub fn get_all<Q: Serialize + ?Sized>(&self, key: &Q) -> Vec<V> {
         let Ok(key) = encode(key) else { return Vec::new() };
         let raw = self.inner.shared.look(|core| values(core.store.get(&key)));
-        raw.iter().filter_map(|bytes| self.inner.shared.decode(bytes)).collect()
+        raw.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes)).collect()
     }
 
     /// The version of the latest write of `key`, if it has a value.
@@ -358,7 +359,7 @@ where
         K: 'static,
         V: 'static,
     {
-        change::listen(&self.inner.shared, self.inner.conflicts.clone(), move |change| listener(&change))
+        change::listen(&self.inner.shared.listeners, self.inner.conflicts.clone(), move |change| listener(&change))
     }
 
     /// The changes from now on as a stream of at most 1,024 that wait; who is slower misses the oldest, and is told.
@@ -368,12 +369,12 @@ where
         K: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
-        Changes::of(self)
+        Changes::of(&self.inner.shared.listeners, self.inner.conflicts.clone())
     }
 
     /// Waits until `condition` holds, looking after each change. Cancel safe.
     pub async fn changed(&self, condition: impl FnMut(&Self) -> bool) {
-        let (mut condition, mut changes) = (condition, self.inner.shared.change_count());
+        let (mut condition, mut changes) = (condition, self.inner.shared.listeners.count());
         while !condition(self) {
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -418,13 +419,13 @@ where
     /// The value of a key and the writes that it consists of.
     fn read(&self, key: &[u8]) -> (Option<V>, Vec<Dot>) {
         let (raw, dots) = self.inner.shared.look(|core| (values(core.store.get(key)), core.writes_at(key)));
-        let values = raw.iter().filter_map(|bytes| self.inner.shared.decode(bytes));
+        let values = raw.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
         (self.inner.conflicts.resolve(values), dots)
     }
 
     fn decode_entry(&self, key: &[u8], values: &[Arc<[u8]>]) -> Option<(K, V)> {
-        let values = values.iter().filter_map(|bytes| self.inner.shared.decode(bytes));
-        Some((self.inner.shared.decode(key)?, self.inner.conflicts.resolve(values)?))
+        let values = values.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
+        Some((self.inner.shared.listeners.decode(key)?, self.inner.conflicts.resolve(values)?))
     }
 }
 

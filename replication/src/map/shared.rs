@@ -11,8 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, oneshot, watch};
 use tribes_core::{
     BoxError, ChannelEndpoint, Departure, EndpointSender, Env, Lease, Member, MemberEvent, Message, SendError,
@@ -20,17 +18,14 @@ use tribes_core::{
 };
 
 use super::Refusal;
-use crate::core::{Action, Author, Core, Now, OpReport, Refused, Wanted, Written};
+use super::listeners::Listeners;
+use crate::core::{Action, Core, Now, OpReport, Refused, Wanted, Written};
 use crate::durability::Durability;
 use crate::error::MapError;
 use crate::message::{Envelope, Message as Body};
-use crate::store::Changed;
 
 /// The core's time does not run finer than that.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
-
-/// Told of each change.
-pub(super) type Listener = Arc<dyn Fn(&[u8], &Changed, Author) + Send + Sync>;
 
 /// See the [module](self).
 pub(super) struct Shared {
@@ -41,8 +36,7 @@ pub(super) struct Shared {
     /// There is an earlier time to wake at.
     earlier: Arc<Notify>,
     ready: watch::Sender<bool>,
-    changes: watch::Sender<u64>,
-    pub(super) listeners: ArcSwap<Vec<(u64, Listener)>>,
+    pub(super) listeners: Arc<Listeners>,
     /// Where to say that there is something to save.
     #[cfg(feature = "persist")]
     saving: OnceLock<Arc<crate::disk::Signal>>,
@@ -99,13 +93,12 @@ impl Shared {
         };
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            listeners: Listeners::new(name.clone()),
             name,
             state: Mutex::new(state),
             sender: OnceLock::new(),
             earlier: Arc::default(),
             ready: watch::Sender::new(false),
-            changes: watch::Sender::new(0),
-            listeners: ArcSwap::default(),
             #[cfg(feature = "persist")]
             saving: OnceLock::new(),
         })
@@ -136,10 +129,6 @@ impl Shared {
     pub(super) async fn ready(&self) {
         // The sender is here.
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
-    }
-
-    pub(super) fn change_count(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
     }
 
     /// Has the core do something, and performs what comes of it.
@@ -191,16 +180,6 @@ impl Shared {
             self.act(Core::close);
             self.earlier.notify_one();
         }
-    }
-
-    /// Reads a key or value; says so if it is none.
-    pub(super) fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Option<T> {
-        rmp_serde::from_slice(bytes)
-            .inspect_err(|error| {
-                let wanted = std::any::type_name::<T>();
-                tracing::warn!(map = self.name, %error, "an entry is no {wanted}: do all members use the same types?");
-            })
-            .ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -289,12 +268,7 @@ impl Shared {
             match action {
                 Action::Send { to, envelope } => self.send(to, &envelope, &mut sent),
                 Action::Changed { key, change, by } => {
-                    for (_, listener) in self.listeners.load_full().iter() {
-                        if catch_unwind(AssertUnwindSafe(|| listener(&key, &change, by))).is_err() {
-                            tracing::error!(map = self.name, "a listener panicked over a change");
-                        }
-                    }
-                    self.changes.send_modify(|count| *count += 1);
+                    self.listeners.tell(&key, &change, by);
                 }
                 Action::Ready => {
                     self.ready.send_replace(true);

@@ -194,18 +194,19 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<(Context, u64), Malformed> 
     if input.0.is_empty() { Ok(found) } else { Err(Malformed::Leftover) }
 }
 
-struct Writer(Vec<u8>);
+/// Writes fields one after another.
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
-    fn u8(&mut self, byte: u8) {
+    pub(crate) fn u8(&mut self, byte: u8) {
         self.0.push(byte);
     }
 
-    fn u64(&mut self, number: u64) {
+    pub(crate) fn u64(&mut self, number: u64) {
         self.0.extend_from_slice(&number.to_be_bytes());
     }
 
-    fn number(&mut self, mut number: u64) {
+    pub(crate) fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push(number.to_le_bytes()[0] | 0x80);
             number >>= 7;
@@ -213,12 +214,12 @@ impl Writer {
         self.0.push(number.to_le_bytes()[0]);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    fn option(&mut self, bytes: Option<&[u8]>) {
+    pub(crate) fn option(&mut self, bytes: Option<&[u8]>) {
         self.u8(u8::from(bytes.is_some()));
         if let Some(bytes) = bytes {
             self.bytes(bytes);
@@ -239,22 +240,22 @@ impl Writer {
         self.0.extend_from_slice(&addr.port().to_be_bytes());
     }
 
-    fn dot(&mut self, dot: Dot) {
+    pub(crate) fn dot(&mut self, dot: Dot) {
         self.u64(dot.node.get());
         self.number(dot.counter);
     }
 
-    fn version(&mut self, version: Version) {
+    pub(crate) fn version(&mut self, version: Version) {
         self.u64(version.time);
         self.dot(version.dot);
     }
 
-    fn list<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
+    pub(crate) fn list<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
         self.number(items.len() as u64);
         items.iter().for_each(|each| item(self, each));
     }
 
-    fn sibling(&mut self, sibling: &Sibling) {
+    pub(crate) fn sibling(&mut self, sibling: &Sibling) {
         self.version(sibling.version);
         self.list(&sibling.past, |out, dot| out.dot(*dot));
         self.option(sibling.value.as_deref());
@@ -273,7 +274,7 @@ impl Writer {
         });
     }
 
-    fn context(&mut self, context: &Context) {
+    pub(crate) fn context(&mut self, context: &Context) {
         self.number(context.len() as u64);
         for (node, seen) in context.iter() {
             self.u64(node.get());
@@ -282,22 +283,23 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads fields one after another.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         let (first, rest) = self.0.split_first().ok_or(Malformed::Truncated)?;
         self.0 = rest;
         Ok(*first)
     }
 
-    fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         let (number, rest) = self.0.split_first_chunk().ok_or(Malformed::Truncated)?;
         self.0 = rest;
         Ok(u64::from_be_bytes(*number))
     }
 
-    fn number(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -317,14 +319,14 @@ impl<'a> Reader<'a> {
         u16::try_from(self.number()?).map_err(|_large| Malformed::OutOfBounds(what))
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = usize::try_from(self.number()?).map_err(|_large| Malformed::Truncated)?;
         let (bytes, rest) = self.0.split_at_checked(len).ok_or(Malformed::Truncated)?;
         self.0 = rest;
         Ok(bytes)
     }
 
-    fn option(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+    pub(crate) fn option(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         if self.u8()? == 0 { Ok(None) } else { self.bytes().map(Some) }
     }
 
@@ -339,15 +341,18 @@ impl<'a> Reader<'a> {
         Ok(SocketAddr::new(Ipv6Addr::from(*octets).to_canonical(), u16::from_be_bytes(*port)))
     }
 
-    fn dot(&mut self) -> Result<Dot, Malformed> {
+    pub(crate) fn dot(&mut self) -> Result<Dot, Malformed> {
         Ok(Dot { node: Incarnation::new(self.u64()?), counter: self.number()? })
     }
 
-    fn version(&mut self) -> Result<Version, Malformed> {
+    pub(crate) fn version(&mut self) -> Result<Version, Malformed> {
         Ok(Version { time: self.u64()?, dot: self.dot()? })
     }
 
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+    pub(crate) fn list<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
         let len = usize::try_from(self.number()?).map_err(|_large| Malformed::Truncated)?;
         // Every item takes a byte at least.
         if len > self.0.len() {
@@ -374,7 +379,7 @@ impl<'a> Reader<'a> {
         Ok(Write { key, version, past, payload })
     }
 
-    fn sibling(&mut self) -> Result<Sibling, Malformed> {
+    pub(crate) fn sibling(&mut self) -> Result<Sibling, Malformed> {
         Ok(Sibling {
             version: self.version()?,
             past: self.list(Self::dot)?.into_boxed_slice(),
@@ -396,7 +401,7 @@ impl<'a> Reader<'a> {
         Ok(Seen::new(upto, beyond))
     }
 
-    fn context(&mut self) -> Result<Context, Malformed> {
+    pub(crate) fn context(&mut self) -> Result<Context, Malformed> {
         let mut context = Context::default();
         let count = Reader(self.0).number()?;
         if count > MAX_NODES as u64 {

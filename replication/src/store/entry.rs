@@ -88,6 +88,11 @@ impl Entry {
         self.siblings().any(Sibling::is_live)
     }
 
+    /// The latest write that gave it a value.
+    pub(crate) fn latest_value(&self) -> Option<&Sibling> {
+        self.siblings().filter(|sibling| sibling.is_live()).last()
+    }
+
     pub(crate) fn has(&self, dot: Dot) -> bool {
         self.siblings().any(|sibling| sibling.version.dot == dot)
     }

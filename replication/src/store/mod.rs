@@ -109,6 +109,13 @@ impl Store {
         self.buckets.iter().flat_map(|bucket| bucket.entries.iter().map(|(key, entry)| (&**key, entry)))
     }
 
+    /// As [`iter`](Self::iter), from the entry after `after` on.
+    pub(crate) fn iter_after<'a>(&'a self, after: Option<&'a [u8]>) -> impl Iterator<Item = (&'a [u8], &'a Entry)> {
+        let first = after.map_or(0, |key| bucket_of(hash(key)));
+        let rest = self.buckets.iter().skip(usize::from(first) + 1).flat_map(|bucket| bucket.entries.iter());
+        self.range(first, after).chain(rest.map(|(key, entry)| (&**key, entry)))
+    }
+
     /// The entries of `bucket` after `after`, by key.
     pub(crate) fn range(&self, bucket: u16, after: Option<&[u8]>) -> impl Iterator<Item = (&[u8], &Entry)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

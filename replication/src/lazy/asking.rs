@@ -1,0 +1,135 @@
+//! Finding somebody who holds a key: who is asked, in which order, and what is done about those that do not answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tribes_core::rpc::{Answer, RpcChannel};
+use tribes_core::{Env, FaultKind, Member};
+
+use super::message::{Reply, Request};
+use super::node::Node;
+use super::shards::Route;
+use crate::durability::Durability;
+use crate::error::MapError;
+
+/// How long one member may take to answer, apart from what a write waits for.
+const ANSWER: Duration = Duration::from_secs(1);
+/// The first pause when nobody could be asked, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// Asks for what is not here.
+pub(super) struct Asker {
+    pub(super) node: Arc<Node>,
+    pub(super) rpc: RpcChannel,
+    pub(super) env: Env,
+    /// How long it looks for somebody who answers.
+    pub(super) patience: Duration,
+}
+
+/// What became of asking one member.
+enum Asked {
+    Reply(Reply),
+    /// It cannot have done anything.
+    Not(String),
+    /// It may have.
+    Perhaps(String),
+}
+
+impl Asker {
+    /// The reply of a member that holds `shard`; this one, if it does and may.
+    pub(super) async fn ask(&self, shard: usize, request: &Request) -> Result<Reply, MapError> {
+        let within = match request {
+            Request::Write { durability, .. } => durability.within(),
+            Request::Get { .. } | Request::List { .. } => Duration::ZERO,
+        };
+        let deadline = self.env.now() + self.patience + within;
+        let (mut pause, mut why) = (PAUSE.0, String::new());
+        loop {
+            let mut tried: Vec<Option<Arc<Member>>> = Vec::new();
+            let mut next = order(self.node.route(shard), request);
+            while let Some(whom) = next.pop_front() {
+                if tried.contains(&whom) {
+                    continue;
+                }
+                tried.push(whom.clone());
+                let left = deadline - self.env.now();
+                if self.node.is_closed() {
+                    return Err(MapError::Closed);
+                }
+                if left.is_zero() {
+                    return Err(MapError::NoHolder { why });
+                }
+                let asked = match &whom {
+                    None => Asked::Reply(self.node.answer(request.clone()).await),
+                    Some(member) => self.ask_one(member, request, (within + ANSWER).min(left)).await,
+                };
+                let name = || whom.as_ref().map_or_else(|| "this member".to_owned(), |member| member.to_string());
+                match asked {
+                    Asked::Reply(Reply::Elsewhere { at }) => {
+                        why = format!("{} does not hold it", name());
+                        if let Some(hint) = at.and_then(|id| self.node.member(id)) {
+                            next.push_front(Some(hint));
+                        }
+                    }
+                    Asked::Reply(reply) => return Ok(reply),
+                    Asked::Perhaps(text) if !request.is_repeatable() => {
+                        // Only a member is asked by a message.
+                        let member = whom.ok_or(MapError::Closed)?;
+                        return Err(MapError::Unanswered { member, why: text });
+                    }
+                    Asked::Not(text) | Asked::Perhaps(text) => why = format!("{}: {text}", name()),
+                }
+            }
+            if why.is_empty() {
+                "nobody has opened the map yet".clone_into(&mut why);
+            }
+            // Somebody is gone, or has not taken over yet: those that are to hold it change soon.
+            let until = (self.env.now() + pause).min(deadline);
+            self.env.sleep_until(until).await;
+            if self.env.now() >= deadline {
+                return Err(MapError::NoHolder { why });
+            }
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn ask_one(&self, member: &Arc<Member>, request: &Request, within: Duration) -> Asked {
+        let replies = match self.rpc.call(member, request.encode()).within(within).await {
+            Ok(replies) => replies,
+            Err(error) => return Asked::Not(error.to_string()),
+        };
+        let Some((_, answer)) = replies.iter().next() else { return Asked::Not("it is not asked".to_owned()) };
+        match answer {
+            Answer::Replied(payload) => match Reply::decode(payload.bytes()) {
+                Ok(reply) => Asked::Reply(reply),
+                Err(error) => Asked::Perhaps(format!("its reply is not one: {error}")),
+            },
+            Answer::NoHandler | Answer::Overloaded => Asked::Not(answer.to_string()),
+            Answer::Unreachable(
+                FaultKind::QueueFull | FaultKind::Stopped | FaultKind::Unsupported(_) | FaultKind::Dropped { .. },
+            ) => Asked::Not(answer.to_string()),
+            _ => Asked::Perhaps(answer.to_string()),
+        }
+    }
+}
+
+/// Whom to ask, first to last. What is here is read here; writes go to the primary, so that they meet there, and to others
+/// only when it cannot be asked.
+fn order(route: Route, request: &Request) -> VecDeque<Option<Arc<Member>>> {
+    let Route { holders, here, elsewhere } = route;
+    let by_the_first = matches!(request, Request::Write { .. } | Request::Get { first: true, .. });
+    let first = (here && !by_the_first).then_some(None);
+    let last = here.then_some(None);
+    first.into_iter().chain(holders).chain(elsewhere.map(Some)).chain(last).collect()
+}
+
+/// How long a write asked for by another may wait here.
+pub(super) fn bounded(durability: Durability, most: Duration) -> Durability {
+    match durability {
+        Durability::Copies { copies, within } => Durability::copies(copies, within.min(most)),
+        Durability::Majority { within } => Durability::majority(within.min(most)),
+        Durability::All { within } => Durability::all(within.min(most)),
+        Durability::Local | Durability::Queued => durability,
+    }
+}

@@ -1,0 +1,494 @@
+//! The map of which each key is held by a few members.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `placement` | which members are to hold which keys |
+//! | `shards` | without I/O: a replica of each shard that is held here, taking over, letting go |
+//! | `node` | performs what the shards decide, answers others |
+//! | `asking` | finding somebody who holds a key |
+//! | `message` | what members say to each other |
+
+mod asking;
+mod builder;
+mod cache;
+mod message;
+mod node;
+mod placement;
+mod shards;
+mod stats;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tribes_core::{Channel, EndpointHandle, Member};
+
+use self::asking::Asker;
+pub use self::builder::LazyMapBuilder;
+use self::cache::Cache;
+use self::message::{Reply, Request};
+use self::placement::{SHARDS, shard_of};
+pub use self::stats::{HeldStats, LazyStats};
+use crate::conflict::Conflicts;
+use crate::durability::{CopyState, Durability, Written};
+use crate::error::MapError;
+use crate::map::change::{self, Change, ChangeHandle, Changes};
+use crate::store::Sibling;
+use crate::version::{Dot, Version};
+
+/// How often [`LazyReplicatedMap::update`] tries.
+const TRIES: u32 = 64;
+
+/// A map of which each key is held by a few members: a primary and backups, which all members agree on without talking
+/// (Tribes: `LazyReplicatedMap`). For maps that are too large for every member. A cheap handle; all clones are the same, and
+/// keep the channel alive.
+///
+/// ```
+/// # use tribes_testkit::net::SimNet;
+/// use tribes_replication::LazyReplicatedMap;
+/// # use tribes_core::Channel;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::time::pause();
+/// # let net = SimNet::new(7);
+/// # let (one, two) = (net.join(Channel::builder()).build()?, net.join(Channel::builder()).build()?);
+/// # one.start().await?;
+/// # two.start_and_wait(1, std::time::Duration::from_secs(5)).await?;
+/// // On each member, on a channel that is started:
+/// let here: LazyReplicatedMap<String, u32> = LazyReplicatedMap::builder("stock").backups(1).open(&one)?;
+/// let there: LazyReplicatedMap<String, u32> = LazyReplicatedMap::builder("stock").backups(1).open(&two)?;
+/// here.put("nails", &12).await?;
+/// assert_eq!(there.get("nails").await?, Some(12));
+/// there.leave(std::time::Duration::from_secs(10)).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Who holds what
+/// Keys fall into 64 shards. Of each shard, the members with the highest scores for it (rendezvous hashing) are the
+/// holders: one and so many [backups](LazyMapBuilder::backups), the first the primary. When a member comes or goes, only what
+/// it holds moves: a backup is the primary at once, and a new backup fetches the shard in the background,
+/// [a few shards at a time and not too fast](LazyMapBuilder::fetch_limits). Who held a shard before lets it go only when
+/// those that hold it now have all of it. A member that [leaves](Self::leave) hands over what it holds first.
+///
+/// # Guarantees
+/// - **Reads** are local where the key is held; otherwise a holder is asked, the primary first. What this member has put and
+///   was told to be made, it reads, as long as holders are not cut off from each other.
+/// - **Writes** are made by the primary; by another holder if that cannot be asked. [`Durability`] counts the holders: by
+///   default a write waits until all have it. So what was acknowledged is lost only if all holders of the key are lost before one
+///   of them has been replaced.
+/// - **Convergence, conflicts and removals** are those of [`ReplicatedMap`](crate::ReplicatedMap) among the holders of a key;
+///   after a partition, too. While the group is split each side goes on with what it holds of it: a key of which the holders are
+///   all on the other side is not there.
+/// - **Tries**: a put or removal that is not answered is tried with another holder, so it may be made twice, the second time over
+///   what another wrote in between. An [`update`](Self::update) is not.
+/// - **Memory** is bounded by the share: for each shard held about 130 kB, and for each entry what `ReplicatedMap` takes.
+///
+/// # Differences to Tribes
+/// The primary is not who wrote last, and a read moves nothing: where a key is follows from who is there. There are no
+/// proxies: members that do not hold a key know nothing of it. Nothing is kept on disk.
+pub struct LazyReplicatedMap<K, V> {
+    inner: Arc<Inner<V>>,
+    keys: PhantomData<fn(K) -> K>,
+}
+
+struct Inner<V> {
+    asker: Asker,
+    conflicts: Conflicts<V>,
+    durability: Durability,
+    cache: Option<Mutex<Cache>>,
+    _endpoint: EndpointHandle,
+    channel: Channel,
+}
+
+impl<V> Inner<V> {
+    fn cache(&self) -> Option<MutexGuard<'_, Cache>> {
+        Some(self.cache.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<V> Drop for Inner<V> {
+    fn drop(&mut self) {
+        self.asker.node.close();
+    }
+}
+
+impl<K, V> Clone for LazyReplicatedMap<K, V> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), keys: PhantomData }
+    }
+}
+
+impl<K, V> fmt::Debug for LazyReplicatedMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazyReplicatedMap").field("name", &self.inner.asker.node.name()).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> LazyReplicatedMap<K, V>
+where
+    K: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
+    /// Opens a map of this name; it tells the lazy maps of a channel apart, and is the same on all members.
+    pub fn builder(name: impl Into<String>) -> LazyMapBuilder<K, V> {
+        LazyMapBuilder::new(name.into())
+    }
+
+    /// Waits until this member holds its share. Operations do not need that: they find who holds a key, and wait for it.
+    /// Cancel safe.
+    pub async fn ready(&self) {
+        self.inner.asker.node.ready().await;
+    }
+
+    /// Whether it holds its share.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.inner.asker.node.is_ready()
+    }
+
+    /// The value at `key`: from here if it is held or [cached](LazyMapBuilder::cache) here, else from a holder. `None` also if
+    /// it cannot be read as a `V`: then some member writes values of another type, and the log says so.
+    ///
+    /// # Errors
+    /// [`MapError::NoHolder`] if nobody that holds it answers in time.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>, MapError> {
+        let siblings = self.fetch(&encode(key)?).await?;
+        Ok(self.resolve(&siblings))
+    }
+
+    /// All values at `key`, oldest first: several if writes that did not know of each other are
+    /// [kept](Conflicts::keep_all).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn get_all<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Vec<V>, MapError> {
+        let siblings = self.fetch(&encode(key)?).await?;
+        Ok(self.values(&siblings).collect())
+    }
+
+    /// Whether there is a value at `key`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn contains_key<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<bool, MapError> {
+        Ok(self.fetch(&encode(key)?).await?.iter().any(Sibling::is_live))
+    }
+
+    /// The version of the latest write of `key`, if it has a value.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn version<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<Version>, MapError> {
+        let siblings = self.fetch(&encode(key)?).await?;
+        Ok(siblings.iter().filter(|sibling| sibling.is_live()).map(|sibling| sibling.version).max())
+    }
+
+    /// Puts `value` at `key`, with the map's [durability](LazyMapBuilder::durability).
+    ///
+    /// # Errors
+    /// [`MapError::NotAcknowledged`] if that was not reached: the write is made all the same. [`MapError::NoHolder`] if nobody
+    /// who could make it answers. Otherwise nothing was written.
+    ///
+    /// # Cancel safety
+    /// Dropped, the write may be made or not.
+    pub async fn put<Q: Serialize + ?Sized>(&self, key: &Q, value: &V) -> Result<Written, MapError> {
+        self.put_with(key, value, self.inner.durability).await
+    }
+
+    /// As [`put`](Self::put), with a durability of its own.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn put_with<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        value: &V,
+        durability: Durability,
+    ) -> Result<Written, MapError> {
+        let (key, value) = (encode(key)?, encode(value)?);
+        match self.write(key, Some(value), None, durability).await? {
+            Outcome::Written(written) => Ok(written),
+            // Not without a condition, and not for a value.
+            Outcome::Nothing | Outcome::Changed => Err(MapError::Contended { tries: 1 }),
+        }
+    }
+
+    /// Puts what `change` makes of the value at `key` (`None`: there is none), if the holder that makes the write has the same
+    /// by then; otherwise it is made anew. `change` returns `None` to leave it as it is.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), [`MapError::Contended`], and [`MapError::Unanswered`] if it is not known whether it was made.
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn update<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        mut change: impl FnMut(Option<V>) -> Option<V>,
+    ) -> Result<Option<Written>, MapError> {
+        let key = encode(key)?;
+        for _ in 0..TRIES {
+            // From the primary, which is to find it unchanged.
+            let siblings = self.fetch_anew(&key).await?;
+            let dots: Vec<Dot> = siblings.iter().map(|sibling| sibling.version.dot).collect();
+            let Some(later) = change(self.resolve(&siblings)) else { return Ok(None) };
+            let value = Some(encode(&later)?);
+            if let Outcome::Written(written) = self.write(key.clone(), value, Some(dots), self.inner.durability).await?
+            {
+                return Ok(Some(written));
+            }
+        }
+        Err(MapError::Contended { tries: TRIES })
+    }
+
+    /// Removes `key`, with the map's [durability](LazyMapBuilder::durability). `None` if there is no such key.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn remove<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<Written>, MapError> {
+        self.remove_with(key, self.inner.durability).await
+    }
+
+    /// As [`remove`](Self::remove), with a durability of its own.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn remove_with<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        durability: Durability,
+    ) -> Result<Option<Written>, MapError> {
+        match self.write(encode(key)?, None, None, durability).await? {
+            Outcome::Written(written) => Ok(Some(written)),
+            Outcome::Nothing | Outcome::Changed => Ok(None),
+        }
+    }
+
+    /// All entries of the map, fetched from their holders a part at a time. What is written meanwhile may be among them or
+    /// not; each key comes once.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn snapshot(&self) -> Result<Vec<(K, V)>, MapError> {
+        let mut found = Vec::new();
+        for shard in 0..SHARDS {
+            let mut after = None;
+            loop {
+                let request = Request::List { shard, after: after.take() };
+                let Reply::Entries { entries, more } = self.inner.asker.ask(shard, &request).await? else {
+                    return Err(MapError::NoHolder { why: "a holder answered something else".to_owned() });
+                };
+                after = entries.last().filter(|_| more).map(|(key, _)| key.clone());
+                let listeners = &self.inner.asker.node.listeners;
+                found.extend(
+                    entries
+                        .iter()
+                        .filter_map(|(key, siblings)| Some((listeners.decode(key)?, self.resolve(siblings)?))),
+                );
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The entries that this member holds, as primary or backup.
+    #[must_use]
+    pub fn held(&self) -> Vec<(K, V)> {
+        let node = &self.inner.asker.node;
+        let raw: Vec<(Vec<u8>, Vec<Sibling>)> = node.look(|shards| {
+            let cores = (0..SHARDS).filter_map(|shard| shards.look(shard));
+            let live = cores.flat_map(|core| core.store.iter()).filter(|(_, entry)| entry.is_live());
+            live.map(|(key, entry)| (key.to_vec(), entry.clone().into_siblings())).collect()
+        });
+        raw.iter().filter_map(|(key, siblings)| Some((node.listeners.decode(key)?, self.resolve(siblings)?))).collect()
+    }
+
+    /// Who is to hold `key`, the primary first, as this member sees it.
+    ///
+    /// # Errors
+    /// If the key cannot be encoded.
+    pub fn holders<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Vec<Arc<Member>>, MapError> {
+        let route = self.inner.asker.node.route(shard_of(&encode(key)?));
+        let local = || self.inner.channel.local();
+        Ok(route.holders.into_iter().map(|holder| holder.unwrap_or_else(local)).collect())
+    }
+
+    /// Has `listener` called for each change of a key that this member holds, until the handle is dropped: by whomever, and
+    /// also when it comes because the member takes its shard over. As [`ReplicatedMap::on_change`](crate::ReplicatedMap::on_change).
+    pub fn on_change(&self, listener: impl Fn(&Change<K, V>) + Send + Sync + 'static) -> ChangeHandle
+    where
+        K: 'static,
+        V: 'static,
+    {
+        let listeners = &self.inner.asker.node.listeners;
+        change::listen(listeners, self.inner.conflicts.clone(), move |change| listener(&change))
+    }
+
+    /// These changes as a stream; as [`ReplicatedMap::changes`](crate::ReplicatedMap::changes).
+    #[must_use]
+    pub fn changes(&self) -> Changes<K, V>
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        Changes::of(&self.inner.asker.node.listeners, self.inner.conflicts.clone())
+    }
+
+    /// What this member holds, and what has happened.
+    #[must_use]
+    pub fn stats(&self) -> LazyStats {
+        let cache = self.inner.cache();
+        self.inner.asker.node.look(|shards| LazyStats::of(shards, cache.as_deref()))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.inner.asker.node.name()
+    }
+
+    /// Hands what this member holds over to the others, then leaves. Meanwhile it answers as before; afterwards its
+    /// operations fail with [`MapError::Closed`].
+    ///
+    /// # Errors
+    /// [`MapError::NotHandedOver`] if that takes longer than `within`, or nobody is there to take it: it is still a member
+    /// then, that takes nothing over any more; try again, or [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// Handing over goes on; the member does not leave.
+    pub async fn leave(&self, within: Duration) -> Result<(), MapError> {
+        let Asker { node, env, .. } = &self.inner.asker;
+        let done = env.until(env.now() + within, node.leave()).await.is_some();
+        if !done {
+            let stats = self.stats();
+            let entries = [stats.primary, stats.backup, stats.surplus].iter().map(|part| part.entries).sum();
+            return Err(MapError::NotHandedOver { entries });
+        }
+        node.close();
+        Ok(())
+    }
+
+    /// Leaves without handing anything over, as if the process had ended.
+    pub fn close(&self) {
+        self.inner.asker.node.close();
+    }
+
+    async fn fetch(&self, key: &[u8]) -> Result<Vec<Sibling>, MapError> {
+        let shard = shard_of(key);
+        let now = self.inner.asker.env.now();
+        let here = self.inner.asker.node.route(shard).here;
+        let (kept, epoch) = match self.inner.cache().filter(|_| !here) {
+            Some(mut cache) => (cache.get(key, now).map(<[Sibling]>::to_vec), Some(cache.epoch())),
+            None => (None, None),
+        };
+        if let Some(siblings) = kept {
+            return Ok(siblings);
+        }
+        let siblings = self.fetch_with(key, Request::Get { key: key.to_vec(), first: false }).await?;
+        if let Some((mut cache, epoch)) = self.inner.cache().zip(epoch) {
+            cache.keep(key, &siblings, epoch, self.inner.asker.env.now());
+        }
+        Ok(siblings)
+    }
+
+    /// From the holder that writes go to.
+    async fn fetch_anew(&self, key: &[u8]) -> Result<Vec<Sibling>, MapError> {
+        self.fetch_with(key, Request::Get { key: key.to_vec(), first: true }).await
+    }
+
+    async fn fetch_with(&self, key: &[u8], request: Request) -> Result<Vec<Sibling>, MapError> {
+        match self.inner.asker.ask(shard_of(key), &request).await? {
+            Reply::Found(siblings) => Ok(siblings),
+            other => Err(MapError::NoHolder { why: format!("a holder answered something else: {other:?}") }),
+        }
+    }
+
+    async fn write(
+        &self,
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+        over: Option<Vec<Dot>>,
+        durability: Durability,
+    ) -> Result<Outcome, MapError> {
+        let shard = shard_of(&key);
+        let request = Request::Write { key: key.clone(), value, over, durability };
+        let forget = || {
+            if let Some(mut cache) = self.inner.cache() {
+                cache.written(&key);
+            }
+        };
+        forget();
+        let reply = self.inner.asker.ask(shard, &request).await;
+        // Also what was fetched meanwhile.
+        forget();
+        let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+        match reply? {
+            Reply::Written { version, met, members } => {
+                let node = &self.inner.asker.node;
+                let members: Vec<(Arc<Member>, CopyState)> =
+                    members.into_iter().filter_map(|(id, state)| Some((node.member(id)?, state))).collect();
+                if met {
+                    Ok(Outcome::Written(Written { version, members }))
+                } else {
+                    Err(MapError::NotAcknowledged { version, wanted: durability.to_string(), members })
+                }
+            }
+            Reply::Nothing => Ok(Outcome::Nothing),
+            Reply::Changed => Ok(Outcome::Changed),
+            Reply::ValueTooLarge { bytes, limit } => {
+                Err(MapError::ValueTooLarge { bytes: size(bytes), limit: size(limit) })
+            }
+            Reply::Full { bytes, limit } => Err(MapError::Full { bytes: size(bytes), limit: size(limit) }),
+            other @ (Reply::Elsewhere { .. } | Reply::Found(_) | Reply::Entries { .. }) => {
+                Err(MapError::NoHolder { why: format!("a holder answered something else: {other:?}") })
+            }
+        }
+    }
+
+    fn values<'a>(&'a self, siblings: &'a [Sibling]) -> impl Iterator<Item = V> + 'a {
+        let listeners = &self.inner.asker.node.listeners;
+        siblings.iter().filter_map(|sibling| sibling.value.as_ref()).filter_map(|bytes| listeners.decode(bytes))
+    }
+
+    fn resolve(&self, siblings: &[Sibling]) -> Option<V> {
+        self.inner.conflicts.resolve(self.values(siblings))
+    }
+}
+
+enum Outcome {
+    Written(Written),
+    Nothing,
+    Changed,
+}
+
+fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    rmp_serde::to_vec_named(value)
+}
