@@ -95,6 +95,38 @@ fn two_share_a_map() {
     assert!(bert.finish().success() && anna.finish().success());
 }
 
+/// Each key is with one member only, so whoever quits has to hand over what it holds.
+#[test]
+fn a_map_is_spread_over_its_members_and_who_quits_hands_over() {
+    let group = group();
+    let spread = ["--members", "3", "--backups", "0", "--durability", "all", "--within", "20s", "--quiet"];
+    let names = ["anna", "bert", "carl"];
+    let [mut anna, mut bert, mut carl] = names.map(|name| member(&group, name, &spread));
+    for program in [&mut anna, &mut bert, &mut carl] {
+        says(program, "* ready");
+    }
+    for number in 0..60 {
+        anna.type_line(&format!("put key{number} {number}"));
+    }
+    says(&mut anna, "put key59 = 59");
+    bert.type_line("get key7");
+    says(&mut bert, "key7 = 7");
+    let mut with = BTreeMap::<String, usize>::new();
+    for number in 0..60 {
+        carl.type_line(&format!("who key{number}"));
+        let (_, name) = carl.wait("who holds it", |line| line.split_once(" is with ").map(|(_, who)| who.to_owned()));
+        *with.entry(name).or_default() += 1;
+    }
+    assert!(names.iter().all(|name| with.get(*name).is_some_and(|count| *count > 5)), "{with:?}");
+    for program in [&mut anna, &mut bert] {
+        assert!(program.finish().success(), "{:#?}", program.seen);
+    }
+    assert_eq!(list(&mut carl).len(), 60);
+    carl.type_line("stats");
+    says(&mut carl, "primary: 60 entries in 64 shards");
+    assert!(carl.finish().success());
+}
+
 /// Results on standard output, what goes wrong on standard error, and the exit code tells.
 #[test]
 fn a_script_sees_what_went_wrong() {

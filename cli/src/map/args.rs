@@ -19,7 +19,7 @@ use crate::units::{Malformed, parse_duration};
 ///   get KEY
 ///   remove KEY
 ///   list [PREFIX]   the entries, in order of their keys
-///   who             who has the map, and what each lacks
+///   who [KEY]       who has the map, and what each lacks; or who holds a key, the primary first
 ///   stats           what the map counts
 ///   help            lists these commands
 ///   quit            leaves the group and ends, as the end of input does
@@ -44,11 +44,16 @@ pub(crate) struct MapArgs {
     /// Where to listen. With another address than the default, members of other machines can be met.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     pub(super) bind: HostPort,
+    /// Each key is held by a primary and so many backups, not by everybody: the others ask these. The same for all. Whoever
+    /// quits hands over what it holds.
+    #[arg(long, value_name = "N", conflicts_with_all = ["group_size", "directory"])]
+    pub(super) backups: Option<usize>,
     /// How many members the group has when nobody is missing: with it, a majority is more than half of these. The same for
     /// all.
     #[arg(long, value_name = "N")]
     pub(super) group_size: Option<usize>,
-    /// What a write waits for: local, queued, copies=N (so many others have it), majority or all.
+    /// What a write waits for: local, queued, copies=N (so many others have it), majority or all. With --backups, among those
+    /// that hold the key.
     #[arg(long, value_name = "WHAT", default_value = "queued")]
     pub(super) durability: Wait,
     /// How long it waits for others.

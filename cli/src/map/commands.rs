@@ -1,6 +1,6 @@
 //! The commands on standard input, one a line.
 
-pub(super) const HELP: &str = "put KEY VALUE, get KEY, remove KEY, list [PREFIX], who, stats, help, quit";
+pub(super) const HELP: &str = "put KEY VALUE, get KEY, remove KEY, list [PREFIX], who [KEY], stats, help, quit";
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub(super) enum Command {
     Get { key: String },
     Remove { key: String },
     List { prefix: String },
-    Who,
+    Who { key: Option<String> },
     Stats,
     Help,
     Quit,
@@ -46,7 +46,11 @@ impl Command {
                 let wrong = CommandError::Wrong { command: "list", wanted: "one prefix at most" };
                 Self::List { prefix: one_word(rest).ok_or(wrong)? }
             }
-            "who" => alone("who", Self::Who)?,
+            "who" if rest.is_empty() => Self::Who { key: None },
+            "who" => {
+                let wrong = CommandError::Wrong { command: "who", wanted: "one key at most" };
+                Self::Who { key: Some(one_word(rest).ok_or(wrong)?) }
+            }
             "stats" => alone("stats", Self::Stats)?,
             "help" => alone("help", Self::Help)?,
             "quit" => alone("quit", Self::Quit)?,
@@ -84,7 +88,8 @@ mod tests {
         assert_eq!(parsed("remove\ta"), Command::Remove { key: key() });
         assert_eq!(parsed("list"), Command::List { prefix: String::new() });
         assert_eq!(parsed("list a"), Command::List { prefix: key() });
-        assert_eq!(parsed("who"), Command::Who);
+        assert_eq!(parsed("who"), Command::Who { key: None });
+        assert_eq!(parsed("who a"), Command::Who { key: Some(key()) });
         assert_eq!(parsed("stats"), Command::Stats);
         assert_eq!(parsed("help"), Command::Help);
         assert_eq!(parsed("quit "), Command::Quit);
@@ -102,7 +107,7 @@ mod tests {
             ("get a b", "one key"),
             ("remove", "one key"),
             ("list a b", "one prefix"),
-            ("who all", "nothing"),
+            ("who a b", "one key"),
             ("quit now", "nothing"),
         ] {
             let error = Command::parse(line).unwrap_err().to_string();

@@ -2,8 +2,8 @@
 
 mod args;
 mod commands;
+mod shared;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -12,15 +12,14 @@ use std::sync::Arc;
 
 pub(crate) use args::MapArgs;
 use commands::{Command, HELP};
+use shared::Shared;
 use tribes::membership::StaticConfig;
-use tribes::replication::{By, Change, Changes, CopyState, MapError, ReplicatedMap, Written};
+use tribes::replication::{By, Change, Changes, CopyState, LazyStats, MapError, MapStats, Written};
 use tribes::{BoxError, Channel, Departure, Member, MemberEvent, MemberEvents};
 
 use crate::input;
 use crate::names::{name_of, own_name, plain, print};
 use crate::units::with_causes;
-
-type Map = ReplicatedMap<String, String>;
 
 /// Shares the map until `quit` or the end of input.
 pub(crate) async fn run(args: MapArgs) -> ExitCode {
@@ -64,7 +63,10 @@ async fn share(args: MapArgs) -> Result<bool, BoxError> {
             () = tell(members, changes, args.quiet) => {}
             well = obey(&channel, &map, &name) => went_well = well,
         }
-        map.close();
+        if let Err(error) = map.leave(&channel).await {
+            complain("quit", &error);
+            went_well = false;
+        }
     }
     channel.stop().await;
     Ok(went_well)
@@ -80,18 +82,10 @@ fn channel(args: &MapArgs, name: &str) -> Result<Channel, BoxError> {
     Ok(builder.build()?)
 }
 
-/// Opens the map once those are there who are waited for, and waits until it has what they have.
-async fn open(channel: &Channel, args: &MapArgs) -> Result<Map, BoxError> {
+/// Opens the map once those are there who are waited for, and waits until it has what it is to have.
+async fn open(channel: &Channel, args: &MapArgs) -> Result<Shared, BoxError> {
     channel.view_when(|view| view.len() + 1 >= args.members).await;
-    let durability = args.durability.within(args.within);
-    let mut builder = Map::builder(&args.name).durability(durability).compare_every(args.compare_every);
-    if let Some(size) = args.group_size {
-        builder = builder.group_size(size);
-    }
-    if let Some(directory) = &args.directory {
-        builder = builder.directory(directory);
-    }
-    let map = builder.open(channel)?;
+    let map = Shared::open(channel, args)?;
     map.ready().await;
     Ok(map)
 }
@@ -136,7 +130,7 @@ fn tell_change(change: &Result<Arc<Change<String, String>>, u64>, quiet: bool) {
 }
 
 /// Carries out the commands until there are no more. Returns whether all went well.
-async fn obey(channel: &Channel, map: &Map, name: &str) -> bool {
+async fn obey(channel: &Channel, map: &Shared, name: &str) -> bool {
     let mut lines = input::lines();
     let mut went_well = true;
     while let Some(line) = lines.recv().await {
@@ -154,7 +148,7 @@ async fn obey(channel: &Channel, map: &Map, name: &str) -> bool {
     went_well
 }
 
-async fn carry_out(channel: &Channel, map: &Map, name: &str, command: Command) -> Result<(), MapError> {
+async fn carry_out(channel: &Channel, map: &Shared, name: &str, command: Command) -> Result<(), MapError> {
     match command {
         Command::Put { key, value } => {
             let written = map.put(&key, &value).await?;
@@ -164,19 +158,33 @@ async fn carry_out(channel: &Channel, map: &Map, name: &str, command: Command) -
             Some(written) => print(format_args!("removed {}{}", plain(&key), copies(&written))),
             None => print(format_args!("{} is not there", plain(&key))),
         },
-        Command::Get { key } => match map.get(&key) {
+        Command::Get { key } => match map.get(&key).await? {
             Some(value) => print(format_args!("{} = {}", plain(&key), plain(&value))),
             None => print(format_args!("{} is not there", plain(&key))),
         },
         Command::List { prefix } => {
-            let found: BTreeMap<_, _> = map.iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+            let found = map.list(&prefix).await?;
             for (key, value) in &found {
                 print(format_args!("{} = {}", plain(key), plain(value)));
             }
             print(entries(found.len()));
         }
-        Command::Who => who(channel, map, name),
-        Command::Stats => stats(map),
+        Command::Who { key: None } => who(channel, map, name),
+        Command::Who { key: Some(key) } => match map.holders(&key)? {
+            None => print(format_args!("{} is with everybody", plain(&key))),
+            Some(holders) => {
+                let local = channel.local();
+                let holder = |member: &Arc<Member>| {
+                    if member.id() == local.id() { name.to_owned() } else { name_of(member).to_string() }
+                };
+                let holders: Vec<_> = holders.iter().map(holder).collect();
+                print(format_args!("{} is with {}", plain(&key), holders.join(", ")));
+            }
+        },
+        Command::Stats => match map {
+            Shared::Whole(map) => stats(&map.stats()),
+            Shared::Spread(map) => spread_stats(&map.stats()),
+        },
         Command::Help => print(HELP),
         Command::Quit => {}
     }
@@ -190,24 +198,51 @@ fn copies(written: &Written) -> String {
     if names.is_empty() { String::new() } else { format!(" (copies: {})", names.join(", ")) }
 }
 
-/// Every replica holds all; what can differ is how far the others are.
-fn who(channel: &Channel, map: &Map, name: &str) {
-    let stats = map.stats();
-    let plural = |count: u64| if count == 1 { "write" } else { "writes" };
-    print(format_args!("{name}, this member: {}", entries(stats.entries)));
-    let state = |member: &Member| match stats.peers.iter().find(|peer| *peer.member == *member) {
-        None => "has not opened this map".to_owned(),
-        Some(peer) if !peer.ready => "is still getting the entries".to_owned(),
-        Some(peer) if peer.lag == 0 => "has all that was written here".to_owned(),
-        Some(peer) => format!("lacks {} {} of this member", peer.lag, plural(peer.lag)),
+/// Who is there, and how far they are.
+fn who(channel: &Channel, map: &Shared, name: &str) {
+    print(format_args!("{name}, this member: {}", entries(map.len())));
+    let state = |member: &Member| match map {
+        Shared::Whole(map) => replica_of(member, &map.stats()),
+        // Each says for itself what it holds.
+        Shared::Spread(_) => "holds its share, if it has opened this map".to_owned(),
     };
     for member in channel.view().members().iter() {
         print(format_args!("{} ({member}): {}", name_of(member), state(member)));
     }
 }
 
-fn stats(map: &Map) {
-    let stats = map.stats();
+/// Every replica holds all; what can differ is how far the others are.
+fn replica_of(member: &Member, stats: &MapStats) -> String {
+    let plural = |count: u64| if count == 1 { "write" } else { "writes" };
+    match stats.peers.iter().find(|peer| *peer.member == *member) {
+        None => "has not opened this map".to_owned(),
+        Some(peer) if !peer.ready => "is still getting the entries".to_owned(),
+        Some(peer) if peer.lag == 0 => "has all that was written here".to_owned(),
+        Some(peer) => format!("lacks {} {} of this member", peer.lag, plural(peer.lag)),
+    }
+}
+
+fn spread_stats(stats: &LazyStats) {
+    for (what, part) in [("primary", stats.primary), ("backup", stats.backup), ("surplus", stats.surplus)] {
+        let held = entries(part.entries);
+        print(format_args!("{what}: {held} in {} shards, {} bytes", part.shards, part.bytes));
+    }
+    for (what, count) in [
+        ("shards being fetched", stats.fetching as u64),
+        ("shards taken over", stats.shards_taken),
+        ("shards handed over", stats.shards_released),
+        ("written", stats.written),
+        ("received", stats.received),
+        ("repairs", stats.repairs),
+        ("comparisons", stats.comparisons),
+        ("comparisons failed", stats.comparisons_failed),
+        ("refused", stats.refused),
+    ] {
+        print(format_args!("{what}: {count}"));
+    }
+}
+
+fn stats(stats: &MapStats) {
     for (what, count) in [
         ("entries", stats.entries as u64),
         ("removals remembered", stats.removals as u64),

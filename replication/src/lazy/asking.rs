@@ -45,6 +45,8 @@ impl Asker {
         };
         let deadline = self.env.now() + self.patience + within;
         let (mut pause, mut why) = (PAUSE.0, String::new());
+        // Who may have done it without saying so.
+        let mut perhaps: Option<(Arc<Member>, String)> = None;
         loop {
             let mut tried: Vec<Option<Arc<Member>>> = Vec::new();
             let mut next = order(self.node.route(shard), request);
@@ -72,13 +74,23 @@ impl Asker {
                             next.push_front(Some(hint));
                         }
                     }
-                    Asked::Reply(reply) => return Ok(reply),
-                    Asked::Perhaps(text) if !request.is_repeatable() => {
-                        // Only a member is asked by a message.
-                        let member = whom.ok_or(MapError::Closed)?;
-                        return Err(MapError::Unanswered { member, why: text });
+                    Asked::Reply(reply) => {
+                        return match perhaps {
+                            // There may have been something to remove before.
+                            Some((member, why)) if reply == Reply::Nothing => Err(MapError::Unanswered { member, why }),
+                            _ => Ok(reply),
+                        };
                     }
-                    Asked::Not(text) | Asked::Perhaps(text) => why = format!("{}: {text}", name()),
+                    Asked::Not(text) => why = format!("{}: {text}", name()),
+                    Asked::Perhaps(text) => {
+                        why = format!("{}: {text}", name());
+                        perhaps = whom.map(|member| (member, text));
+                        if !request.is_repeatable()
+                            && let Some((member, why)) = perhaps
+                        {
+                            return Err(MapError::Unanswered { member, why });
+                        }
+                    }
                 }
             }
             if why.is_empty() {

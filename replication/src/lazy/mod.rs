@@ -261,7 +261,8 @@ where
     /// Removes `key`, with the map's [durability](LazyMapBuilder::durability). `None` if there is no such key.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// As [`put`](Self::put); [`MapError::Unanswered`] if there is no such key and a member that was asked before may have
+    /// removed it.
     ///
     /// # Cancel safety
     /// As [`put`](Self::put).
