@@ -12,11 +12,7 @@
 
 mod common;
 
-use common::{Program, group};
-
-fn says(program: &mut Program, text: &str) {
-    program.wait(text, |line| line.contains(text).then_some(()));
-}
+use common::{Program, group, says};
 
 #[test]
 fn two_people_chat() {

@@ -132,14 +132,12 @@ fn leaving_and_dying_are_told_apart() {
     assert_eq!(left.ask("members", "members")["members"], json!([]));
     assert_eq!(left.ask("send ack text:anybody?", "sent")["failed"], json!(1));
 
-    let (mut left, mut right) = pair(&[], &[]);
+    // Without the connection it would take the drop time, which is far more than is waited for anything here.
+    let (mut left, mut right) = pair(&["--mcast-drop", "10m"], &["--mcast-drop", "10m"]);
     assert_eq!(left.ask("send ack text:hello", "sent")["failed"], json!(0));
-    let killed = right.program.kill();
-    let (noticed, removed) = left.wait("member_removed");
+    right.program.kill();
+    let (_, removed) = left.wait("member_removed");
     assert_eq!((&removed["reason"], &removed["member"]["id"]), (&json!("failed"), &json!(right.id)));
-    let time = noticed - killed;
-    // Far less on a quiet machine; without the connection it would take the drop time of 3 s.
-    assert!(time < Duration::from_secs(2), "{time:?}");
 }
 
 #[test]

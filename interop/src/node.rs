@@ -213,7 +213,25 @@ impl Node {
     /// # Errors
     /// When the signal cannot be sent.
     pub fn freeze(&mut self) -> Result<Instant, Failure> {
-        self.signal("STOP")
+        let when = self.signal("STOP")?;
+        // One thread takes the signal and stops the others: until it gets a processor, these go on.
+        while self.has_running_threads() {
+            if when.elapsed() > COMMAND {
+                return Err(Failure::new(format!("{} does not stop", self.name)));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(when)
+    }
+
+    /// Whether a thread of the process is not stopped. Where the system does not tell, none is.
+    fn has_running_threads(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        threads.into_iter().flatten().flatten().any(|thread| {
+            // The state stands behind the name, which is in brackets and may have any character in it.
+            let told = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            told.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T'))
+        })
     }
 
     /// Lets a frozen process go on (SIGCONT), and returns the time.

@@ -108,6 +108,22 @@ impl Drop for Program {
     }
 }
 
+/// Waits for a line with this text.
+#[allow(dead_code, reason = "not every test program reads lines for people")]
+pub fn says(program: &mut Program, text: &str) {
+    program.wait(text, |line| line.contains(text).then_some(()));
+}
+
+/// Waits until it has said all of these, in whatever order: what two tasks tell may come either way round.
+#[allow(dead_code, reason = "not every test program waits for more than one thing")]
+pub fn says_all(program: &mut Program, texts: &[&str]) {
+    let mut missing = texts.to_vec();
+    program.wait(&format!("{texts:?}"), |line| {
+        missing.retain(|text| !line.contains(text));
+        missing.is_empty().then_some(())
+    });
+}
+
 /// A `tribes node`.
 #[derive(Debug)]
 pub struct Node {
