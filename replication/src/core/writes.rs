@@ -78,7 +78,11 @@ impl Core {
         if bytes > limit {
             return Err(Refused::MapFull { bytes, limit });
         }
-        let base = self.store.get(key).filter(|entry| entry.len() == 1).map(|entry| entry.latest().version.dot);
+        let base = self
+            .store
+            .get(key)
+            .filter(|entry| entry.len() == 1 && entry.is_live())
+            .map(|entry| entry.latest().version.dot);
         let payload = match (diff, base) {
             (Some(diff), Some(base)) if diff.len() < value.len() => {
                 self.counts.diffs_sent += 1;
@@ -190,11 +194,12 @@ impl Core {
             return;
         }
         self.counts.received += 1;
-        let before = held.map_or(0, Entry::len);
+        let values = |entry: &Entry| entry.values().count();
+        let before = held.map_or(0, values);
         let sibling = Sibling { version, past, value };
         let in_conflict = self.store.keeping() == Keeping::Concurrent;
         if let Some(change) = self.store.write(&key, sibling, now.time) {
-            if in_conflict && self.store.get(&key).map_or(0, Entry::len) > before.max(1) {
+            if in_conflict && self.store.get(&key).map_or(0, values) > before.max(1) {
                 self.counts.conflicts += 1;
             }
             self.changed(key, change, Author::Peer);

@@ -52,6 +52,9 @@ where
     let weak = Arc::downgrade(shared);
     let typed: Listener = Arc::new(move |key, change, by| {
         let Some(shared) = weak.upgrade() else { return };
+        if is_no_news(&change.before, &change.after) {
+            return;
+        }
         let value = |raw: &[Arc<[u8]>]| conflicts.resolve(raw.iter().filter_map(|bytes| shared.decode(bytes)));
         let Some(key) = shared.decode(key) else { return };
         let by = if by == Author::Here { By::Local } else { By::Peer };
@@ -67,6 +70,11 @@ where
         list
     });
     ChangeHandle { shared: Arc::downgrade(shared), key }
+}
+
+/// The values are the very same: a removal came that none of them had to go for.
+fn is_no_news(before: &[Arc<[u8]>], after: &[Arc<[u8]>]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 /// Keeps a listener registered; dropping it unsubscribes.

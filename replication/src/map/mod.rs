@@ -164,12 +164,12 @@ where
         raw.iter().filter_map(|bytes| self.inner.shared.decode(bytes)).collect()
     }
 
-    /// The version of the latest write of `key`, if it has a value.
+    /// The version of the latest value at `key`.
     pub fn version<Q: Serialize + ?Sized>(&self, key: &Q) -> Option<Version> {
         let key = encode(key).ok()?;
         self.inner
             .shared
-            .look(|core| core.store.get(&key).filter(|entry| entry.is_live()).map(|entry| entry.latest().version))
+            .look(|core| core.store.get(&key).and_then(crate::store::Entry::latest_value).map(|latest| latest.version))
     }
 
     /// Whether there is a value at `key`.

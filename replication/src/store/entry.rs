@@ -14,7 +14,8 @@ const MAX_PAST: usize = 32;
 pub(crate) enum Keeping {
     /// The latest version replaces all others, a removal like any write.
     Latest,
-    /// All are kept until a write replaces those it has seen. A removal takes away what it has seen, and no more.
+    /// All are kept until a write replaces those it has seen. A removal takes away what it has seen, and no more; it stays beside
+    /// values that it has not seen, for who has seen neither of them.
     Concurrent,
 }
 
@@ -88,6 +89,16 @@ impl Entry {
         self.siblings().any(Sibling::is_live)
     }
 
+    /// The latest write that gave it a value.
+    pub(crate) fn latest_value(&self) -> Option<&Sibling> {
+        self.siblings().filter(|sibling| sibling.is_live()).last()
+    }
+
+    /// Whether this write removed it, and counts.
+    pub(crate) fn is_removed_by(&self, dot: Dot) -> bool {
+        self.siblings().any(|sibling| sibling.version.dot == dot && !sibling.is_live())
+    }
+
     pub(crate) fn has(&self, dot: Dot) -> bool {
         self.siblings().any(|sibling| sibling.version.dot == dot)
     }
@@ -102,11 +113,12 @@ impl Entry {
             return Box::default();
         }
         let mut past: Vec<Dot> = Vec::new();
-        for dot in self.siblings().flat_map(|sibling| sibling.past.iter().copied().chain([sibling.version.dot])) {
-            match past.iter_mut().find(|known| known.node == dot.node) {
-                Some(known) => known.counter = known.counter.max(dot.counter),
-                None => past.push(dot),
-            }
+        // The writes that are held come last: they are not the ones to be forgotten.
+        let earlier = self.siblings().flat_map(|sibling| sibling.past.iter().copied());
+        for dot in earlier.chain(self.siblings().map(|sibling| sibling.version.dot)) {
+            let known = past.iter().position(|known| known.node == dot.node).map(|at| past.remove(at));
+            let counter = known.map_or(dot.counter, |known| known.counter.max(dot.counter));
+            past.push(Dot { counter, ..dot });
         }
         let excess = past.len().saturating_sub(MAX_PAST);
         past.drain(..excess);
@@ -130,13 +142,6 @@ pub(crate) fn reduce(mut siblings: Vec<Sibling>, keeping: Keeping) -> Vec<Siblin
                 .collect();
             let mut replaced = replaced.into_iter();
             siblings.retain(|_| !replaced.next().unwrap_or(false));
-            if siblings.iter().any(Sibling::is_live) {
-                // A removal has done its work: what it took away is known as seen.
-                siblings.retain(Sibling::is_live);
-            } else {
-                let excess = siblings.len().saturating_sub(1);
-                siblings.drain(..excess);
-            }
         }
     }
     siblings

@@ -330,7 +330,8 @@ impl World {
                     Action::Send { to, envelope } => self.send(node, &to, &envelope),
                     Action::Changed { key, .. } => {
                         let entry = self.nodes[node].core.as_ref().unwrap().store.get(&key);
-                        let latest = entry.map(|entry| (entry.latest().version, entry.latest().is_live()));
+                        let latest = entry.map(|entry| entry.latest_value().unwrap_or_else(|| entry.latest()));
+                        let latest = latest.map(|latest| (latest.version, latest.is_live()));
                         let text = String::from_utf8_lossy(&key).into_owned();
                         self.note(&format!("{node} has {latest:?} at {text}"));
                         self.told.push(Told::Changed { node, key, latest });
