@@ -30,7 +30,7 @@ pub(crate) enum Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) version: Version,
-    /// If its outcome was asked for.
+    /// If its outcome was asked for: its counter.
     pub(crate) op: Option<u64>,
 }
 
@@ -41,6 +41,18 @@ impl Core {
     /// The writes that `key` has, for [`put_over`](Self::put_over).
     pub(crate) fn writes_at(&self, key: &[u8]) -> Vec<Dot> {
         self.store.get(key).into_iter().flat_map(Entry::siblings).map(|sibling| sibling.version.dot).collect()
+    }
+
+    /// For values that consist of parts that grow, of each author: whether this replica is to begin a new part at `key`, since
+    /// the values that are there do not know all that it wrote to the last one: that was removed, and somebody who has not heard
+    /// of it may still come with it. And the number for a new part, greater than those of all before.
+    pub(crate) fn generation(&self, key: &[u8]) -> (bool, u64) {
+        let last = |sibling: &Sibling| sibling.wrote_or_saw(self.me);
+        let entry = self.store.get(key);
+        let latest = entry.into_iter().flat_map(Entry::siblings).filter_map(last).max();
+        let known =
+            entry.into_iter().flat_map(Entry::siblings).filter(|sibling| sibling.is_live()).filter_map(last).max();
+        (known.is_none() || known < latest, self.written.saturating_add(1))
     }
 
     /// As [`put`](Self::put), if `key` has just these writes; with `diff`, those that have the same get only that.
@@ -122,7 +134,8 @@ impl Core {
         }
         let op = wanted.map(|(need, within)| {
             self.unsent_ack |= need != Need::Queued;
-            self.open_op(self.written, need, within, now)
+            self.open_op(self.written, need, within, now);
+            self.written
         });
         Written { version, op }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::version::{Dot, Version};
+use crate::version::{Dot, Incarnation, Version};
 
 /// Writers that a write remembers to have replaced. With more than these at one key, the earliest is forgotten, and its
 /// write may come back as a concurrent one.
@@ -37,6 +37,12 @@ impl Sibling {
 
     fn replaces(&self, dot: Dot) -> bool {
         self.past.iter().any(|past| past.node == dot.node && past.counter >= dot.counter)
+    }
+
+    /// The last write of `node` that it is, or replaced.
+    pub(crate) fn wrote_or_saw(&self, node: Incarnation) -> Option<u64> {
+        let dots = self.past.iter().copied().chain([self.version.dot]);
+        dots.filter(|dot| dot.node == node).map(|dot| dot.counter).max()
     }
 
     /// What it adds to the digest of its bucket.

@@ -389,7 +389,7 @@ impl World {
     }
 }
 
-fn member(node: usize, start: u32) -> Arc<Member> {
+pub(crate) fn member(node: usize, start: u32) -> Arc<Member> {
     let mut id = [node as u8, 0, 0, 0, 0, 0, 0x80 | REVISION, 0, 0x80, b'T', b'R', b'S', 0, 0, 0, 0];
     id[12..].copy_from_slice(&start.to_be_bytes());
     Arc::new(Member::new(MemberId::from_bytes(id), SocketAddr::from(([127, 0, 0, 1], 4000 + node as u16))))
