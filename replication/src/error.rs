@@ -54,6 +54,9 @@ pub enum MapError {
         /// How often it was tried.
         tries: u32,
     },
+    /// The map does not merge values written at the same time, and would lose what was added; nothing was written.
+    #[error("the map keeps no counters: open it with MapBuilder::conflicts(Conflicts::counter()), on every member")]
+    NoCounters,
     /// The map is closed.
     #[error("the map is closed")]
     Closed,

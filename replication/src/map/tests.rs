@@ -258,6 +258,52 @@ fn counters_count_every_increment() {
     });
 }
 
+/// One counts on in what another has removed, and begins anew himself where he has heard of it.
+#[test]
+fn a_counter_that_is_removed_meanwhile_loses_no_increment() {
+    simulate(async |world| {
+        let nodes = [world.node(), world.node(), world.node()];
+        let mut channels = Vec::new();
+        for node in &nodes {
+            let channel = node.join(Channel::builder()).build().unwrap();
+            channel.start().await.unwrap();
+            channels.push(channel);
+        }
+        for channel in &channels {
+            channel.view_when(|view| view.len() == 2).await;
+        }
+        let maps = maps::<Counter>(&channels, |builder| builder.conflicts(Conflicts::counter())).await;
+        maps[0].add("hits", 5).await.unwrap();
+        for map in &maps {
+            map.changed(|map| map.count("hits") == 5).await;
+        }
+        world.net().partition(&[&[&nodes[0], &nodes[1]], &[&nodes[2]]]);
+        channels[2].view_when(|view| view.is_empty()).await;
+        maps[1].remove("hits").await.unwrap();
+        maps[0].changed(|map| !map.contains_key("hits")).await;
+        maps[0].add("hits", 1).await.unwrap();
+        maps[2].add("hits", 10).await.unwrap();
+        world.net().heal();
+        // What was added since the removal, and what was added without having heard of it, with what that knew.
+        for map in &maps {
+            assert!(world.until(SECOND * 30, || map.count("hits") == 16).await, "{}", map.count("hits"));
+        }
+        maps[0].add("hits", 1).await.unwrap();
+        maps[2].changed(|map| map.count("hits") == 17).await;
+    });
+}
+
+#[test]
+fn counters_need_a_map_that_merges() {
+    simulate(async |world| {
+        let channels = group(&world, 1).await;
+        let maps = maps::<Counter>(&channels, |builder| builder.conflicts(Conflicts::keep_all())).await;
+        let error = maps[0].add("hits", 1).await.unwrap_err();
+        assert!(matches!(error, MapError::NoCounters) && error.to_string().contains("Conflicts::counter()"), "{error}");
+        assert!(maps[0].is_empty());
+    });
+}
+
 #[test]
 fn an_update_sees_what_it_changes() {
     simulate(async |world| {
