@@ -8,7 +8,7 @@ use tribes_core::Member;
 use super::{Author, Core, Need, Now};
 use crate::context::Seen;
 use crate::message::{Message, Payload, Write};
-use crate::store::{Entry, Keeping, Sibling};
+use crate::store::{Entry, Held, Keeping, Sibling};
 use crate::version::{Dot, Version};
 
 /// Why a write is not made.
@@ -47,11 +47,10 @@ impl Core {
     /// the values that are there do not know all that it wrote to the last one: that was removed, and somebody who has not heard
     /// of it may still come with it. And the number for a new part, greater than those of all before.
     pub(crate) fn generation(&self, key: &[u8]) -> (bool, u64) {
-        let last = |sibling: &Sibling| sibling.wrote_or_saw(self.me);
+        let last = |sibling: Held<'_>| sibling.wrote_or_saw(self.me);
         let entry = self.store.get(key);
         let latest = entry.into_iter().flat_map(Entry::siblings).filter_map(last).max();
-        let known =
-            entry.into_iter().flat_map(Entry::siblings).filter(|sibling| sibling.is_live()).filter_map(last).max();
+        let known = entry.into_iter().flat_map(Entry::siblings).filter(Held::is_live).filter_map(last).max();
         (known.is_none() || known < latest, self.written.saturating_add(1))
     }
 
@@ -224,5 +223,5 @@ impl Core {
 }
 
 fn base_of(held: Option<&Entry>, base: Dot) -> Option<&[u8]> {
-    held?.siblings().find(|sibling| sibling.version.dot == base)?.value.as_deref()
+    held?.siblings().find(|sibling| sibling.version.dot == base)?.value.map(|value| &**value)
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tribes_core::Time;
 
 pub(crate) use self::chunk::{Chunk, Have};
-pub(crate) use self::entry::{Entry, Keeping, Sibling};
+pub(crate) use self::entry::{Entry, Held, Keeping, Sibling};
 use crate::context::Context;
 use crate::version::Dot;
 
@@ -245,12 +245,13 @@ impl Store {
         let before: Vec<Arc<[u8]>> = held.iter().flat_map(|entry| entry.values().cloned()).collect();
         let dots: Vec<Dot> =
             held.iter().flat_map(|entry| entry.siblings().map(|sibling| sibling.version.dot)).collect();
-        let digest_before = held.iter().flat_map(Entry::siblings).fold(0, |digest, s| digest ^ s.hash(key_hash));
+        let digest_before = dots.iter().fold(0, |digest, dot| digest ^ entry::digest(*dot, key_hash));
         let siblings = change(held.map_or_else(Vec::new, Entry::into_siblings), self.keeping, &self.seen);
         if siblings.iter().map(|sibling| sibling.version.dot).eq(dots.iter().copied()) {
             return None;
         }
-        let digest_after = siblings.iter().fold(0, |digest, sibling| digest ^ sibling.hash(key_hash));
+        let digest_after =
+            siblings.iter().fold(0, |digest, sibling| digest ^ entry::digest(sibling.version.dot, key_hash));
         let digest = digest_before ^ digest_after;
         bucket.digest ^= digest;
         if let Some(group) = self.groups.get_mut(usize::from(number) / BUCKETS_PER_GROUP) {

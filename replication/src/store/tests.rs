@@ -22,6 +22,12 @@ fn values(store: &Store, key: &[u8]) -> Vec<Vec<u8>> {
     store.get(key).into_iter().flat_map(Entry::values).map(|value| value.to_vec()).collect()
 }
 
+/// There may be a million of them.
+#[test]
+fn an_entry_is_small() {
+    assert!(size_of::<Entry>() <= 48, "{} bytes", size_of::<Entry>());
+}
+
 /// Writes of three authors, who know of nobody else's: key, time, value.
 fn writes() -> impl Strategy<Value = Vec<(Vec<u8>, Sibling)>> {
     vec((0..3u64, 0..8u8, 0..50u64, any::<bool>()), 0..40).prop_map(|drawn| {

@@ -270,7 +270,7 @@ impl Run {
         let core = self.world.nodes[node].core.as_ref().unwrap();
         let live = core.store.iter().filter(|(_, entry)| entry.is_live());
         live.map(|(key, entry)| {
-            let values = entry.siblings().filter_map(|one| Some((one.version, one.value.as_ref()?.to_vec()))).collect();
+            let values = entry.siblings().filter_map(|one| Some((one.version, one.value?.to_vec()))).collect();
             (key.to_vec(), values)
         })
         .collect()
