@@ -9,7 +9,7 @@ use tribes_core::Channel;
 use tribes_testkit::{Simulation, World};
 
 use super::*;
-use crate::{CopyState, Diffable};
+use crate::{CopyState, Counter, Diffable, MapError};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -141,6 +141,41 @@ fn a_listener_may_use_the_map() {
             .forever();
         maps[0].put("a", &1).await.unwrap();
         maps[0].changed(|map| map.get("a") == Some(5)).await;
+    });
+}
+
+/// Messages that come while a listener is at work keep their room until it is done, so that their senders wait.
+#[test]
+fn a_slow_listener_holds_up_senders() {
+    simulate(async |world| {
+        let channels = group(&world, 2).await;
+        let maps = maps::<u32>(&channels[..1], |builder| builder).await;
+        let other = Arc::clone(&channels[0].view().members()[0]);
+        let room = Arc::new(());
+        let taken = Arc::new(Mutex::new(0));
+        let (shared, guard, count) = (Arc::downgrade(&maps[0].inner.shared), Arc::clone(&room), Arc::clone(&taken));
+        maps[0]
+            .on_change(move |_| {
+                let shared = shared.upgrade().unwrap();
+                for _ in 0..3 {
+                    let from = Incarnation::new(77);
+                    let bye = crate::message::Envelope { from, to: None, message: crate::message::Message::Bye };
+                    let message = tribes_core::Message::new(tribes_core::ChannelMessage {
+                        options: tribes_core::SendOptions::NONE,
+                        timestamp_ms: 0,
+                        id: tribes_core::MessageId::from_array([0; 16]),
+                        sender: Arc::clone(&other),
+                        body: tribes_core::Body::new(bye.encode()),
+                    });
+                    let lease = tribes_core::Lease::new(Arc::clone(&guard));
+                    tribes_core::ChannelEndpoint::receive(&*shared, message, &other, lease).unwrap();
+                }
+                *count.lock().unwrap() = Arc::strong_count(&guard);
+            })
+            .forever();
+        maps[0].put("a", &1).await.unwrap();
+        assert_eq!(*taken.lock().unwrap(), 2 + 3, "the room was given back at once");
+        assert_eq!(Arc::strong_count(&room), 2);
     });
 }
 
