@@ -199,16 +199,16 @@ impl Core {
             }
         };
         let len = value.as_ref().map_or(0, |value| value.len());
-        // Each member keeps to the bounds with what it writes; together they may go beyond.
-        if len > self.tuning.max_value || self.store.census().bytes.saturating_add(len) / 2 > self.tuning.max_bytes {
+        let values = |entry: &Entry| entry.values().count();
+        let before = held.map_or(0, values);
+        let sibling = Sibling { version, past, value };
+        let (mut bytes, one) = (self.store.census().bytes, std::slice::from_ref(&sibling));
+        if !self.store.fits(&key, one, &mut bytes, self.tuning.max_value, self.tuning.max_bytes) {
             self.counts.refused += 1;
             tracing::warn!(member = %from, len, "its write is beyond this map's bounds and refused: they must be the same everywhere");
             return;
         }
         self.counts.received += 1;
-        let values = |entry: &Entry| entry.values().count();
-        let before = held.map_or(0, values);
-        let sibling = Sibling { version, past, value };
         let in_conflict = self.store.keeping() == Keeping::Concurrent;
         if let Some(change) = self.store.write(&key, sibling, now.time) {
             if in_conflict && self.store.get(&key).map_or(0, values) > before.max(1) {

@@ -69,7 +69,7 @@ use crate::version::{Dot, Incarnation, Version};
 /// - **Conflicts** between writes that did not know of each other are settled by [`Conflicts`], alike on all members.
 /// - **Durability** is chosen per write: see [`Durability`]. A write that fails with
 ///   [`NotAcknowledged`](crate::MapError::NotAcknowledged) is made all the same.
-/// - **Memory** is bounded by [`max_bytes`](MapBuilder::max_bytes) of keys and values, some 150 bytes an entry besides, and a
+/// - **Memory** is bounded by [`max_bytes`](MapBuilder::max_bytes) of keys and values, some 180 bytes an entry besides, and a
 ///   few messages for each member: one that cannot keep up gets no more single writes, and the difference when it can.
 ///
 /// Removals are remembered for [a time](MapBuilder::removals), so that a member that was away does not bring back what was

@@ -312,6 +312,11 @@ fn a_counter_that_is_removed_meanwhile_loses_no_increment() {
         for map in &maps {
             map.changed(|map| map.count("hits") == 5).await;
         }
+        let idle = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&idle);
+        let listen =
+            move |change: &Change<String, Counter>| *count.lock().unwrap() += u8::from(change.old == change.new);
+        maps[2].on_change(listen).forever();
         world.net().partition(&[&[&nodes[0], &nodes[1]], &[&nodes[2]]]);
         channels[2].view_when(|view| view.is_empty()).await;
         maps[1].remove("hits").await.unwrap();
@@ -325,6 +330,8 @@ fn a_counter_that_is_removed_meanwhile_loses_no_increment() {
         }
         maps[0].add("hits", 1).await.unwrap();
         maps[2].changed(|map| map.count("hits") == 17).await;
+        // A removal that came beside what it had not seen changed nothing.
+        assert_eq!(*idle.lock().unwrap(), 0);
     });
 }
 

@@ -18,7 +18,7 @@ where
     K: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
-    /// Puts `value` at `key`, with the map's [durability](MapBuilder::durability).
+    /// Puts `value` at `key`, with the map's [durability](crate::MapBuilder::durability).
     ///
     /// # Errors
     /// [`MapError::NotAcknowledged`] if that was not reached: the write is made all the same. Otherwise nothing was written.
@@ -119,7 +119,7 @@ where
         Err(MapError::Contended { tries: TRIES })
     }
 
-    /// Removes `key`, with the map's [durability](MapBuilder::durability). `None` if there is no such key here.
+    /// Removes `key`, with the map's [durability](crate::MapBuilder::durability). `None` if there is no such key here.
     ///
     /// # Errors
     /// As [`put`](Self::put).

@@ -66,7 +66,8 @@ impl Store {
     }
 
     /// Whether what another replica holds of `key` is within the bounds, if this one holds `bytes`: each value, and twice the
-    /// bound of all, since members that write at the same time do not know of each other. Then it is added to `bytes`.
+    /// bound of all, since members that write at the same time do not know of each other. What takes no more room than what is
+    /// held of it always is. If so it is added to `bytes`.
     pub(crate) fn fits(
         &self,
         key: &[u8],
@@ -79,7 +80,7 @@ impl Store {
         let held = self.get(key).map_or(0, |entry| key.len() + entry.bytes());
         let more = (key.len() + lens().sum::<usize>()).saturating_sub(held);
         let fits = lens().all(|len| len <= max_value)
-            && (lens().next().is_none() || bytes.saturating_add(more) / 2 <= max_bytes);
+            && (more == 0 || lens().next().is_none() || bytes.saturating_add(more) / 2 <= max_bytes);
         *bytes += if fits { more } else { 0 };
         fits
     }
