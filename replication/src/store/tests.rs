@@ -178,6 +178,19 @@ fn records_of_removals_beside_values_are_bounded() {
     assert_eq!((store.get(b"a").unwrap().len(), store.oldest_removal()), (2, Some(at(1))));
 }
 
+/// A map that is beyond its bound, because that was greater when it was saved, is not stuck.
+#[test]
+fn what_takes_no_more_room_always_fits() {
+    let mut store = Store::new(Keeping::Latest);
+    store.write(b"a", sibling(1, dot(1, 1), &[], Some(&[0; 100])), at(1));
+    let fits = |key: &[u8], value: Option<&[u8]>| {
+        let mut bytes = store.census().bytes;
+        store.fits(key, &[sibling(2, dot(1, 2), &[], value)], &mut bytes, 1000, 10)
+    };
+    assert!(fits(b"a", Some(&[0; 100])) && fits(b"a", None) && fits(b"b", None));
+    assert!(!fits(b"a", Some(&[0; 101])) && !fits(b"b", Some(&[0; 1])));
+}
+
 /// With more writers than a write can name, those are named that are still there.
 #[test]
 fn what_is_held_is_the_last_to_be_forgotten() {
