@@ -90,6 +90,11 @@ impl<V> Conflicts<V> {
         })
     }
 
+    /// Whether values are merged.
+    pub(crate) const fn merges(&self) -> bool {
+        self.merge.is_some()
+    }
+
     /// One value of several, oldest first; `None` if there is none.
     pub(crate) fn resolve(&self, values: impl IntoIterator<Item = V>) -> Option<V> {
         let values = values.into_iter();
@@ -111,10 +116,13 @@ impl Conflicts<Counter> {
 /// A number that members change at the same time without losing a change (a PN-counter; Shapiro et al., 2011). Change it
 /// with [`ReplicatedMap::add`](crate::ReplicatedMap::add).
 ///
-/// It remembers the sum of increments and of decrements for each opening of the map that ever changed it: some 20 bytes each.
+/// It remembers the sum of increments and of decrements for each opening of the map that ever changed it, some 25 bytes each;
+/// and for each time that one began anew because the counter had been removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
-    parts: BTreeMap<u64, (u64, u64)>,
+    /// By incarnation and generation. Of a part the greater counts, so its author must never count from less than he had
+    /// counted to: after a removal he begins a new one.
+    parts: BTreeMap<(u64, u64), (u64, u64)>,
 }
 
 impl Counter {
@@ -125,15 +133,18 @@ impl Counter {
         i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
     }
 
-    pub(crate) fn add(&mut self, by: Incarnation, change: i64) {
-        let (up, down) = self.parts.entry(by.get()).or_default();
+    /// Adds to the latest part of `by`; if it has none, or is to begin a new one, to one of the generation `next`.
+    pub(crate) fn add(&mut self, by: Incarnation, new: bool, next: u64, change: i64) {
+        let latest = self.parts.range((by.get(), 0)..=(by.get(), u64::MAX)).next_back().map(|((_, latest), _)| *latest);
+        let generation = latest.filter(|_| !new).unwrap_or(next);
+        let (up, down) = self.parts.entry((by.get(), generation)).or_default();
         let part = if change < 0 { down } else { up };
         *part = part.saturating_add(change.unsigned_abs());
     }
 
     fn merged(mut one: Self, other: Self) -> Self {
-        for (node, (up, down)) in other.parts {
-            let part = one.parts.entry(node).or_default();
+        for (part, (up, down)) in other.parts {
+            let part = one.parts.entry(part).or_default();
             *part = (part.0.max(up), part.1.max(down));
         }
         one

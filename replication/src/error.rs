@@ -79,6 +79,15 @@ pub enum MapError {
         /// Entries that are still here.
         entries: usize,
     },
+    /// The map does not merge values written at the same time, and would lose what was added; nothing was written.
+    #[error("the map keeps no counters: open it with MapBuilder::conflicts(Conflicts::counter()), on every member")]
+    NoCounters,
+    /// What has happened is not on disk, and it is not to be waited for.
+    #[cfg(feature = "persist")]
+    #[error(
+        "the map is not saved: it is closed and its last save failed, or the thread that saves it has died; the log says why"
+    )]
+    NotSaved,
     /// The map is closed.
     #[error("the map is closed")]
     Closed,

@@ -16,6 +16,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use self::codec::Malformed;
 use crate::context::{Context, Seen};
@@ -68,8 +69,9 @@ pub(crate) struct Hello {
     /// The latest time it knows of.
     pub(crate) time: u64,
     pub(crate) keeping: Keeping,
-    /// Where replicas were that vanished without a good-bye.
-    pub(crate) away: Vec<SocketAddr>,
+    /// Where replicas were that vanished without a good-bye, and for how much longer removals are remembered for them; in
+    /// milliseconds on the wire.
+    pub(crate) away: Vec<(SocketAddr, Duration)>,
 }
 
 /// A write as it travels.

@@ -167,7 +167,7 @@ impl Core {
         }
         self.actions.push_back(Action::Ready);
         let peers: Vec<_> = self.peers.keys().cloned().collect();
-        let hello = self.own_hello(false);
+        let hello = self.own_hello(false, now.time);
         self.send_all(peers.clone(), None, hello);
         // They had seen different things; and what none of them brought is with the rest.
         peers.iter().for_each(|peer| self.wish(peer, now.time, true));

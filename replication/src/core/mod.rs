@@ -109,7 +109,7 @@ pub(crate) enum Action {
     Send { to: Vec<Arc<Member>>, envelope: Envelope },
     /// A key changed.
     Changed { key: Box<[u8]>, change: crate::store::Changed, by: Author },
-    /// An operation has its outcome.
+    /// The operation of the write with this counter has its outcome.
     Done { op: u64, report: OpReport },
     /// The replica has what the group had when it was opened.
     Ready,
@@ -133,7 +133,8 @@ pub(crate) struct Core {
     peers: BTreeMap<Arc<Member>, Peer>,
     /// Members that have not said yet whether they have the map.
     strangers: BTreeMap<Arc<Member>, Stranger>,
-    /// The addresses of replicas that vanished without a good-bye, and since when: they may come back with what they held.
+    /// The addresses of replicas that vanished without a good-bye, and until when removals are remembered for them: they may
+    /// come back with what they held.
     away: BTreeMap<SocketAddr, Time>,
     ops: ops::Ops,
     rounds: BTreeMap<u64, Round>,
@@ -235,7 +236,7 @@ impl Core {
             self.counts.ignored += 1;
             // Meant for a predecessor: whoever sent it does not know this replica yet.
             if incarnation != self.me {
-                self.greet(from, true);
+                self.greet(from, true, now);
             }
             return;
         }
@@ -244,7 +245,7 @@ impl Core {
         }
         let Some(peer) = self.peers.get_mut(from).filter(|peer| peer.incarnation == incarnation) else {
             self.counts.ignored += 1;
-            self.greet(from, true);
+            self.greet(from, true, now);
             return;
         };
         match message {
@@ -252,8 +253,9 @@ impl Core {
             Message::Bye => self.lost(from, now),
             Message::Write { writes, ack } => self.writes_came(from, writes, ack, now),
             Message::Ack { seen } => {
+                let known = peer.has.upto;
                 peer.has(&seen, now.time);
-                self.acknowledged(from, &seen);
+                self.acknowledged(from, known, &seen);
             }
             Message::Offer { written, compare } => self.offered(from, written, compare, now),
             Message::Ask { round, level } => self.asked(from, round, level),
@@ -271,7 +273,7 @@ impl Core {
     pub(crate) fn member_added(&mut self, member: &Arc<Member>, now: Now) {
         if member.id().is_ours() && !self.peers.contains_key(member) {
             self.strangers.insert(Arc::clone(member), Stranger::new(now.time, self.tuning.greeting));
-            self.greet(member, true);
+            self.greet(member, true, now);
         }
     }
 
@@ -279,7 +281,8 @@ impl Core {
     pub(crate) fn member_removed(&mut self, member: &Arc<Member>, on_purpose: bool, now: Now) {
         self.strangers.remove(member);
         if let Some(addr) = member.addr().filter(|_| !on_purpose && self.peers.contains_key(member)) {
-            self.is_away(addr, now.time);
+            self.away.remove(&addr);
+            self.is_away(addr, now.time + self.tuning.removals.1);
             self.compare_with_some(member, now);
         }
         self.lost(member, now);
@@ -349,7 +352,7 @@ impl Core {
     /// Forgets removals that every peer has heard of, once nobody is away who has not.
     fn forget_removals(&mut self, now: Now) {
         let (least, most) = self.tuning.removals;
-        self.away.retain(|_, since| now.time - *since < most);
+        self.away.retain(|_, until| now.time < *until);
         if self.store.oldest_removal().is_none_or(|oldest| now.time - oldest < least) {
             return;
         }

@@ -42,18 +42,16 @@ pub(crate) struct OpReport {
 
 #[derive(Debug)]
 struct Op {
-    id: u64,
     need: Need,
     deadline: Time,
     members: BTreeMap<Arc<Member>, CopyState>,
 }
 
-/// Operations by the number of their write.
+/// Operations by the number of their write, which is the operation's name, too.
 #[derive(Debug, Default)]
 pub(super) struct Ops {
     open: BTreeMap<u64, Op>,
     deadlines: BTreeSet<(Time, u64)>,
-    next: u64,
 }
 
 impl Ops {
@@ -65,7 +63,7 @@ impl Ops {
         let Some(op) = self.open.remove(&counter) else { return };
         self.deadlines.remove(&(op.deadline, counter));
         let report = OpReport { met, members: op.members.into_iter().collect() };
-        actions.push_back(Action::Done { op: op.id, report });
+        actions.push_back(Action::Done { op: counter, report });
     }
 
     /// All that are open end without having got what they wait for.
@@ -97,8 +95,8 @@ impl Core {
         self.tuning.group_size.unwrap_or_else(|| self.peers.len() + self.expected(now.time).count() + 1) / 2
     }
 
-    /// The operation that is done when the write `counter`, just made, meets `need`, or `within` is over.
-    pub(super) fn open_op(&mut self, counter: u64, need: Need, within: Duration, now: Now) -> u64 {
+    /// Opens the operation that is done when the write `counter`, just made, meets `need`, or `within` is over.
+    pub(super) fn open_op(&mut self, counter: u64, need: Need, within: Duration, now: Now) {
         let members = self
             .peers
             .iter()
@@ -108,16 +106,13 @@ impl Core {
             // They get it with the state, and say so.
             members.extend(self.expected(now.time).map(|member| (Arc::clone(member), CopyState::Sent)));
         }
-        self.ops.next += 1;
-        let id = self.ops.next;
-        let op = Op { id, need, deadline: now.time + within, members };
+        let op = Op { need, deadline: now.time + within, members };
         self.ops.deadlines.insert((op.deadline, counter));
         let decided = op.decided();
         self.ops.open.insert(counter, op);
         if let Some(met) = decided {
             self.ops.finish(counter, met, &mut self.actions);
         }
-        id
     }
 
     /// Whether somebody waits for a write.
@@ -126,10 +121,9 @@ impl Core {
     }
 
     /// Nobody waits for it any more.
-    pub(crate) fn forget_op(&mut self, id: u64) {
-        let counter = self.ops.open.iter().find(|(_, op)| op.id == id).map(|(counter, _)| *counter);
-        if let Some(op) = counter.and_then(|counter| self.ops.open.remove_entry(&counter)) {
-            self.ops.deadlines.remove(&(op.1.deadline, op.0));
+    pub(crate) fn forget_op(&mut self, counter: u64) {
+        if let Some(op) = self.ops.open.remove(&counter) {
+            self.ops.deadlines.remove(&(op.deadline, counter));
         }
     }
 
@@ -157,10 +151,13 @@ impl Core {
         self.ops.finish(counter, true, &mut self.actions);
     }
 
-    /// `member` has said which of this replica's writes it has seen.
-    pub(super) fn acknowledged(&mut self, member: &Arc<Member>, seen: &Seen) {
+    /// `member` has said which of this replica's writes it has seen; that it has all up to `known` it had said before.
+    pub(super) fn acknowledged(&mut self, member: &Arc<Member>, known: u64, seen: &Seen) {
         let mut decided = Vec::new();
-        for (counter, op) in self.ops.open.range_mut(..=seen.highest()) {
+        if seen.highest() <= known {
+            return;
+        }
+        for (counter, op) in self.ops.open.range_mut(known + 1..=seen.highest()) {
             if op.need == Need::Queued || !seen.contains(*counter) {
                 continue;
             }

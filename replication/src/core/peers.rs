@@ -15,8 +15,8 @@ use crate::version::Incarnation;
 const LAZY_ACK: Duration = Duration::from_millis(100);
 /// So many that are away are remembered.
 const MAX_AWAY: usize = 256;
-/// The longest pause between reminders, and between greetings of a member that does not answer.
-const LONGEST: Duration = Duration::from_secs(10);
+/// The longest pause between reminders, between greetings of a member that does not answer, and between comparisons with one.
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// Another replica.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub(super) struct Peer {
     pub(super) ack_at: Time,
     /// When the last round with it began that came to its end.
     pub(super) compared_at: Time,
+    /// How long it was let alone after the last round, if that did not come to its end; and until when.
+    pub(super) rest: Duration,
+    pub(super) rests_until: Time,
 }
 
 impl Peer {
@@ -49,6 +52,8 @@ impl Peer {
             behind: false,
             ack_at: Time::NEVER,
             compared_at: Time::ZERO,
+            rest: Duration::ZERO,
+            rests_until: Time::ZERO,
         }
     }
 
@@ -124,26 +129,26 @@ impl Core {
         }
     }
 
-    pub(super) fn greet(&mut self, member: &Arc<Member>, reply: bool) {
-        let hello = self.own_hello(reply);
+    pub(super) fn greet(&mut self, member: &Arc<Member>, reply: bool, now: Now) {
+        let hello = self.own_hello(reply, now.time);
         self.send_all(vec![Arc::clone(member)], None, hello);
     }
 
-    pub(super) fn own_hello(&self, reply: bool) -> Message {
+    pub(super) fn own_hello(&self, reply: bool, now: Time) -> Message {
         Message::Hello(Hello {
             ready: self.join.is_ready(),
             reply,
             written: self.written,
             time: self.clock.latest(),
             keeping: self.store.keeping(),
-            away: self.away.keys().take(MAX_AWAY).copied().collect(),
+            away: self.away.iter().map(|(addr, until)| (*addr, *until - now)).collect(),
         })
     }
 
-    /// Somebody at this address may come back with what he held.
-    pub(super) fn is_away(&mut self, addr: SocketAddr, now: Time) {
+    /// Somebody at this address may come back with what he held; removals are remembered for him until then.
+    pub(super) fn is_away(&mut self, addr: SocketAddr, until: Time) {
         if self.away.len() < MAX_AWAY {
-            self.away.entry(addr).or_insert(now);
+            self.away.entry(addr).or_insert(until);
         }
     }
 
@@ -172,14 +177,14 @@ impl Core {
                 due.push(Arc::clone(member));
             }
         }
-        due.iter().for_each(|member| self.greet(member, true));
+        due.iter().for_each(|member| self.greet(member, true, now));
     }
 
     pub(super) fn hello(&mut self, from: &Arc<Member>, incarnation: Incarnation, greeting: &Hello, now: Now) {
         if greeting.keeping != self.store.keeping() {
             self.counts.refused += 1;
             tracing::warn!(member = %from, "its map of this name resolves conflicts in another way: nothing is exchanged with it");
-            return;
+            return self.has_no_map(from, now);
         }
         if !self.clock.observe(greeting.time, now.wall_ms) {
             self.counts.refused += 1;
@@ -192,10 +197,11 @@ impl Core {
             let peer = Peer::new(incarnation, greeting.ready, now.time, self.tuning.reminder);
             self.peers.insert(Arc::clone(from), peer);
         }
-        for addr in &greeting.away {
-            // Whoever is here is not away, whatever others have seen so far.
-            if !self.peers.keys().any(|peer| peer.addr() == Some(*addr)) {
-                self.is_away(*addr, now.time);
+        for (addr, left) in &greeting.away {
+            // Whoever is here is not away, whatever others have seen so far. And nobody is for longer because two tell each
+            // other: the time that is left is told, too.
+            if !left.is_zero() && !self.peers.keys().any(|peer| peer.addr() == Some(*addr)) {
+                self.is_away(*addr, now.time + (*left).min(self.tuning.removals.1));
             }
         }
         if let Some(addr) = from.addr() {
@@ -206,7 +212,7 @@ impl Core {
             peer.ack_lazily(now.time);
         }
         if greeting.reply {
-            self.greet(from, false);
+            self.greet(from, false, now);
         }
         let behind = self.store.seen.of(incarnation).map_or(0, |seen| seen.upto) < greeting.written;
         if !self.join.is_ready() {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tribes_core::{Member, Time};
 
+use super::peers::LONGEST;
 use super::{Author, Core, Now};
 use crate::context::Context;
 use crate::message::{Level, Message};
@@ -66,6 +67,8 @@ struct Asked {
 /// A round to be begun.
 #[derive(Debug)]
 pub(super) struct Wish {
+    /// The oldest is granted first.
+    since: Time,
     not_before: Time,
     /// Not only if something is still missing by then.
     always: bool,
@@ -88,7 +91,9 @@ impl Wish {
 impl Core {
     /// This replica wants to compare with `peer`.
     pub(super) fn wish(&mut self, peer: &Arc<Member>, not_before: Time, always: bool) {
-        let wish = self.wishes.entry(Arc::clone(peer)).or_insert(Wish { not_before, always, written: 0 });
+        let new = Wish { since: not_before, not_before, always, written: 0 };
+        let wish = self.wishes.entry(Arc::clone(peer)).or_insert(new);
+        wish.since = wish.since.min(not_before);
         wish.not_before = wish.not_before.min(not_before);
         wish.always |= always;
     }
@@ -129,13 +134,10 @@ impl Core {
             self.wishes.values_mut().for_each(|wish| wish.not_before = wish.not_before.max(soon));
             return;
         }
-        let due: Vec<_> = self
-            .wishes
-            .iter()
-            .filter(|(_, wish)| wish.not_before <= now.time)
-            .map(|(peer, _)| Arc::clone(peer))
-            .collect();
-        for peer in due {
+        let due = self.wishes.iter().filter(|(_, wish)| wish.not_before <= now.time);
+        let mut due: Vec<_> = due.map(|(peer, wish)| (wish.since, Arc::clone(peer))).collect();
+        due.sort();
+        for (_, peer) in due {
             if self.rounds.len() >= self.tuning.rounds {
                 self.put_off(&peer, now.time + SPACING);
                 continue;
@@ -147,6 +149,11 @@ impl Core {
             };
             if running || now.time < state.compared_at + SPACING {
                 self.put_off(&peer, now.time + SPACING);
+                continue;
+            }
+            if now.time < state.rests_until {
+                let until = state.rests_until;
+                self.put_off(&peer, until);
                 continue;
             }
             let incarnation = state.incarnation;
@@ -268,14 +275,20 @@ impl Core {
         round.gone.append(&mut chunk.gone);
         let joining = round.joining;
         let mut refused = BTreeSet::new();
-        chunk.entries.retain(|(_, siblings)| {
+        let (mut bytes, mut beyond) = (self.store.census().bytes, 0);
+        chunk.entries.retain(|(key, siblings)| {
             let believed = siblings.iter().all(|sibling| self.clock.observe(sibling.version.time, now.wall_ms));
-            if !believed {
+            let fits = self.store.fits(key, siblings, &mut bytes, self.tuning.max_value, self.tuning.max_bytes);
+            if !believed || !fits {
                 refused.extend(siblings.iter().map(|sibling| sibling.version.dot.node));
                 self.counts.refused += 1;
+                beyond += usize::from(!fits);
             }
-            believed
+            believed && fits
         });
+        if beyond > 0 {
+            tracing::warn!(member = %from, beyond, "entries of it are beyond this map's bounds and refused: they must be the same everywhere");
+        }
         let known = chunk.entries.iter().flat_map(|(_, siblings)| siblings);
         let stale = known.clone().any(|sibling| self.store.seen.contains(sibling.version.dot));
         let changed = self.store.take(chunk.entries, seen, now.time);
@@ -298,6 +311,7 @@ impl Core {
         seen.forget(&round.refused);
         if let Some(peer) = self.peers.get_mut(&round.peer) {
             peer.compared_at = round.began;
+            peer.rest = Duration::ZERO;
         }
         if round.joining {
             return self.got_groups(id, &seen, round.gone, now);
@@ -350,10 +364,14 @@ impl Core {
         self.counts.rounds_failed += 1;
         if round.joining {
             self.donor_failed(id, &round.peer, now);
-        } else if self.peers.contains_key(&round.peer) {
+        } else if let Some(peer) = self.peers.get_mut(&round.peer) {
+            // Who does not answer holds up those who do: longer each time until it is tried again.
+            peer.rest = (peer.rest * 2).clamp(self.tuning.patience, LONGEST.max(self.tuning.patience));
+            peer.rests_until = now.time + peer.rest;
+            let again_at = peer.rests_until;
             // It may have closed its map without being heard: then the channel says so.
-            self.greet(&round.peer, true);
-            self.wish(&round.peer, now.time + self.tuning.patience, true);
+            self.greet(&round.peer, true, now);
+            self.wish(&round.peer, again_at, true);
         }
     }
 

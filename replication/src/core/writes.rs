@@ -8,7 +8,7 @@ use tribes_core::Member;
 use super::{Author, Core, Need, Now};
 use crate::context::Seen;
 use crate::message::{Message, Payload, Write};
-use crate::store::{Entry, Keeping, Sibling};
+use crate::store::{Entry, Held, Keeping, Sibling};
 use crate::version::{Dot, Version};
 
 /// Why a write is not made.
@@ -30,7 +30,7 @@ pub(crate) enum Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) version: Version,
-    /// If its outcome was asked for.
+    /// If its outcome was asked for: its counter.
     pub(crate) op: Option<u64>,
 }
 
@@ -41,6 +41,17 @@ impl Core {
     /// The writes that `key` has, for [`put_over`](Self::put_over).
     pub(crate) fn writes_at(&self, key: &[u8]) -> Vec<Dot> {
         self.store.get(key).into_iter().flat_map(Entry::siblings).map(|sibling| sibling.version.dot).collect()
+    }
+
+    /// For values that consist of parts that grow, of each author: whether this replica is to begin a new part at `key`, since
+    /// the values that are there do not know all that it wrote to the last one: that was removed, and somebody who has not heard
+    /// of it may still come with it. And the number for a new part, greater than those of all before.
+    pub(crate) fn generation(&self, key: &[u8]) -> (bool, u64) {
+        let last = |sibling: Held<'_>| sibling.wrote_or_saw(self.me);
+        let entry = self.store.get(key);
+        let latest = entry.into_iter().flat_map(Entry::siblings).filter_map(last).max();
+        let known = entry.into_iter().flat_map(Entry::siblings).filter(Held::is_live).filter_map(last).max();
+        (known.is_none() || known < latest, self.written.saturating_add(1))
     }
 
     /// As [`put`](Self::put), if `key` has just these writes; with `diff`, those that have the same get only that.
@@ -78,7 +89,11 @@ impl Core {
         if bytes > limit {
             return Err(Refused::MapFull { bytes, limit });
         }
-        let base = self.store.get(key).filter(|entry| entry.len() == 1).map(|entry| entry.latest().version.dot);
+        let base = self
+            .store
+            .get(key)
+            .filter(|entry| entry.len() == 1 && entry.is_live())
+            .map(|entry| entry.latest().version.dot);
         let payload = match (diff, base) {
             (Some(diff), Some(base)) if diff.len() < value.len() => {
                 self.counts.diffs_sent += 1;
@@ -118,7 +133,8 @@ impl Core {
         }
         let op = wanted.map(|(need, within)| {
             self.unsent_ack |= need != Need::Queued;
-            self.open_op(self.written, need, within, now)
+            self.open_op(self.written, need, within, now);
+            self.written
         });
         Written { version, op }
     }
@@ -183,18 +199,19 @@ impl Core {
             }
         };
         let len = value.as_ref().map_or(0, |value| value.len());
-        // Each member keeps to the bounds with what it writes; together they may go beyond.
-        if len > self.tuning.max_value || self.store.census().bytes.saturating_add(len) / 2 > self.tuning.max_bytes {
+        let values = |entry: &Entry| entry.values().count();
+        let before = held.map_or(0, values);
+        let sibling = Sibling { version, past, value };
+        let (mut bytes, one) = (self.store.census().bytes, std::slice::from_ref(&sibling));
+        if !self.store.fits(&key, one, &mut bytes, self.tuning.max_value, self.tuning.max_bytes) {
             self.counts.refused += 1;
             tracing::warn!(member = %from, len, "its write is beyond this map's bounds and refused: they must be the same everywhere");
             return;
         }
         self.counts.received += 1;
-        let before = held.map_or(0, Entry::len);
-        let sibling = Sibling { version, past, value };
         let in_conflict = self.store.keeping() == Keeping::Concurrent;
         if let Some(change) = self.store.write(&key, sibling, now.time) {
-            if in_conflict && self.store.get(&key).map_or(0, Entry::len) > before.max(1) {
+            if in_conflict && self.store.get(&key).map_or(0, values) > before.max(1) {
                 self.counts.conflicts += 1;
             }
             self.changed(key, change, Author::Peer);
@@ -206,5 +223,5 @@ impl Core {
 }
 
 fn base_of(held: Option<&Entry>, base: Dot) -> Option<&[u8]> {
-    held?.siblings().find(|sibling| sibling.version.dot == base)?.value.as_deref()
+    held?.siblings().find(|sibling| sibling.version.dot == base)?.value.map(|value| &**value)
 }

@@ -1,6 +1,6 @@
 //! The file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tribes_core::BoxError;
@@ -19,7 +19,9 @@ const FORMAT: &str = "format";
 /// A map's file, open: no other process opens it meanwhile.
 #[derive(Debug)]
 pub(crate) struct File {
-    database: Database,
+    path: PathBuf,
+    /// `None` after a failure: the store wants to be opened anew then.
+    database: Option<Database>,
 }
 
 impl File {
@@ -60,23 +62,38 @@ impl File {
         transaction.commit()?;
         // What was begun is really there.
         drop(database.begin_read()?);
-        Ok((Self { database }, saved))
+        Ok((Self { path: path.to_owned(), database: Some(database) }, saved))
     }
 
-    /// Saves a batch, whole or not at all; on return it is on the disk.
-    pub(crate) fn save(&self, batch: &Batch) -> Result<(), BoxError> {
-        let transaction = self.database.begin_write()?;
-        {
-            let mut entries = transaction.open_table(ENTRIES)?;
-            for (key, siblings) in &batch.entries {
-                match siblings {
-                    Some(siblings) => entries.insert(&**key, &*codec::encode_siblings(siblings))?,
-                    None => entries.remove(&**key)?,
-                };
-            }
-            transaction.open_table(META)?.insert(SEEN, &*codec::encode_context(&batch.seen, batch.time))?;
+    /// Saves a batch, whole or not at all; on return it is on the disk. After a failure the file is closed until the next call.
+    pub(crate) fn save(&mut self, batch: &Batch) -> Result<(), BoxError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            // One that is not there is not made anew: what was saved before would be missing in it.
+            None => Database::open(&self.path)?,
+        };
+        #[cfg(test)]
+        if self.path.with_extension("broken").exists() {
+            return Err("the disk is broken, as the test wants it".into());
         }
-        transaction.commit()?;
+        write(&database, batch)?;
+        self.database = Some(database);
         Ok(())
     }
+}
+
+fn write(database: &Database, batch: &Batch) -> Result<(), BoxError> {
+    let transaction = database.begin_write()?;
+    {
+        let mut entries = transaction.open_table(ENTRIES)?;
+        for (key, siblings) in &batch.entries {
+            match siblings {
+                Some(siblings) => entries.insert(&**key, &*codec::encode_siblings(siblings))?,
+                None => entries.remove(&**key)?,
+            };
+        }
+        transaction.open_table(META)?.insert(SEEN, &*codec::encode_context(&batch.seen, batch.time))?;
+    }
+    transaction.commit()?;
+    Ok(())
 }

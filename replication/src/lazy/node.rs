@@ -178,7 +178,7 @@ impl Node {
         let diff = self.differ.as_ref().zip(value.as_deref()).and_then(|(differ, value)| {
             let (earlier, dots) = self.look(|shards| {
                 let core = shards.look(shard)?;
-                Some((core.store.get(key)?.latest_value()?.value.clone()?, core.writes_at(key)))
+                Some((core.store.get(key)?.latest_value()?.value.cloned()?, core.writes_at(key)))
             })?;
             let diff = catch_unwind(AssertUnwindSafe(|| differ(&earlier, value))).ok().flatten()?;
             Some((Arc::<[u8]>::from(diff), dots))
@@ -393,8 +393,8 @@ fn elsewhere(shards: &Shards, shard: usize) -> Reply {
 
 /// What is at a key, without what only replicas need.
 fn siblings(entry: Option<&Entry>) -> Vec<Sibling> {
-    let bare = |sibling: &Sibling| Sibling { past: Box::default(), ..sibling.clone() };
-    entry.into_iter().flat_map(Entry::siblings).map(bare).collect()
+    let siblings = entry.into_iter().flat_map(Entry::siblings);
+    siblings.map(|held| Sibling { version: held.version, past: Box::default(), value: held.value.cloned() }).collect()
 }
 
 /// Entries that have a value, in the order of the store, from the one after `after` on.

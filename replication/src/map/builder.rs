@@ -96,8 +96,10 @@ where
         self
     }
 
-    /// How often this replica compares what it holds with another's, in turn: the longest that a difference which nothing else
-    /// gave away can last. It costs a message of 500 bytes each way when nothing differs. Default 10 s, at least 100 ms.
+    /// How often this replica compares what it holds with that of one other, all in turn: a difference between two of n
+    /// members that nothing else gave away lasts for n - 1 intervals at the longest, about, and for half of that mostly, since
+    /// either of the two may be the first to ask. It costs a message of 500 bytes each way when nothing differs. Default 10 s, at
+    /// least 100 ms.
     #[must_use]
     pub fn compare_every(mut self, every: Duration) -> Self {
         self.tuning.compare_every = every.max(Duration::from_millis(100));
@@ -203,9 +205,10 @@ where
             channel.endpoint(port, endpoint).map_err(|source| OpenError::Name { name: name.clone(), source })?;
         #[cfg(feature = "persist")]
         let saver = match file {
-            Some((file, every)) => {
+            Some((mut file, every)) => {
+                let save = move |batch: &crate::core::Batch| file.save(batch);
                 let source = Arc::clone(&shared);
-                let saver = crate::disk::Saver::start(file, every, source)
+                let saver = crate::disk::Saver::start(save, every, source)
                     .map_err(|source| OpenError::Thread { name, source })?;
                 shared.set_saving(Arc::clone(saver.signal()));
                 Some(saver)

@@ -51,6 +51,9 @@ where
     let weak = Arc::downgrade(listeners);
     let typed: Listener = Arc::new(move |key, change, by| {
         let Some(listeners) = weak.upgrade() else { return };
+        if is_no_news(&change.before, &change.after) {
+            return;
+        }
         let value = |raw: &[Arc<[u8]>]| conflicts.resolve(raw.iter().filter_map(|bytes| listeners.decode(bytes)));
         let Some(key) = listeners.decode(key) else { return };
         let by = if by == Author::Here { By::Local } else { By::Peer };
@@ -60,6 +63,11 @@ where
         }
     });
     ChangeHandle { listeners: Arc::downgrade(listeners), number: listeners.add(&typed) }
+}
+
+/// The values are the very same: a removal came that none of them had to go for.
+fn is_no_news(before: &[Arc<[u8]>], after: &[Arc<[u8]>]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 /// Keeps a listener registered; dropping it unsubscribes.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tribes_core::Channel;
 use tribes_testkit::net::SimNet;
 
-use crate::{Conflicts, Durability, MapBuilder, OpenError, ReplicatedMap};
+use crate::{Conflicts, Durability, MapBuilder, MapError, OpenError, ReplicatedMap};
 
 type Map = ReplicatedMap<String, u32>;
 
@@ -59,7 +59,7 @@ async fn the_file_is_whole_at_any_moment() {
         for number in 0..20u32 {
             map.put(&format!("key {number}"), &(round * 100 + number)).await.unwrap();
         }
-        map.saved().await;
+        map.saved().await.unwrap();
         let copy = copies.path().join(round.to_string());
         std::fs::create_dir(&copy).unwrap();
         for file in std::fs::read_dir(one.path()).unwrap() {
@@ -109,4 +109,31 @@ async fn a_file_is_opened_once_and_as_it_was_made() {
     let broken = ReplicatedMap::<String, u32>::builder("broken").directory(directory.path());
     assert!(matches!(broken.open(&channel(&net).await), Err(OpenError::File { .. })));
     open(&net, directory.path()).await;
+}
+
+/// What could not be saved is, once that is possible; and what was saved before is still there.
+#[tokio::test]
+async fn a_disk_may_fail_for_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let broken = directory.path().join("stock%2Fa%20b.broken");
+    {
+        let map = open(&SimNet::new(1), directory.path()).await;
+        map.put("before", &1).await.unwrap();
+        map.saved().await.unwrap();
+        std::fs::write(&broken, "").unwrap();
+        map.put("meanwhile", &2).await.unwrap();
+        while map.stats().saves_failed < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::fs::remove_file(&broken).unwrap();
+        tokio::time::timeout(SECOND * 20, map.saved()).await.unwrap().unwrap();
+    }
+    let map = open(&SimNet::new(2), directory.path()).await;
+    assert_eq!((map.get("before"), map.get("meanwhile")), (Some(1), Some(2)));
+    // Closed, and the disk fails: there is nothing to wait for.
+    std::fs::write(&broken, "").unwrap();
+    map.put("never", &3).await.unwrap();
+    map.close();
+    let saved = tokio::time::timeout(SECOND * 20, map.saved()).await.unwrap();
+    assert!(matches!(saved, Err(MapError::NotSaved)), "{saved:?}");
 }

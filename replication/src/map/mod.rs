@@ -2,6 +2,7 @@
 
 mod builder;
 pub(crate) mod change;
+mod counters;
 #[cfg(all(test, feature = "persist"))]
 mod disk_tests;
 mod iter;
@@ -10,6 +11,7 @@ mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod writes;
 mod writing;
 
 use std::fmt;
@@ -25,15 +27,13 @@ pub use self::change::{By, Change, ChangeHandle, Changes};
 pub use self::iter::Iter;
 use self::shared::Shared;
 pub use self::stats::{MapStats, PeerStats};
+use self::writes::Refusal;
 pub use self::writing::Writing;
-use crate::conflict::{Conflicts, Counter};
-use crate::core::Refused;
-use crate::durability::{Durability, Written};
+use crate::conflict::Conflicts;
+use crate::durability::Durability;
+#[cfg(feature = "persist")]
 use crate::error::MapError;
 use crate::version::{Dot, Incarnation, Version};
-
-/// How often [`ReplicatedMap::update`] tries.
-const TRIES: u32 = 64;
 
 /// A map of which every member of the group that opens it holds a whole replica (Tribes: `ReplicatedMap`). A cheap handle; all
 /// clones are the same replica, and keep the channel alive. When the last is dropped the replica leaves.
@@ -61,16 +61,16 @@ const TRIES: u32 = 64;
 /// # Guarantees
 /// - **Convergence**: members that can reach each other come to hold the same, without anybody doing anything: after lost
 ///   messages, crashes, restarts, and partitions of any length. How soon: at once for what arrives; within a second for what
-///   was lost on the way and noticed; at the latest with the next comparison
-///   ([`compare_every`](MapBuilder::compare_every), 10 s).
+///   was lost on the way and noticed; at the latest when those who differ compare
+///   ([`compare_every`](MapBuilder::compare_every), by default each with one other every 10 s, in turn).
 /// - **One write is one change** (Tribes sends a removal and then a value, and loses keys by it: T1). No order, repetition or
 ///   loss of messages makes an earlier write win over a later one that knew of it, or brings a removed key back.
 /// - **Reads** are local and never wait. A write is visible here at once, elsewhere when it arrives: two members may see
 ///   writes of different authors in different order for a while. There is no transaction over several keys.
 /// - **Conflicts** between writes that did not know of each other are settled by [`Conflicts`], alike on all members.
 /// - **Durability** is chosen per write: see [`Durability`]. A write that fails with
-///   [`NotAcknowledged`](MapError::NotAcknowledged) is made all the same.
-/// - **Memory** is bounded by [`max_bytes`](MapBuilder::max_bytes) of keys and values, some 150 bytes an entry besides, and a
+///   [`NotAcknowledged`](crate::MapError::NotAcknowledged) is made all the same.
+/// - **Memory** is bounded by [`max_bytes`](MapBuilder::max_bytes) of keys and values, some 180 bytes an entry besides, and a
 ///   few messages for each member: one that cannot keep up gets no more single writes, and the difference when it can.
 ///
 /// Removals are remembered for [a time](MapBuilder::removals), so that a member that was away does not bring back what was
@@ -141,6 +141,11 @@ where
 
     /// Waits until this replica has what the group had when it was opened. Before that it misses entries, and what is written
     /// is merged with what comes. Cancel safe.
+    ///
+    /// Exactly: each part of the keys (of 64) was fetched whole from one member that was ready itself. What that member lacked
+    /// at that moment, a write on its way to it for instance, comes as everything does that was missed: by the comparisons
+    /// that begin now, and later ones. And it does not wait for ever: if members do not answer within the
+    /// [`greeting`](MapBuilder::greeting), or nobody brings a part, the rest comes by comparisons, too.
     pub async fn ready(&self) {
         self.inner.shared.ready().await;
     }
@@ -165,12 +170,12 @@ where
         raw.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes)).collect()
     }
 
-    /// The version of the latest write of `key`, if it has a value.
+    /// The version of the latest value at `key`.
     pub fn version<Q: Serialize + ?Sized>(&self, key: &Q) -> Option<Version> {
         let key = encode(key).ok()?;
         self.inner
             .shared
-            .look(|core| core.store.get(&key).filter(|entry| entry.is_live()).map(|entry| entry.latest().version))
+            .look(|core| core.store.get(&key).and_then(crate::store::Entry::latest_value).map(|latest| latest.version))
     }
 
     /// Whether there is a value at `key`.
@@ -191,150 +196,6 @@ where
         self.len() == 0
     }
 
-    /// Puts `value` at `key`, with the map's [durability](MapBuilder::durability).
-    ///
-    /// # Errors
-    /// [`MapError::NotAcknowledged`] if that was not reached: the write is made all the same. Otherwise nothing was written.
-    ///
-    /// # Cancel safety
-    /// The write is made at the first poll. Dropped after that, it is made, and its outcome is lost.
-    pub async fn put<Q: Serialize + ?Sized>(&self, key: &Q, value: &V) -> Result<Written, MapError> {
-        self.put_with(key, value, self.inner.durability).await
-    }
-
-    /// As [`put`](Self::put), with a durability of its own.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn put_with<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        value: &V,
-        durability: Durability,
-    ) -> Result<Written, MapError> {
-        self.begin_put(key, value, durability)?.await
-    }
-
-    /// Puts `value` at `key` at once, and gives what its outcome comes from: for whoever has many writes on their way.
-    ///
-    /// # Errors
-    /// If nothing was written.
-    pub fn begin_put<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        value: &V,
-        durability: Durability,
-    ) -> Result<Writing, MapError> {
-        let key = encode(key)?;
-        let diff_from = self.inner.differ.map(|differ| (differ, self.read(&key)));
-        let diff = diff_from.and_then(|(differ, (earlier, dots))| Some((differ(&earlier?, value)?, dots)));
-        let bytes: Arc<[u8]> = encode(value)?.into();
-        let (made, outcome) = self.inner.shared.write(durability, |core, wanted, now| {
-            if let Some((diff, dots)) = diff
-                && let Ok(made) = core.put_over(&key, &dots, Arc::clone(&bytes), Some(diff.into()), wanted, now)
-            {
-                return Ok(made);
-            }
-            core.put(&key, bytes, None, wanted, now)
-        })?;
-        Ok(Writing::new(made.version, outcome, durability))
-    }
-
-    /// Puts what `change` makes of the value at `key` (`None`: there is none), if nobody writes in between here; otherwise it
-    /// is made anew. `change` returns `None` to leave it as it is. Writes of others at the same time are a conflict as always.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put), and [`MapError::Contended`].
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn update<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        change: impl FnMut(Option<V>) -> Option<V>,
-    ) -> Result<Option<Written>, MapError> {
-        self.update_with(key, change, self.inner.durability).await
-    }
-
-    /// As [`update`](Self::update), with a durability of its own.
-    ///
-    /// # Errors
-    /// As [`update`](Self::update).
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn update_with<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        mut change: impl FnMut(Option<V>) -> Option<V>,
-        durability: Durability,
-    ) -> Result<Option<Written>, MapError> {
-        let key = encode(key)?;
-        for _ in 0..TRIES {
-            let (earlier, dots) = self.read(&key);
-            let base = self.inner.differ.and_then(|differ| Some((differ, self.read(&key).0?)));
-            let Some(later) = change(earlier) else { return Ok(None) };
-            let diff = base.and_then(|(differ, earlier)| differ(&earlier, &later)).map(Arc::from);
-            let bytes: Arc<[u8]> = encode(&later)?.into();
-            let put = self
-                .inner
-                .shared
-                .write(durability, |core, wanted, now| core.put_over(&key, &dots, bytes, diff, wanted, now));
-            match put {
-                Ok((made, outcome)) => return Writing::new(made.version, outcome, durability).await.map(Some),
-                Err(Refusal::Changed) => {}
-                Err(Refusal::Error(error)) => return Err(error),
-            }
-        }
-        Err(MapError::Contended { tries: TRIES })
-    }
-
-    /// Removes `key`, with the map's [durability](MapBuilder::durability). `None` if there is no such key here.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn remove<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<Written>, MapError> {
-        self.remove_with(key, self.inner.durability).await
-    }
-
-    /// As [`remove`](Self::remove), with a durability of its own.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn remove_with<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        durability: Durability,
-    ) -> Result<Option<Written>, MapError> {
-        match self.begin_remove(key, durability)? {
-            Some(writing) => writing.await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// As [`begin_put`](Self::begin_put) for a removal; `None` if there is no such key here.
-    ///
-    /// # Errors
-    /// If nothing was written.
-    pub fn begin_remove<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        durability: Durability,
-    ) -> Result<Option<Writing>, MapError> {
-        let key = encode(key)?;
-        let made = self.inner.shared.write_if(durability, |core, wanted, now| Ok(core.remove(&key, wanted, now)))?;
-        Ok(made.map(|(made, outcome)| Writing::new(made.version, outcome, durability)))
-    }
-
     /// The entries, in no particular order. Entries written while it runs may be in it or not; each key comes once.
     #[must_use]
     pub fn iter(&self) -> Iter<K, V> {
@@ -353,7 +214,12 @@ where
 
     /// Has `listener` called for each change of a key, in the order in which they happen here, until the handle is dropped. It
     /// is called where the change is made or arrives: it should be quick, and may use the map but not wait. What it
-    /// writes is told after it has returned.
+    /// writes is told after it has returned. While it is at work no other change is told, and messages that come hold up their
+    /// senders.
+    ///
+    /// Take care with listeners that write: one that answers each change with a change goes on for ever, also round about, when
+    /// two keys or the listeners of two members answer each other. Write only what is not there yet, or only what
+    /// [`By::Local`] changes call for.
     pub fn on_change(&self, listener: impl Fn(&Change<K, V>) + Send + Sync + 'static) -> ChangeHandle
     where
         K: 'static,
@@ -400,20 +266,25 @@ where
         self.inner.shared.name()
     }
 
-    /// Tells the others that this replica leaves. It stays readable here; writes fail with [`MapError::Closed`].
+    /// Tells the others that this replica leaves. It stays readable here; writes fail with [`MapError::Closed`](crate::MapError::Closed).
     pub fn close(&self) {
         self.inner.shared.close();
     }
 
-    /// Waits until what has happened so far is on disk. Completes at once for a map without a
-    /// [directory](MapBuilder::directory). Cancel safe.
+    /// Waits until what has happened so far is on disk; while the disk fails it is tried again and again. Completes at once for a
+    /// map without a [directory](MapBuilder::directory). Cancel safe.
+    ///
+    /// # Errors
+    /// [`MapError::NotSaved`] if that is not to be waited for: the map is closed and the disk fails, or the thread that saves
+    /// has died.
     #[cfg(feature = "persist")]
-    pub async fn saved(&self) {
-        if let Some(saver) = &self.inner.saver {
-            let change = saver.signal().changed();
-            // The thread ends with this handle.
-            let _ = saver.progress().wait_for(|done| *done >= change).await;
-        }
+    pub async fn saved(&self) -> Result<(), MapError> {
+        let Some(saver) = &self.inner.saver else { return Ok(()) };
+        let change = saver.signal().changed();
+        let mut progress = saver.progress();
+        let given_up = |failed: Option<u64>| failed >= Some(change) && self.inner.shared.is_closed();
+        let came = progress.wait_for(|now| now.saved >= change || given_up(now.failed)).await;
+        came.ok().filter(|now| now.saved >= change).map(|_| ()).ok_or(MapError::NotSaved)
     }
 
     /// The value of a key and the writes that it consists of.
@@ -426,59 +297,6 @@ where
     fn decode_entry(&self, key: &[u8], values: &[Arc<[u8]>]) -> Option<(K, V)> {
         let values = values.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
         Some((self.inner.shared.listeners.decode(key)?, self.inner.conflicts.resolve(values)?))
-    }
-}
-
-impl<K: Serialize + DeserializeOwned> ReplicatedMap<K, Counter> {
-    /// Adds `change` to the counter at `key`, which begins with 0. The map must be opened with [`Conflicts::counter`]: then
-    /// none is lost, whoever else adds at the same time.
-    ///
-    /// # Errors
-    /// As [`update`](Self::update).
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn add<Q: Serialize + ?Sized>(&self, key: &Q, change: i64) -> Result<Written, MapError> {
-        let me = self.incarnation();
-        let written = self
-            .update(key, |counter| {
-                let mut counter = counter.unwrap_or_default();
-                counter.add(me, change);
-                Some(counter)
-            })
-            .await?;
-        // The closure always gives a value.
-        written.ok_or(MapError::Closed)
-    }
-
-    /// The value of the counter at `key`; 0 if there is none.
-    pub fn count<Q: Serialize + ?Sized>(&self, key: &Q) -> i64 {
-        self.get(key).map_or(0, |counter| counter.value())
-    }
-}
-
-/// Why a write was not made.
-enum Refusal {
-    Changed,
-    Error(MapError),
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::ValueTooLarge { bytes, limit } => Self::Error(MapError::ValueTooLarge { bytes, limit }),
-            Refused::MapFull { bytes, limit } => Self::Error(MapError::Full { bytes, limit }),
-            Refused::Changed => Self::Changed,
-        }
-    }
-}
-
-impl From<Refusal> for MapError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Changed => Self::Contended { tries: 1 },
-            Refusal::Error(error) => error,
-        }
     }
 }
 

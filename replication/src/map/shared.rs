@@ -1,7 +1,8 @@
 //! The replica behind a map's handles: performs what its core decides.
 //!
 //! Whoever gives the core something to do takes what is to be done out of it and does it, without the lock; meanwhile others
-//! leave theirs to him. So messages and changes keep their order, and nothing is called with the lock held.
+//! leave theirs to him. So messages and changes keep their order, and nothing is called with the lock held. The messages that
+//! come while he is busy keep the room that they take until he is done: a slow listener slows senders down.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future as _;
@@ -46,6 +47,8 @@ struct State {
     core: Core,
     /// Somebody performs what the core decided.
     busy: bool,
+    /// Room taken by messages that came meanwhile: their senders wait when they have used up theirs.
+    leases: Vec<Lease>,
     /// When the task wakes.
     wake: Time,
     waiting: BTreeMap<u64, oneshot::Sender<OpReport>>,
@@ -85,6 +88,7 @@ impl Shared {
         let state = State {
             core,
             busy: false,
+            leases: Vec::new(),
             wake: Time::ZERO,
             waiting: BTreeMap::new(),
             closed: false,
@@ -124,6 +128,11 @@ impl Shared {
 
     pub(super) fn is_ready(&self) -> bool {
         self.lock().core.is_ready()
+    }
+
+    #[cfg(feature = "persist")]
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     pub(super) async fn ready(&self) {
@@ -203,6 +212,8 @@ impl Shared {
         }
         loop {
             let mut actions = state.core.actions();
+            // Given back when all that came of their messages is done.
+            let leases = std::mem::take(&mut state.leases);
             if actions.is_empty() {
                 state.busy = false;
                 #[cfg(feature = "persist")]
@@ -212,6 +223,8 @@ impl Shared {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }
+                drop(state);
+                drop(leases);
                 return;
             }
             let mut reports = Vec::new();
@@ -231,6 +244,7 @@ impl Shared {
                 // Whoever waited may be gone.
                 let _ = waiting.send(report);
             }
+            drop(leases);
             state = self.lock();
             for (member, counters, has_room) in sent {
                 self.tell_sent(&mut state.core, &member, &counters, has_room);
@@ -324,8 +338,15 @@ impl ChannelEndpoint for Shared {
             return Ok(());
         }
         let envelope = Envelope::decode(message.bytes())?;
-        drop((message, lease));
-        self.act(|core, now| core.received(from, envelope, now));
+        drop(message);
+        let Some(now) = self.now() else { return Ok(()) };
+        let mut state = self.lock();
+        state.core.received(from, envelope, now);
+        if state.busy {
+            state.leases.push(lease);
+        }
+        drop(state);
+        self.perform();
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use tribes_core::Channel;
 use tribes_testkit::{Simulation, World};
 
 use super::*;
-use crate::{CopyState, Diffable};
+use crate::{CopyState, Counter, Diffable, MapError};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -144,6 +144,41 @@ fn a_listener_may_use_the_map() {
     });
 }
 
+/// Messages that come while a listener is at work keep their room until it is done, so that their senders wait.
+#[test]
+fn a_slow_listener_holds_up_senders() {
+    simulate(async |world| {
+        let channels = group(&world, 2).await;
+        let maps = maps::<u32>(&channels[..1], |builder| builder).await;
+        let other = Arc::clone(&channels[0].view().members()[0]);
+        let room = Arc::new(());
+        let taken = Arc::new(Mutex::new(0));
+        let (shared, guard, count) = (Arc::downgrade(&maps[0].inner.shared), Arc::clone(&room), Arc::clone(&taken));
+        maps[0]
+            .on_change(move |_| {
+                let shared = shared.upgrade().unwrap();
+                for _ in 0..3 {
+                    let from = Incarnation::new(77);
+                    let bye = crate::message::Envelope { from, to: None, message: crate::message::Message::Bye };
+                    let message = tribes_core::Message::new(tribes_core::ChannelMessage {
+                        options: tribes_core::SendOptions::NONE,
+                        timestamp_ms: 0,
+                        id: tribes_core::MessageId::from_array([0; 16]),
+                        sender: Arc::clone(&other),
+                        body: tribes_core::Body::new(bye.encode()),
+                    });
+                    let lease = tribes_core::Lease::new(Arc::clone(&guard));
+                    tribes_core::ChannelEndpoint::receive(&*shared, message, &other, lease).unwrap();
+                }
+                *count.lock().unwrap() = Arc::strong_count(&guard);
+            })
+            .forever();
+        maps[0].put("a", &1).await.unwrap();
+        assert_eq!(*taken.lock().unwrap(), 2 + 3, "the room was given back at once");
+        assert_eq!(Arc::strong_count(&room), 2);
+    });
+}
+
 /// Both sides of a split group write the same keys.
 async fn split<V>(world: &World, conflicts: fn() -> Conflicts<V>, values: [V; 2]) -> Vec<ReplicatedMap<String, V>>
 where
@@ -255,6 +290,83 @@ fn counters_count_every_increment() {
         for map in &maps {
             assert!(world.until(SECOND * 30, || map.count("hits") == 150).await, "{}", map.count("hits"));
         }
+    });
+}
+
+/// One counts on in what another has removed, and begins anew himself where he has heard of it.
+#[test]
+fn a_counter_that_is_removed_meanwhile_loses_no_increment() {
+    simulate(async |world| {
+        let nodes = [world.node(), world.node(), world.node()];
+        let mut channels = Vec::new();
+        for node in &nodes {
+            let channel = node.join(Channel::builder()).build().unwrap();
+            channel.start().await.unwrap();
+            channels.push(channel);
+        }
+        for channel in &channels {
+            channel.view_when(|view| view.len() == 2).await;
+        }
+        let maps = maps::<Counter>(&channels, |builder| builder.conflicts(Conflicts::counter())).await;
+        maps[0].add("hits", 5).await.unwrap();
+        for map in &maps {
+            map.changed(|map| map.count("hits") == 5).await;
+        }
+        world.net().partition(&[&[&nodes[0], &nodes[1]], &[&nodes[2]]]);
+        channels[2].view_when(|view| view.is_empty()).await;
+        maps[1].remove("hits").await.unwrap();
+        maps[0].changed(|map| !map.contains_key("hits")).await;
+        maps[0].add("hits", 1).await.unwrap();
+        maps[2].add("hits", 10).await.unwrap();
+        world.net().heal();
+        // What was added since the removal, and what was added without having heard of it, with what that knew.
+        for map in &maps {
+            assert!(world.until(SECOND * 30, || map.count("hits") == 16).await, "{}", map.count("hits"));
+        }
+        maps[0].add("hits", 1).await.unwrap();
+        maps[2].changed(|map| map.count("hits") == 17).await;
+    });
+}
+
+/// A removal that comes beside what it had not seen.
+#[test]
+fn what_changes_no_value_is_not_told() {
+    simulate(async |world| {
+        let nodes = [world.node(), world.node()];
+        let mut channels = Vec::new();
+        for node in &nodes {
+            let channel = node.join(Channel::builder()).build().unwrap();
+            channel.start().await.unwrap();
+            channels.push(channel);
+        }
+        let maps = maps::<u32>(&channels, |builder| builder.conflicts(Conflicts::keep_all())).await;
+        maps[0].put("a", &1).await.unwrap();
+        maps[1].changed(|map| map.get("a") == Some(1)).await;
+        world.net().cut(&nodes[0], &nodes[1]);
+        channels[0].view_when(|view| view.is_empty()).await;
+        channels[1].view_when(|view| view.is_empty()).await;
+        maps[0].remove("a").await.unwrap();
+        maps[1].put("a", &2).await.unwrap();
+        let told = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&told);
+        maps[1].on_change(move |_| *count.lock().unwrap() += 1).forever();
+        world.net().mend(&nodes[0], &nodes[1]);
+        for map in &maps {
+            let writes = || map.inner.shared.look(|core| core.writes_at(&encode("a").unwrap()).len());
+            assert!(world.until(SECOND * 30, || writes() == 2 && map.get("a") == Some(2)).await);
+        }
+        assert_eq!(*told.lock().unwrap(), 0);
+    });
+}
+
+#[test]
+fn counters_need_a_map_that_merges() {
+    simulate(async |world| {
+        let channels = group(&world, 1).await;
+        let maps = maps::<Counter>(&channels, |builder| builder.conflicts(Conflicts::keep_all())).await;
+        let error = maps[0].add("hits", 1).await.unwrap_err();
+        assert!(matches!(error, MapError::NoCounters) && error.to_string().contains("Conflicts::counter()"), "{error}");
+        assert!(maps[0].is_empty());
     });
 }
 

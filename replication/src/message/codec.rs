@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Envelope, Hello, Message, Payload, Write};
 use crate::context::{Context, MAX_NODES, Seen};
@@ -35,7 +36,10 @@ pub(super) fn encode(envelope: &Envelope) -> Vec<u8> {
             out.u8(u8::from(hello.ready) | u8::from(hello.reply) << 1 | u8::from(concurrent) << 2);
             out.number(hello.written);
             out.u64(hello.time);
-            out.list(&hello.away, |out, addr| out.addr(*addr));
+            out.list(&hello.away, |out, (addr, left)| {
+                out.addr(*addr);
+                out.number(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            });
         }
         Message::Bye => out.u8(2),
         Message::Write { writes, ack } => {
@@ -123,7 +127,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
                 written: input.number()?,
                 time: input.u64()?,
                 keeping,
-                away: input.list(Reader::addr)?,
+                away: input.list(|input| Ok((input.addr()?, Duration::from_millis(input.number()?))))?,
             })
         }
         2 => Message::Bye,

@@ -58,12 +58,18 @@ fn addr() -> impl Strategy<Value = SocketAddr> {
 fn message() -> impl Strategy<Value = Message> {
     let level = || proptest::option::of(0u16..64);
     prop_oneof![
-        (any::<bool>(), any::<bool>(), any::<u64>(), any::<u64>(), any::<bool>(), vec(addr(), 0..3)).prop_map(
-            |(ready, reply, written, time, latest, away)| {
+        (
+            any::<bool>(),
+            any::<bool>(),
+            any::<u64>(),
+            any::<u64>(),
+            any::<bool>(),
+            vec((addr(), any::<u64>().prop_map(Duration::from_millis)), 0..3)
+        )
+            .prop_map(|(ready, reply, written, time, latest, away)| {
                 let keeping = if latest { Keeping::Latest } else { Keeping::Concurrent };
                 Message::Hello(Hello { ready, reply, written, time, keeping, away })
-            }
-        ),
+            }),
         Just(Message::Bye),
         (vec(write(), 0..5), any::<bool>()).prop_map(|(writes, ack)| Message::Write { writes, ack }),
         (any::<u64>(), vec((0..100u64, 0..100u64), 0..3)).prop_map(|(upto, ranges)| Message::Ack {

@@ -65,6 +65,26 @@ impl Store {
         chunk
     }
 
+    /// Whether what another replica holds of `key` is within the bounds, if this one holds `bytes`: each value, and twice the
+    /// bound of all, since members that write at the same time do not know of each other. What takes no more room than what is
+    /// held of it always is. If so it is added to `bytes`.
+    pub(crate) fn fits(
+        &self,
+        key: &[u8],
+        siblings: &[Sibling],
+        bytes: &mut usize,
+        max_value: usize,
+        max_bytes: usize,
+    ) -> bool {
+        let lens = || siblings.iter().filter_map(|sibling| sibling.value.as_ref()).map(|value| value.len());
+        let held = self.get(key).map_or(0, |entry| key.len() + entry.bytes());
+        let more = (key.len() + lens().sum::<usize>()).saturating_sub(held);
+        let fits = lens().all(|len| len <= max_value)
+            && (more == 0 || lens().next().is_none() || bytes.saturating_add(more) / 2 <= max_bytes);
+        *bytes += if fits { more } else { 0 };
+        fits
+    }
+
     /// Takes in what another replica, which has seen `theirs`, holds of a bucket. What became of which keys.
     pub(crate) fn take(
         &mut self,

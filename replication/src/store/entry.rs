@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::version::{Dot, Version};
+use crate::version::{Dot, Incarnation, Version};
 
 /// Writers that a write remembers to have replaced. With more than these at one key, the earliest is forgotten, and its
 /// write may come back as a concurrent one.
@@ -14,7 +14,8 @@ const MAX_PAST: usize = 32;
 pub(crate) enum Keeping {
     /// The latest version replaces all others, a removal like any write.
     Latest,
-    /// All are kept until a write replaces those it has seen. A removal takes away what it has seen, and no more.
+    /// All are kept until a write replaces those it has seen. A removal takes away what it has seen, and no more; it stays beside
+    /// values that it has not seen, for who has seen neither of them.
     Concurrent,
 }
 
@@ -30,6 +31,10 @@ pub(crate) struct Sibling {
 }
 
 impl Sibling {
+    fn held(&self) -> Held<'_> {
+        Held { version: self.version, past: &self.past, value: self.value.as_ref() }
+    }
+
     pub(crate) const fn is_live(&self) -> bool {
         self.value.is_some()
     }
@@ -37,60 +42,95 @@ impl Sibling {
     fn replaces(&self, dot: Dot) -> bool {
         self.past.iter().any(|past| past.node == dot.node && past.counter >= dot.counter)
     }
+}
 
-    /// What it adds to the digest of its bucket.
-    pub(crate) fn hash(&self, key_hash: u64) -> u64 {
-        xxhash_rust::xxh3::xxh3_64_with_seed(&self.version.dot.to_bytes(), key_hash)
+/// What a write adds to the digest of its bucket.
+pub(crate) fn digest(dot: Dot, key_hash: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&dot.to_bytes(), key_hash)
+}
+
+/// A look at a [`Sibling`] in its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held<'a> {
+    pub(crate) version: Version,
+    pub(crate) past: &'a [Dot],
+    pub(crate) value: Option<&'a Arc<[u8]>>,
+}
+
+impl Held<'_> {
+    pub(crate) const fn is_live(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// The last write of `node` that it is, or replaced.
+    pub(crate) fn wrote_or_saw(&self, node: Incarnation) -> Option<u64> {
+        let dots = self.past.iter().copied().chain([self.version.dot]);
+        dots.filter(|dot| dot.node == node).map(|dot| dot.counter).max()
     }
 }
 
 /// The siblings of one key, by version, latest last; never none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    latest: Sibling,
-    /// Rare, so that the usual entry is small.
-    #[expect(clippy::box_collection, reason = "a third of the size where there are none")]
-    others: Option<Box<Vec<Sibling>>>,
+    version: Version,
+    value: Option<Arc<[u8]>>,
+    /// Apart, so that the usual entry is small.
+    extra: Option<Box<Extra>>,
+}
+
+/// What few entries have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Extra {
+    /// That of the latest.
+    past: Box<[Dot]>,
+    others: Vec<Sibling>,
 }
 
 impl Entry {
-    pub(crate) fn new(mut siblings: Vec<Sibling>) -> Option<Self> {
-        let latest = siblings.pop()?;
-        Some(Self { latest, others: (!siblings.is_empty()).then(|| Box::new(siblings)) })
+    pub(crate) fn new(mut others: Vec<Sibling>) -> Option<Self> {
+        let Sibling { version, past, value } = others.pop()?;
+        let usual = past.is_empty() && others.is_empty();
+        Some(Self { version, value, extra: (!usual).then(|| Box::new(Extra { past, others })) })
     }
 
     /// The latest write.
-    pub(crate) const fn latest(&self) -> &Sibling {
-        &self.latest
+    pub(crate) fn latest(&self) -> Held<'_> {
+        let past = self.extra.as_ref().map_or(&[][..], |extra| &extra.past);
+        Held { version: self.version, past, value: self.value.as_ref() }
     }
 
     /// Oldest first.
-    pub(crate) fn siblings(&self) -> impl Iterator<Item = &Sibling> {
-        self.others.iter().flat_map(|others| others.iter()).chain([&self.latest])
+    pub(crate) fn siblings(&self) -> impl Iterator<Item = Held<'_>> {
+        self.extra.iter().flat_map(|extra| extra.others.iter().map(Sibling::held)).chain([self.latest()])
     }
 
     pub(crate) fn len(&self) -> usize {
-        1 + self.others.as_ref().map_or(0, |others| others.len())
+        1 + self.extra.as_ref().map_or(0, |extra| extra.others.len())
     }
 
     pub(crate) fn into_siblings(self) -> Vec<Sibling> {
-        let mut siblings = self.others.map_or_else(Vec::new, |others| *others);
-        siblings.push(self.latest);
+        let (past, mut siblings) = self.extra.map_or_else(Default::default, |extra| (extra.past, extra.others));
+        siblings.push(Sibling { version: self.version, past, value: self.value });
         siblings
     }
 
     /// The values, oldest first; none if the key was removed.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<[u8]>> {
-        self.siblings().filter_map(|sibling| sibling.value.as_ref())
+        self.siblings().filter_map(|sibling| sibling.value)
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.siblings().any(Sibling::is_live)
+        self.siblings().any(|sibling| sibling.is_live())
     }
 
     /// The latest write that gave it a value.
-    pub(crate) fn latest_value(&self) -> Option<&Sibling> {
-        self.siblings().filter(|sibling| sibling.is_live()).last()
+    pub(crate) fn latest_value(&self) -> Option<Held<'_>> {
+        self.siblings().filter(Held::is_live).last()
+    }
+
+    /// Whether this write removed it, and counts.
+    pub(crate) fn is_removed_by(&self, dot: Dot) -> bool {
+        self.siblings().any(|sibling| sibling.version.dot == dot && !sibling.is_live())
     }
 
     pub(crate) fn has(&self, dot: Dot) -> bool {
@@ -107,11 +147,12 @@ impl Entry {
             return Box::default();
         }
         let mut past: Vec<Dot> = Vec::new();
-        for dot in self.siblings().flat_map(|sibling| sibling.past.iter().copied().chain([sibling.version.dot])) {
-            match past.iter_mut().find(|known| known.node == dot.node) {
-                Some(known) => known.counter = known.counter.max(dot.counter),
-                None => past.push(dot),
-            }
+        // The writes that are held come last: they are not the ones to be forgotten.
+        let earlier = self.siblings().flat_map(|sibling| sibling.past.iter().copied());
+        for dot in earlier.chain(self.siblings().map(|sibling| sibling.version.dot)) {
+            let known = past.iter().position(|known| known.node == dot.node).map(|at| past.remove(at));
+            let counter = known.map_or(dot.counter, |known| known.counter.max(dot.counter));
+            past.push(Dot { counter, ..dot });
         }
         let excess = past.len().saturating_sub(MAX_PAST);
         past.drain(..excess);
@@ -135,13 +176,6 @@ pub(crate) fn reduce(mut siblings: Vec<Sibling>, keeping: Keeping) -> Vec<Siblin
                 .collect();
             let mut replaced = replaced.into_iter();
             siblings.retain(|_| !replaced.next().unwrap_or(false));
-            if siblings.iter().any(Sibling::is_live) {
-                // A removal has done its work: what it took away is known as seen.
-                siblings.retain(Sibling::is_live);
-            } else {
-                let excess = siblings.len().saturating_sub(1);
-                siblings.drain(..excess);
-            }
         }
     }
     siblings

@@ -16,13 +16,16 @@ use std::sync::Arc;
 use tribes_core::Time;
 
 pub(crate) use self::chunk::{Chunk, Have};
-pub(crate) use self::entry::{Entry, Keeping, Sibling};
+pub(crate) use self::entry::{Entry, Held, Keeping, Sibling};
 use crate::context::Context;
 use crate::version::Dot;
 
 pub(crate) const GROUPS: usize = 64;
 pub(crate) const BUCKETS_PER_GROUP: usize = 64;
 pub(crate) const BUCKETS: usize = GROUPS * BUCKETS_PER_GROUP;
+
+/// So many removals are noted before those are looked for that are none any more.
+const PRUNE: usize = 1024;
 
 /// Stable over versions, machines and processes: replicas must agree on it.
 pub(crate) fn hash(key: &[u8]) -> u64 {
@@ -44,6 +47,8 @@ pub(crate) struct Store {
     census: Census,
     /// Removals, oldest first, with the time since when they are here.
     removals: VecDeque<(Time, Box<[u8]>, Dot)>,
+    /// Those that are none any more are taken out when there are so many.
+    prune_at: usize,
     /// Keys that changed since they were last asked for; `None` if nobody asks.
     unsaved: Option<BTreeSet<Box<[u8]>>>,
 }
@@ -88,6 +93,7 @@ impl Store {
             seen: Context::default(),
             census: Census::default(),
             removals: VecDeque::new(),
+            prune_at: PRUNE,
             unsaved: None,
         }
     }
@@ -246,12 +252,13 @@ impl Store {
         let before: Vec<Arc<[u8]>> = held.iter().flat_map(|entry| entry.values().cloned()).collect();
         let dots: Vec<Dot> =
             held.iter().flat_map(|entry| entry.siblings().map(|sibling| sibling.version.dot)).collect();
-        let digest_before = held.iter().flat_map(Entry::siblings).fold(0, |digest, s| digest ^ s.hash(key_hash));
+        let digest_before = dots.iter().fold(0, |digest, dot| digest ^ entry::digest(*dot, key_hash));
         let siblings = change(held.map_or_else(Vec::new, Entry::into_siblings), self.keeping, &self.seen);
-        if siblings.iter().map(|sibling| sibling.version.dot).eq(dots) {
+        if siblings.iter().map(|sibling| sibling.version.dot).eq(dots.iter().copied()) {
             return None;
         }
-        let digest_after = siblings.iter().fold(0, |digest, sibling| digest ^ sibling.hash(key_hash));
+        let digest_after =
+            siblings.iter().fold(0, |digest, sibling| digest ^ entry::digest(sibling.version.dot, key_hash));
         let digest = digest_before ^ digest_after;
         bucket.digest ^= digest;
         if let Some(group) = self.groups.get_mut(usize::from(number) / BUCKETS_PER_GROUP) {
@@ -263,13 +270,11 @@ impl Store {
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.insert(key.into());
         }
-        let mut removed_again = false;
         match entry {
             Some(entry) => {
-                if !entry.is_live() {
-                    self.removals.push_back((now, key.into(), entry.latest().version.dot));
-                    removed_again = self.removals.len() > 2 * self.census.removed + 1024;
-                }
+                let removals = entry.siblings().filter(|sibling| !sibling.is_live()).map(|sibling| sibling.version.dot);
+                let new = removals.filter(|dot| !dots.contains(dot)).map(|dot| (now, key.into(), dot));
+                self.removals.extend(new);
                 if let Some(place) = bucket.entries.get_mut(key) {
                     *place = entry;
                 } else {
@@ -280,7 +285,7 @@ impl Store {
                 bucket.entries.remove(key);
             }
         }
-        if removed_again {
+        if self.removals.len() > self.prune_at {
             self.prune_removals();
         }
         Some(Changed { before, after })
@@ -289,8 +294,9 @@ impl Store {
     /// Forgets the times of removals that are none any more: the key was written since.
     fn prune_removals(&mut self) {
         let removals = std::mem::take(&mut self.removals);
-        let stands = |key: &[u8], dot: Dot| self.get(key).is_some_and(|entry| !entry.is_live() && entry.has(dot));
+        let stands = |key: &[u8], dot: Dot| self.get(key).is_some_and(|entry| entry.is_removed_by(dot));
         self.removals = removals.into_iter().filter(|(_, key, dot)| stands(key, *dot)).collect();
+        self.prune_at = 2 * self.removals.len() + PRUNE;
     }
 }
 
@@ -304,7 +310,7 @@ struct Footprint {
 
 impl Footprint {
     fn of(entry: &Entry) -> Self {
-        Self { live: entry.is_live(), bytes: entry.bytes(), in_conflict: entry.len() > 1 }
+        Self { live: entry.is_live(), bytes: entry.bytes(), in_conflict: entry.values().count() > 1 }
     }
 }
 

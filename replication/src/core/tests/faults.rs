@@ -10,7 +10,7 @@ use tribes_testkit::suite::Seeds;
 use super::world::{Defect, Net, Told, World};
 use crate::core::{Need, Tuning};
 use crate::store::{Entry, Keeping};
-use crate::version::Version;
+use crate::version::{Dot, Version};
 
 /// How many seeds are run unless the environment says otherwise, as the gate does.
 const SEEDS: u64 = 40;
@@ -32,8 +32,8 @@ type Held = Vec<(Version, Vec<u8>)>;
 /// Writes on their way, and what is known of them.
 struct Record {
     ops: BTreeMap<(usize, u32, u64), (Vec<u8>, Version)>,
+    /// Both only where the latest write wins: otherwise an earlier one may rightly stay.
     kept: AcknowledgedWritesKept<Vec<u8>, Version>,
-    /// Only where the latest write wins: otherwise an earlier one may rightly stay.
     revived: NoRevival<Vec<u8>, Version>,
     /// Acknowledged writes, by key: whoever crashes must leave a majority that has them.
     promised: BTreeMap<Vec<u8>, Vec<Version>>,
@@ -42,6 +42,12 @@ struct Record {
     /// Where all writes are kept: the marks that acknowledged writes put into the value of a key.
     marks: BTreeMap<Version, u64>,
     acknowledged: BTreeMap<Vec<u8>, Vec<u64>>,
+    /// Where all writes are kept: the marks that some removal had seen, and which may be gone with it.
+    unmarked: BTreeSet<u64>,
+    /// The writes that each removal had seen, with all that these had seen.
+    saw: BTreeMap<Dot, BTreeSet<Dot>>,
+    /// Removals that were acknowledged.
+    removals: Vec<Dot>,
     starts: Vec<u32>,
 }
 
@@ -87,6 +93,9 @@ impl Run {
             values: BTreeMap::new(),
             marks: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            unmarked: BTreeSet::new(),
+            saw: BTreeMap::new(),
+            removals: Vec::new(),
             starts: vec![0; size],
         };
         Self { world, record, size, keys: rng.choice([5, 30, 150]).unwrap() }
@@ -113,21 +122,23 @@ impl Run {
         let key = format!("key {}", self.world.rng.u64(0..self.keys)).into_bytes();
         let mark = self.world.rng.u64(..);
         let concurrent = self.world.keeping == Keeping::Concurrent;
-        let removal = !concurrent && self.world.rng.u8(0..4) == 0;
+        let removal = self.world.rng.u8(0..if concurrent { 8 } else { 4 }) == 0;
         let appended = !concurrent && self.world.rng.bool();
         let len = self.world.rng.usize(0..60);
         let new: Vec<u8> = (0..len).map(|_| self.world.rng.u8(..)).collect();
         let mut value = new.clone();
+        let (mut saw, mut seen_marks) = (BTreeSet::new(), BTreeSet::new());
         let written = self.world.at(node, |core, now| {
             let wanted = Some((Need::Copies(core.majority(now)), Duration::from_secs(5)));
             let held: Vec<_> = core.store.get(&key).into_iter().flat_map(Entry::values).cloned().collect();
+            seen_marks = held.iter().flat_map(|held| marks_of(held)).collect();
+            saw = core.writes_at(&key).into_iter().collect();
             if removal {
                 return core.remove(&key, wanted, now);
             }
             if concurrent {
                 // As a set that only grows.
-                let marks: BTreeSet<u64> = held.iter().flat_map(|held| marks_of(held)).chain([mark]).collect();
-                value = marks.iter().flat_map(|mark| mark.to_be_bytes()).collect();
+                value = seen_marks.iter().chain([&mark]).flat_map(|mark| mark.to_be_bytes()).collect();
             } else if let Some(held) = held.first().filter(|_| appended) {
                 value = [held, &new[..]].concat();
                 let seen = core.writes_at(&key);
@@ -136,10 +147,19 @@ impl Run {
             Some(core.put(&key, value[..].into(), None, wanted, now).unwrap())
         });
         if let Some(written) = written {
-            self.record.kept.wrote(key.clone(), written.version, removal);
-            self.record.revived.wrote(written.version);
+            let earlier: Vec<Dot> = saw.iter().filter_map(|dot| self.record.saw.get(dot)).flatten().copied().collect();
+            self.record.saw.insert(written.version.dot, saw.into_iter().chain(earlier).collect());
+            if removal {
+                self.record.unmarked.append(&mut seen_marks);
+            }
+            if !concurrent {
+                self.record.kept.wrote(key.clone(), written.version, removal);
+                self.record.revived.wrote(written.version);
+            }
             self.record.values.insert(written.version, value);
-            self.record.marks.insert(written.version, mark);
+            if !removal {
+                self.record.marks.insert(written.version, mark);
+            }
             let start = self.record.starts[node];
             self.record.ops.insert((node, start, written.op.unwrap()), (key, written.version));
         }
@@ -161,9 +181,13 @@ impl Run {
                             promised.retain(|other| *other > version);
                         }
                         promised.push(version);
-                        self.record.acknowledged.entry(key).or_default().push(self.record.marks[&version]);
+                        match self.record.marks.get(&version) {
+                            Some(mark) => self.record.acknowledged.entry(key).or_default().push(*mark),
+                            None => self.record.removals.push(version.dot),
+                        }
                     }
                 }
+                Told::Changed { .. } if self.world.keeping == Keeping::Concurrent => {}
                 Told::Changed { node, key, latest: Some((version, true)) } => {
                     self.record.revived.shows(node, key.into_vec(), version);
                 }
@@ -246,7 +270,7 @@ impl Run {
         let core = self.world.nodes[node].core.as_ref().unwrap();
         let live = core.store.iter().filter(|(_, entry)| entry.is_live());
         live.map(|(key, entry)| {
-            let values = entry.siblings().map(|one| (one.version, one.value.as_ref().unwrap().to_vec())).collect();
+            let values = entry.siblings().filter_map(|one| Some((one.version, one.value?.to_vec()))).collect();
             (key.to_vec(), values)
         })
         .collect()
@@ -267,8 +291,15 @@ impl Run {
             for (key, acknowledged) in &self.record.acknowledged {
                 let values = held.get(key).into_iter().flatten();
                 let marks: BTreeSet<u64> = values.flat_map(|(_, value)| marks_of(value)).collect();
-                let lost = acknowledged.iter().filter(|mark| !marks.contains(mark));
+                let lost =
+                    acknowledged.iter().filter(|mark| !marks.contains(mark) && !self.record.unmarked.contains(mark));
                 wrong.extend(lost.map(|mark| format!("the mark {mark} is lost from {key:?}")));
+            }
+            let gone = self.record.removals.iter().flat_map(|removal| &self.record.saw[removal]);
+            let gone: BTreeSet<&Dot> = gone.collect();
+            for (key, values) in &held {
+                let back = values.iter().filter(|(version, _)| gone.contains(&version.dot));
+                wrong.extend(back.map(|(version, _)| format!("{version} is back at {key:?}")));
             }
         }
         wrong
@@ -319,14 +350,18 @@ pub(super) fn run(seed: u64, keeping: Keeping, defect: Defect) -> Verdict {
     // It stays so.
     run.world.run(SECOND * 15);
     run.collect();
-    for (key, values) in run.holds(0) {
-        run.record.kept.finally(key, values.last().unwrap().0);
-    }
     let mut violations = Vec::new();
-    let acknowledged = run.record.kept.check().unwrap_or_else(|found| {
-        violations.push(found.to_string());
-        0
-    });
+    let acknowledged = if keeping == Keeping::Concurrent {
+        run.record.removals.len() + run.record.acknowledged.values().map(Vec::len).sum::<usize>()
+    } else {
+        for (key, values) in run.holds(0) {
+            run.record.kept.finally(key, values.last().unwrap().0);
+        }
+        run.record.kept.check().unwrap_or_else(|found| {
+            violations.push(found.to_string());
+            0
+        })
+    };
     violations.extend(run.equal().err().map(|found| found.to_string()));
     violations.extend(run.record.revived.check().err().map(|found| found.to_string()));
     violations.extend(run.wrong_values());

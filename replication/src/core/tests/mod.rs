@@ -11,4 +11,5 @@
 mod basics;
 mod defects;
 mod faults;
+mod single;
 pub(crate) mod world;

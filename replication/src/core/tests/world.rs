@@ -330,7 +330,8 @@ impl World {
                     Action::Send { to, envelope } => self.send(node, &to, &envelope),
                     Action::Changed { key, .. } => {
                         let entry = self.nodes[node].core.as_ref().unwrap().store.get(&key);
-                        let latest = entry.map(|entry| (entry.latest().version, entry.latest().is_live()));
+                        let latest = entry.map(|entry| entry.latest_value().unwrap_or_else(|| entry.latest()));
+                        let latest = latest.map(|latest| (latest.version, latest.is_live()));
                         let text = String::from_utf8_lossy(&key).into_owned();
                         self.note(&format!("{node} has {latest:?} at {text}"));
                         self.told.push(Told::Changed { node, key, latest });
@@ -388,7 +389,7 @@ impl World {
     }
 }
 
-fn member(node: usize, start: u32) -> Arc<Member> {
+pub(crate) fn member(node: usize, start: u32) -> Arc<Member> {
     let mut id = [node as u8, 0, 0, 0, 0, 0, 0x80 | REVISION, 0, 0x80, b'T', b'R', b'S', 0, 0, 0, 0];
     id[12..].copy_from_slice(&start.to_be_bytes());
     Arc::new(Member::new(MemberId::from_bytes(id), SocketAddr::from(([127, 0, 0, 1], 4000 + node as u16))))
