@@ -1,18 +1,26 @@
 //! Finding somebody who holds a key: who is asked, in which order, and what is done about those that do not answer.
+//!
+//! A member that does not answer may be frozen, and find the question when it wakes. By then another has been asked, and others
+//! have written since: so each question to write says by when it is to be carried out, by the clock of the one that is asked,
+//! which its last answer told; a member that has never answered is asked for that first.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tribes_core::rpc::{Answer, RpcChannel};
-use tribes_core::{Env, FaultKind, Member};
+use tribes_core::{Env, FaultKind, Member, MemberId, Time};
 
-use super::message::{Reply, Request};
+use super::message::{self, Reply, Request};
 use super::node::Node;
 use super::shards::Route;
 use crate::durability::Durability;
 use crate::error::MapError;
 
+/// How often a member is asked anew because it says that the question came late.
+const LATE: usize = 3;
+/// So many clocks are known; beyond, they are asked for again.
+const CLOCKS: usize = 1024;
 /// How long one member may take to answer, apart from what a write waits for.
 const ANSWER: Duration = Duration::from_secs(1);
 /// The first pause when nobody could be asked, and the longest.
@@ -24,7 +32,9 @@ pub(super) struct Asker {
     pub(super) rpc: RpcChannel,
     pub(super) env: Env,
     /// How long it looks for somebody who answers.
-    pub(super) patience: Duration,
+    patience: Duration,
+    /// The clocks of members: what they showed, and when that was heard here.
+    clocks: Mutex<BTreeMap<MemberId, (Time, Time)>>,
 }
 
 /// What became of asking one member.
@@ -37,6 +47,20 @@ enum Asked {
 }
 
 impl Asker {
+    pub(super) const fn new(node: Arc<Node>, rpc: RpcChannel, env: Env, patience: Duration) -> Self {
+        Self { node, rpc, env, patience, clocks: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn clocks(&self) -> MutexGuard<'_, BTreeMap<MemberId, (Time, Time)>> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the clock of `member` shows `within` from now, at the latest.
+    fn by_clock_of(&self, member: &Member, within: Duration) -> Option<Time> {
+        let (theirs, ours) = *self.clocks().get(&member.id())?;
+        Some(theirs + (self.env.now() - ours) + within)
+    }
+
     /// The reply of a member that holds `shard`; this one, if it does and may.
     pub(super) async fn ask(&self, shard: usize, request: &Request) -> Result<Reply, MapError> {
         let within = match request {
@@ -107,22 +131,37 @@ impl Asker {
     }
 
     async fn ask_one(&self, member: &Arc<Member>, request: &Request, within: Duration) -> Asked {
-        let replies = match self.rpc.call(member, request.encode()).within(within).await {
-            Ok(replies) => replies,
-            Err(error) => return Asked::Not(error.to_string()),
-        };
-        let Some((_, answer)) = replies.iter().next() else { return Asked::Not("it is not asked".to_owned()) };
-        match answer {
-            Answer::Replied(payload) => match Reply::decode(payload.bytes()) {
-                Ok(reply) => Asked::Reply(reply),
-                Err(error) => Asked::Perhaps(format!("its reply is not one: {error}")),
-            },
-            Answer::NoHandler | Answer::Overloaded => Asked::Not(answer.to_string()),
-            Answer::Unreachable(
-                FaultKind::QueueFull | FaultKind::Stopped | FaultKind::Unsupported(_) | FaultKind::Dropped { .. },
-            ) => Asked::Not(answer.to_string()),
-            _ => Asked::Perhaps(answer.to_string()),
+        let deadline = self.env.now() + within;
+        for _ in 0..LATE {
+            let left = deadline - self.env.now();
+            let question = message::question(self.by_clock_of(member, left), request);
+            let replies = match self.rpc.call(member, question).within(left).await {
+                Ok(replies) => replies,
+                Err(error) => return Asked::Not(error.to_string()),
+            };
+            let Some((_, answer)) = replies.iter().next() else { return Asked::Not("it is not asked".to_owned()) };
+            match answer {
+                Answer::Replied(payload) => match message::read_answer(payload.bytes()) {
+                    Ok((theirs, reply)) => {
+                        let mut clocks = self.clocks();
+                        if clocks.len() >= CLOCKS {
+                            clocks.clear();
+                        }
+                        clocks.insert(member.id(), (theirs, self.env.now()));
+                        if reply != Reply::Late {
+                            return Asked::Reply(reply);
+                        }
+                    }
+                    Err(error) => return Asked::Perhaps(format!("its reply is not one: {error}")),
+                },
+                Answer::NoHandler | Answer::Overloaded => return Asked::Not(answer.to_string()),
+                Answer::Unreachable(
+                    FaultKind::QueueFull | FaultKind::Stopped | FaultKind::Unsupported(_) | FaultKind::Dropped { .. },
+                ) => return Asked::Not(answer.to_string()),
+                _ => return Asked::Perhaps(answer.to_string()),
+            }
         }
+        Asked::Not("it always finds the question late".to_owned())
     }
 }
 

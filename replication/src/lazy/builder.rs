@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tribes_core::rpc::{Reply as RpcReply, Request as RpcRequest, RpcChannel};
-use tribes_core::{BoxError, Channel};
+use tribes_core::{BoxError, Channel, Env};
 
 use super::asking::{Asker, bounded};
 use super::cache::Cache;
-use super::message::Request;
+use super::message::{self, Reply, Request};
 use super::node::{Node, RawDiffer};
 use super::shards::{Rules, Shards};
 use super::{Inner, LazyReplicatedMap};
@@ -208,7 +208,7 @@ where
         let handle = channel.endpoint(port, endpoint).map_err(|source| OpenError::Name { name, source })?;
         // Registered first: who comes in between is heard of twice, and nobody is missed.
         node.start(handle.sender().clone(), channel.view().members());
-        let asker = Asker { node, rpc, env, patience: self.patience };
+        let asker = Asker::new(node, rpc, env, self.patience);
         let cache = self.cache.map(|(age, bytes)| Mutex::new(Cache::new(age, bytes)));
         let inner = Inner { asker, conflicts, durability, cache, _endpoint: handle, channel: channel.clone() };
         Ok(LazyReplicatedMap { inner: Arc::new(inner), keys: PhantomData })
@@ -217,20 +217,27 @@ where
 
 /// Answers what others ask.
 fn open_rpc(id: &str, node: &Arc<Node>, channel: &Channel) -> Result<RpcChannel, tribes_core::rpc::RpcError> {
-    let node: Weak<Node> = Arc::downgrade(node);
+    let (node, env) = (Arc::downgrade(node), channel.env());
     let answer = move |request: RpcRequest| {
-        let node = Weak::clone(&node);
+        let (node, env): (Weak<Node>, Env) = (Weak::clone(&node), env.clone());
         async move {
             let most = request.remaining().unwrap_or(LONGEST).min(LONGEST);
-            let asked = match Request::decode(request.bytes())? {
+            let (until, asked) = message::read_question(request.bytes())?;
+            let reply = match asked {
+                // This process may have been frozen, and whoever asked has gone to another since.
+                Request::Write { .. } if until.is_none_or(|until| env.now() > until) => Reply::Late,
                 Request::Write { key, value, over, durability } => {
-                    Request::Write { key, value, over, durability: bounded(durability, most) }
+                    let durability = bounded(durability, most);
+                    open(&node)?.answer(Request::Write { key, value, over, durability }).await
                 }
-                other => other,
+                other => open(&node)?.answer(other).await,
             };
-            let node = node.upgrade().ok_or("the map is closed")?;
-            Ok::<_, BoxError>(RpcReply::from(node.answer(asked).await.encode()))
+            Ok::<_, BoxError>(RpcReply::from(message::answer(env.now(), &reply)))
         }
     };
     RpcChannel::builder(id.to_owned()).concurrency(1024).handler(answer).open(channel)
+}
+
+fn open(node: &Weak<Node>) -> Result<Arc<Node>, BoxError> {
+    node.upgrade().ok_or_else(|| "the map is closed".into())
 }

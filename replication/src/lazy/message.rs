@@ -8,7 +8,7 @@
 //! As in [`message`](crate::message). Notices go to the map's endpoint, questions and answers by RPC.
 
 use bytes::Bytes;
-use tribes_core::MemberId;
+use tribes_core::{MemberId, Time};
 
 use super::placement::SHARDS;
 use crate::context::Context;
@@ -58,6 +58,8 @@ pub(crate) enum Reply {
     Elsewhere {
         at: Option<MemberId>,
     },
+    /// It came after the time that it was good for, or without one: nothing was done.
+    Late,
     Found(Vec<Sibling>),
     /// Whether what was waited for has happened, and how far the write had come to the other holders.
     Written {
@@ -225,6 +227,7 @@ impl Reply {
                 out.number(*bytes);
                 out.number(*limit);
             }
+            Self::Late => out.u8(9),
             Self::Entries { entries, more } => {
                 out.u8(8);
                 out.list(entries, |out, (key, siblings)| {
@@ -265,10 +268,37 @@ impl Reply {
                 let entries = input.list(|input| Ok((input.bytes()?.to_vec(), input.list(Reader::sibling)?)))?;
                 Self::Entries { entries, more: input.u8()? != 0 }
             }
+            9 => Self::Late,
             _ => return Err(Malformed::OutOfBounds("the kind of a reply")),
         };
         ended(&input, reply)
     }
+}
+
+/// What travels as a question: by when it is to be answered, by the clock of whoever is asked, if that is known; and the
+/// question.
+pub(crate) fn question(until: Option<Time>, request: &Request) -> Bytes {
+    stamped(until.unwrap_or(Time::ZERO), &request.encode())
+}
+
+/// What travels as the answer: the time there, and the reply.
+pub(crate) fn answer(now: Time, reply: &Reply) -> Bytes {
+    stamped(now, &reply.encode())
+}
+
+fn stamped(time: Time, bytes: &[u8]) -> Bytes {
+    [&time.as_nanos().to_be_bytes(), bytes].concat().into()
+}
+
+pub(crate) fn read_question(bytes: &[u8]) -> Result<(Option<Time>, Request), Malformed> {
+    let (stamp, bytes) = bytes.split_first_chunk().ok_or(Malformed::Truncated)?;
+    let until = Some(u64::from_be_bytes(*stamp)).filter(|nanos| *nanos != 0).map(Time::from_nanos);
+    Ok((until, Request::decode(bytes)?))
+}
+
+pub(crate) fn read_answer(bytes: &[u8]) -> Result<(Time, Reply), Malformed> {
+    let (stamp, bytes) = bytes.split_first_chunk().ok_or(Malformed::Truncated)?;
+    Ok((Time::from_nanos(u64::from_be_bytes(*stamp)), Reply::decode(bytes)?))
 }
 
 fn opened(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
@@ -358,6 +388,7 @@ mod tests {
             },
             Reply::Nothing,
             Reply::Changed,
+            Reply::Late,
             Reply::ValueTooLarge { bytes: 1, limit: u64::MAX },
             Reply::Full { bytes: 300, limit: 2 },
             Reply::Entries { entries: vec![(b"key".to_vec(), vec![sibling()])], more: true },

@@ -82,7 +82,8 @@ const TRIES: u32 = 64;
 ///   after a partition, too. While the group is split each side goes on with what it holds of it: a key of which the holders are
 ///   all on the other side is not there.
 /// - **Tries**: a put or removal that is not answered is tried with another holder, so it may be made twice, the second time over
-///   what another wrote in between. An [`update`](Self::update) is not.
+///   what another wrote in between; but never after it was given up, also if a holder was frozen. An
+///   [`update`](Self::update) is not tried again.
 /// - **Memory** is bounded by the share: for each shard held about 130 kB, and for each entry what `ReplicatedMap` takes.
 ///
 /// # Differences to Tribes
@@ -468,7 +469,7 @@ where
                 Err(MapError::ValueTooLarge { bytes: size(bytes), limit: size(limit) })
             }
             Reply::Full { bytes, limit } => Err(MapError::Full { bytes: size(bytes), limit: size(limit) }),
-            other @ (Reply::Elsewhere { .. } | Reply::Found(_) | Reply::Entries { .. }) => {
+            other @ (Reply::Elsewhere { .. } | Reply::Late | Reply::Found(_) | Reply::Entries { .. }) => {
                 Err(MapError::NoHolder { why: format!("a holder answered something else: {other:?}") })
             }
         }
