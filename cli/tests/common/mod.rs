@@ -38,7 +38,12 @@ pub struct Program {
 
 impl Program {
     pub fn start(args: &[&str]) -> Self {
-        let mut process = tribes(args).spawn().unwrap();
+        Self::spawn(tribes(args))
+    }
+
+    /// Runs a command that comes to be the program.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut process = command.spawn().unwrap();
         let (send, lines) = channel();
         let output = BufReader::new(process.stdout.take().unwrap());
         thread::spawn(move || {

@@ -346,10 +346,10 @@ impl Node {
     fn greet(&self, member: Arc<Member>, notice: &Notice) {
         let Some(sender) = self.sender.get() else { return };
         let Ok(pending) = sender.try_send(&member, Bytes::from(notice.encode()), SendOptions::SYNC_ACK) else { return };
-        let this = Weak::clone(&self.this);
+        let (this, asked) = (Weak::clone(&self.this), sender.env().now());
         pending.on_complete(move |outcome| {
             if let Some(this) = this.upgrade().filter(|_| !outcome.no_taker.is_empty()) {
-                this.act(|shards, now| shards.has_not(&member, now));
+                this.act(|shards, now| shards.has_not(&member, asked, now));
             }
         });
     }

@@ -101,7 +101,7 @@ pub(crate) struct Shards {
     fetch_at: Time,
     /// When those that are to hold what this member does not are asked again.
     release_at: Time,
-    /// When it is said again that this member is leaving.
+    /// When all are told again that this member has the map, and whether it is leaving.
     say_at: Time,
     /// Shards that something happened to, a bit each.
     touched: u64,
@@ -165,7 +165,7 @@ impl Shards {
             until: now.time + greeting,
             fetch_at: Time::ZERO,
             release_at: Time::ZERO,
-            say_at: Time::NEVER,
+            say_at: now.time,
             touched: 0,
             out: VecDeque::new(),
             counts: Counts::default(),
@@ -219,7 +219,7 @@ impl Shards {
         }
         match notice {
             Notice::Here { reply, leaving } => self.here(from, reply, leaving, now),
-            Notice::Bye => self.has_not(from, now),
+            Notice::Bye => self.has_not(from, Time::NEVER, now),
             Notice::Replica { shard, envelope } => self.replica_said(from, shard, envelope, now),
             Notice::NotHeld { shard } => {
                 if let Some(core) = self.core(shard) {

@@ -14,6 +14,8 @@ use crate::lazy::placement::{SHARDS, holders};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// How often it is said that this member is leaving.
 const SAY_EVERY: Duration = Duration::from_secs(1);
+/// How often every member is told that this one has the map: whatever they missed, in the end all know of the same members.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Another member of the channel.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +26,10 @@ pub(super) enum Other {
         pause: Duration,
         until: Time,
     },
+    /// It has said so, and when last.
     Has {
         leaving: bool,
+        heard: Time,
     },
     HasNot,
 }
@@ -33,7 +37,7 @@ pub(super) enum Other {
 impl Other {
     /// It has the map, and stays.
     pub(super) const fn has(&self) -> bool {
-        matches!(self, Self::Has { leaving: false })
+        matches!(self, Self::Has { leaving: false, .. })
     }
 
     pub(super) const fn may_have(&self) -> bool {
@@ -75,10 +79,12 @@ impl Shards {
         self.place_soon(now);
     }
 
-    /// The member has no map of this name, or no more.
-    pub(crate) fn has_not(&mut self, member: &Arc<Member>, now: Now) {
+    /// The member has no map of this name, or no more; it was asked at `asked`.
+    pub(crate) fn has_not(&mut self, member: &Arc<Member>, asked: Time, now: Now) {
         let Some(other) = self.others.get_mut(member) else { return };
-        if !other.may_have() {
+        // It may have opened it since: then it has said so, on another way that may be shorter.
+        let has_said = matches!(other, Other::Has { heard, .. } if *heard >= asked);
+        if !other.may_have() || has_said {
             return;
         }
         *other = Other::HasNot;
@@ -93,8 +99,8 @@ impl Shards {
 
     /// `from` says that it has the map.
     pub(super) fn here(&mut self, from: &Arc<Member>, reply: bool, leaving: bool, now: Now) {
-        let before = self.others.insert(Arc::clone(from), Other::Has { leaving });
-        if !matches!(before, Some(Other::Has { leaving: was }) if was == leaving) {
+        let before = self.others.insert(Arc::clone(from), Other::Has { leaving, heard: now.time });
+        if !matches!(before, Some(Other::Has { leaving: was, .. }) if was == leaving) {
             for number in 0..SHARDS {
                 if let Some(core) = self.core(number) {
                     core.member_added(from, now);
@@ -125,10 +131,9 @@ impl Shards {
         }
         due.iter().for_each(|member| self.greet(member, true));
         if self.say_at <= now.time {
-            self.say_at = now.time + SAY_EVERY;
-            let having: Vec<_> =
-                self.others.iter().filter(|(_, other)| other.may_have()).map(|(m, _)| m.clone()).collect();
-            having.iter().for_each(|member| self.greet(member, false));
+            self.say_at = now.time + if self.leaving { SAY_EVERY } else { TELL_EVERY };
+            let others: Vec<_> = self.others.keys().cloned().collect();
+            others.iter().for_each(|member| self.greet(member, false));
         }
     }
 
