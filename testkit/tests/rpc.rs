@@ -523,3 +523,31 @@ fn what_is_left_of_the_time_is_counted_when_a_question_is_sent() {
         assert!(left <= 2 * SECOND, "{left:?}");
     });
 }
+
+/// Nothing looks at the clock for a stream that nobody polls: what comes after its deadline is too late all the same.
+#[test]
+fn a_stream_that_nobody_polls_takes_nothing_after_its_deadline() {
+    simulate(17, async |world| {
+        let sites = sites(&world, 3, |at, channel, builder| {
+            let env = world.env();
+            let slow = move |request: Request| {
+                let env = env.clone();
+                async move {
+                    env.sleep(SECOND * u32::try_from(at).unwrap()).await;
+                    Ok(request.into_payload().into())
+                }
+            };
+            builder.handler(slow).open(channel).unwrap()
+        })
+        .await;
+        // The deadline does not reach a handler that is asked in Tribes' form, so this one replies too late.
+        let slow = Arc::new(Member::new(MemberId::ZERO, sites[2].channel.local().addr().unwrap()));
+        let to = vec![sites[1].channel.local(), Arc::clone(&slow)];
+        let mut stream = sites[0].rpc.call(to, "x").within(SECOND * 3 / 2).stream().unwrap();
+        assert!(matches!(stream.next().await, Some((_, Answer::Replied(_)))), "in time");
+        world.sleep(5 * SECOND).await;
+        assert_eq!(sites[2].rpc.stats().handled, 1, "it did reply");
+        assert_eq!(stream.next().await, Some((slow, Answer::TimedOut)));
+        assert_eq!((stream.next().await, sites[0].rpc.stats().late), (None, 1));
+    });
+}
