@@ -115,6 +115,11 @@ pub(crate) enum Event {
         view: String,
         why: &'static str,
     },
+    /// No view may write any more until an operator has it forget those that came before.
+    TooManyUnconfirmedViews {
+        view: String,
+        views: usize,
+    },
     /// So many events of the views are lost, as nobody read them in time.
     ViewEventsMissed {
         events: u64,
@@ -171,6 +176,9 @@ impl Event {
             }
             ViewEvent::MayWrite { view, token } => Self::MayWrite { view: view.to_string(), token: *token },
             ViewEvent::MustStop { view, why } => Self::MustStop { view: view.to_string(), why: why.as_str() },
+            ViewEvent::TooManyUnconfirmed { view, views } => {
+                Self::TooManyUnconfirmedViews { view: view.to_string(), views: *views }
+            }
             ViewEvent::Missed { events } => Self::ViewEventsMissed { events: *events },
             // A kind that this program does not know yet.
             _ => Self::ViewEventsMissed { events: 1 },
