@@ -203,7 +203,9 @@ mod tests {
     #[test]
     fn a_long_error_is_cut_when_it_is_read() {
         let head = frame(What::Answer(Word::Failed(String::new()))).encode().to_bytes();
-        for unit in [&b"x"[..], "\u{e4}".as_bytes(), "\u{20ac}".as_bytes(), "\u{1f600}".as_bytes(), b"\xFF", b"\xE2\x82"] {
+        for unit in
+            [&b"x"[..], "\u{e4}".as_bytes(), "\u{20ac}".as_bytes(), "\u{1f600}".as_bytes(), b"\xFF", b"\xE2\x82"]
+        {
             for shift in 0..4 {
                 let bytes = [&head, &b"abc"[..shift], &unit.repeat(100_000)].concat();
                 let Some(Frame { what: What::Answer(Word::Failed(text)), .. }) = Frame::decode(&bytes.into()) else {
