@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tribes_core::error::FaultKind;
 use tribes_core::rpc::{Answer, Form, Payload, Replies, Reply, Request, RpcBuilder, RpcChannel, RpcError, Wait};
-use tribes_core::{BoxError, Channel, Departure, Member, MemberId, SendError, SendOptions, To};
+use tribes_core::{BoxError, Channel, Member, MemberId, SendError, To};
 use tribes_testkit::net::Node;
-use tribes_testkit::{Reaction, RecordingListener, World, java_member, simulate};
+use tribes_testkit::{RecordingListener, World, java_member, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 

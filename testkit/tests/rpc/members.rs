@@ -8,7 +8,7 @@ use tribes_core::rpc::{Answer, Wait};
 use tribes_core::{Channel, Departure, SendError, SendOptions, To};
 use tribes_testkit::simulate;
 
-use super::{SECOND, answer, group, sites};
+use super::{SECOND, group};
 
 #[test]
 fn a_frozen_member_slows_neither_the_first_reply_nor_a_majority() {

@@ -6,7 +6,7 @@ use tribes_core::rpc::{Answer, Payload, Reply, Request, Wait};
 use tribes_core::{BoxError, Member, MemberId, To};
 use tribes_testkit::simulate;
 
-use super::{SECOND, answer, sites};
+use super::{SECOND, sites};
 
 #[test]
 fn what_comes_late_is_left_over() {

@@ -68,8 +68,8 @@ impl Core {
     /// The highest epoch of a view that may have been.
     pub(super) fn seen(&self) -> u64 {
         // Each of the others would be made up for by this.
-        let unseen = defect!(self, ViewsUnseen) || defect!(self, PromiseForgotten) || defect!(self, PromisesNotAwaited);
-        if unseen { 0 } else { self.seen }
+        let unseen = [defect!(self, ViewsUnseen), defect!(self, PromiseForgotten), defect!(self, PromisesNotAwaited)];
+        if unseen.contains(&true) { 0 } else { self.seen }
     }
 
     /// The leader says that all have promised.
