@@ -6,20 +6,21 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::{group, within};
-use tribes_core::rpc::{Answer, Payload, Request, RpcChannel, Wait};
-use tribes_core::{Channel, Member, MemberId, To};
+use tokio::sync::Notify;
+use tribes_core::rpc::{Answer, Payload, Reply, Request, RpcChannel, Wait};
+use tribes_core::{BoxError, Channel, Member, MemberId, To};
 
-/// Answers with the question, but `hang` never.
+/// Answers with the question.
 fn open(channel: &Channel) -> RpcChannel {
-    let handler = |request: Request| async move {
-        if request.text() == Some("hang") {
-            std::future::pending::<()>().await;
-        }
-        Ok(request.into_payload().into())
-    };
+    opened(channel, |request| async { Ok(request.into_payload().into()) })
+}
+
+fn opened<R>(channel: &Channel, handler: impl Fn(Request) -> R + Send + Sync + 'static) -> RpcChannel
+where
+    R: Future<Output = Result<Reply, BoxError>> + Send + 'static,
+{
     RpcChannel::builder("test").handler(handler).timeout(common::PATIENCE).open(channel).unwrap()
 }
 
@@ -50,15 +51,18 @@ async fn many_callers_each_get_their_own_replies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_dies_ends_its_share_long_before_the_deadline() {
     let mut channels = group(3).await;
-    let rpcs: Vec<_> = channels.iter().map(open).collect();
-    let dead = channels[2].local();
-    let asking = tokio::spawn(rpcs[0].call(&dead, "hang").into_future());
-    within("it to be asked", async {
-        while rpcs[2].stats().running == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    let asked = Arc::new(Notify::new());
+    let hangs = {
+        let asked = Arc::clone(&asked);
+        move |_| {
+            asked.notify_one();
+            std::future::pending()
         }
-    })
-    .await;
+    };
+    let rpcs = [open(&channels[0]), open(&channels[1]), opened(&channels[2], hangs)];
+    let dead = channels[2].local();
+    let asking = tokio::spawn(rpcs[0].call(&dead, "x").into_future());
+    within("it to be asked", asked.notified()).await;
     // As by a crash.
     drop(channels.pop());
     let replies = within("the end of the call", asking).await.unwrap().unwrap();

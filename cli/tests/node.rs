@@ -225,6 +225,9 @@ fn statistics_are_told_for_each_layer() {
     let layers: Vec<_> = stats["layers"].as_array().unwrap().iter().map(|layer| text(layer, "name")).collect();
     assert_eq!(layers, ["throughput", "message-dispatch"]);
     assert_eq!(stats["layers"][0]["down"]["bytes"], json!(30));
+    let endpoints: Vec<_> = stats["endpoints"].as_array().unwrap().iter().map(|port| text(port, "name")).collect();
+    assert!(endpoints.contains(&"tribes.rpc".to_owned()), "{endpoints:?}");
+    assert_eq!(stats["endpoints"][0]["down"]["messages"], json!(0));
     for part in ["sender", "receiver", "membership"] {
         assert!(stats["io"][part].is_object(), "{part}: {stats}");
     }

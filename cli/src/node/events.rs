@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tribes::interceptors::Leadership;
 use tribes::interceptors::agreed_views::{Side, ViewEvent};
-use tribes::stats::{ChannelStats, FlowStats, LayerStats};
+use tribes::stats::{ChannelStats, EndpointStats, FlowStats, LayerStats};
 use tribes::{Departure, Gauge, Member, MemberEvent, Message};
 
 use crate::units::{hex, with_causes};
@@ -115,6 +115,11 @@ pub(crate) enum Event {
         view: String,
         why: &'static str,
     },
+    /// No view may write any more until an operator has it forget those that came before.
+    TooManyUnconfirmedViews {
+        view: String,
+        views: usize,
+    },
     /// So many events of the views are lost, as nobody read them in time.
     ViewEventsMissed {
         events: u64,
@@ -171,6 +176,9 @@ impl Event {
             }
             ViewEvent::MayWrite { view, token } => Self::MayWrite { view: view.to_string(), token: *token },
             ViewEvent::MustStop { view, why } => Self::MustStop { view: view.to_string(), why: why.as_str() },
+            ViewEvent::TooManyUnconfirmed { view, views } => {
+                Self::TooManyUnconfirmedViews { view: view.to_string(), views: *views }
+            }
             ViewEvent::Missed { events } => Self::ViewEventsMissed { events: *events },
             // A kind that this program does not know yet.
             _ => Self::ViewEventsMissed { events: 1 },
@@ -250,6 +258,7 @@ pub(crate) struct SideInfo {
 pub(crate) struct StatsInfo {
     application: LayerInfo,
     layers: Vec<LayerInfo>,
+    endpoints: Vec<EndpointInfo>,
     budget_used: usize,
     budget_peak: usize,
     listener_queue: usize,
@@ -268,6 +277,13 @@ struct LayerInfo {
 }
 
 #[derive(Debug, Serialize)]
+struct EndpointInfo {
+    name: String,
+    down: FlowInfo,
+    up: FlowInfo,
+}
+
+#[derive(Debug, Serialize)]
 struct FlowInfo {
     messages: u64,
     bytes: u64,
@@ -283,6 +299,7 @@ impl StatsInfo {
         Self {
             application: LayerInfo::of(&stats.top),
             layers: stats.layers.iter().map(LayerInfo::of).collect(),
+            endpoints: stats.endpoints.iter().map(EndpointInfo::of).collect(),
             budget_used: stats.budget_used,
             budget_peak: stats.budget_peak,
             listener_queue: stats.listener_queue,
@@ -304,6 +321,12 @@ impl LayerInfo {
             member_events: layer.member_events,
             gauges: gauges(&layer.gauges),
         }
+    }
+}
+
+impl EndpointInfo {
+    fn of(endpoint: &EndpointStats) -> Self {
+        Self { name: endpoint.name.clone(), down: FlowInfo::of(&endpoint.down), up: FlowInfo::of(&endpoint.up) }
     }
 }
 

@@ -94,8 +94,14 @@ impl Program {
     /// Interrupts the process as Ctrl-C would.
     #[allow(dead_code, reason = "not every test program interrupts")]
     pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    /// Sends the process a signal, such as `-STOP`.
+    #[allow(dead_code, reason = "not every test program does")]
+    pub fn signal(&self, signal: &str) {
         let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
     /// Ends the process as a crash would (SIGKILL).

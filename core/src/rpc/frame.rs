@@ -18,7 +18,7 @@ use crate::message::Body;
 
 /// The longest id of an RPC channel in bytes.
 pub(super) const MAX_ID: usize = 255;
-/// Of an error's text no more than this is sent.
+/// Of an error's text no more than this is sent, or read.
 const MAX_TEXT: usize = 16 << 10;
 
 const REQUEST: u8 = 1;
@@ -90,7 +90,7 @@ impl Frame {
                 head.put_u64(left.map_or(u64::MAX, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX - 1)));
             }
             What::Answer(Word::Failed(text)) => {
-                head.put_slice(text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text).as_bytes())
+                head.put_slice(text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text).as_bytes());
             }
             What::Answer(_) | What::Cancel => {}
         }
@@ -124,7 +124,7 @@ impl Frame {
                 let form = rest.u8()?;
                 What::Answer(Word::Reply(Payload::from_parts(form, rest.0)?))
             }
-            FAILED => What::Answer(Word::Failed(String::from_utf8_lossy(&rest.0).into_owned())),
+            FAILED => What::Answer(Word::Failed(text(&rest.0))),
             NO_HANDLER => What::Answer(Word::NoHandler),
             OVERLOADED => What::Answer(Word::Overloaded),
             NO_REPLY => What::Answer(Word::NoReply),
@@ -133,6 +133,16 @@ impl Frame {
         };
         Some(Self { call, id, what })
     }
+}
+
+/// An error's text, cut as whoever writes it cuts it. What is not UTF-8 is replaced, which may make it longer.
+fn text(bytes: &[u8]) -> String {
+    // With all of a character that begins before the end.
+    let bytes = bytes.get(..MAX_TEXT + 3).unwrap_or(bytes);
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text.shrink_to_fit();
+    text
 }
 
 struct Rest(Bytes);
@@ -187,6 +197,26 @@ mod tests {
         let Some(Frame { what: What::Answer(Word::Failed(text)), .. }) = Frame::decode(&bytes) else { panic!() };
         assert_eq!(text.len(), MAX_TEXT / 3 * 3);
         assert!(text.chars().all(|char| char == '\u{20ac}'));
+    }
+
+    /// Whoever sends it may not have cut it.
+    #[test]
+    fn a_long_error_is_cut_when_it_is_read() {
+        let head = frame(What::Answer(Word::Failed(String::new()))).encode().to_bytes();
+        for unit in
+            [&b"x"[..], "\u{e4}".as_bytes(), "\u{20ac}".as_bytes(), "\u{1f600}".as_bytes(), b"\xFF", b"\xE2\x82"]
+        {
+            for shift in 0..4 {
+                let bytes = [&head, &b"abc"[..shift], &unit.repeat(100_000)].concat();
+                let Some(Frame { what: What::Answer(Word::Failed(text)), .. }) = Frame::decode(&bytes.into()) else {
+                    panic!("a frame")
+                };
+                assert!((MAX_TEXT - 3..=MAX_TEXT).contains(&text.len()), "{} of {unit:?}", text.len());
+                assert!(text.capacity() <= MAX_TEXT);
+                let whole = std::str::from_utf8(unit).is_ok();
+                assert_eq!(text.contains(char::REPLACEMENT_CHARACTER), !whole, "no character is cut in two");
+            }
+        }
     }
 
     #[test]

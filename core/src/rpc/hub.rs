@@ -100,6 +100,11 @@ impl Hub {
         self.port.get().map(EndpointHandle::sender).ok_or(SendError::Stopped)
     }
 
+    /// By the clock by which calls have their deadlines.
+    fn now(&self) -> Time {
+        self.port.get().map_or(Time::ZERO, |port| port.sender().env().now())
+    }
+
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +152,8 @@ impl Hub {
     }
 
     pub(super) fn fault(&self, call: &CallId, member: &Member, answer: Answer) {
-        let waker = self.table().fault(call, member, answer);
+        let now = self.now();
+        let waker = self.table().fault(call, member, answer, now);
         waker.inspect(std::task::Waker::wake_by_ref);
     }
 
@@ -193,7 +199,8 @@ impl Hub {
             Word::Overloaded => Answer::Overloaded,
             Word::NoReply => Answer::NoReply,
         };
-        let (told, waker) = self.table().answer(call, from, answer);
+        let now = self.now();
+        let (told, waker) = self.table().answer(call, from, answer, now);
         waker.inspect(std::task::Waker::wake_by_ref);
         match told {
             Told::Noted => {}
@@ -353,7 +360,8 @@ impl ChannelEndpoint for Hub {
                 left.pop_front();
             }
         }
-        let wakers = self.table().removed(member, *why);
+        let now = self.now();
+        let wakers = self.table().removed(member, *why, now);
         wakers.iter().for_each(std::task::Waker::wake_by_ref);
     }
 }

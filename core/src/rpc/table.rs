@@ -90,8 +90,17 @@ impl Table {
         self.calls.insert(id, entry);
     }
 
-    /// `from` answered.
-    pub(super) fn answer(&mut self, id: &CallId, from: &Member, mut answer: Answer) -> (Told, Option<Waker>) {
+    /// `from` answered. After the deadline that is too late, also if nobody has looked at the clock since.
+    pub(super) fn answer(
+        &mut self,
+        id: &CallId,
+        from: &Member,
+        mut answer: Answer,
+        now: Time,
+    ) -> (Told, Option<Waker>) {
+        if let Some(waker) = self.tick(id, now) {
+            return (Told::Late(answer), Some(waker));
+        }
         let is_awaited = |entry: &&mut Entry| !entry.done && entry.wait != Wait::None;
         let Some(entry) = self.calls.get_mut(id).filter(is_awaited) else { return (Told::Late(answer), None) };
         let Some(at) = entry.find(from) else { return (Told::Stranger, None) };
@@ -111,16 +120,19 @@ impl Table {
     }
 
     /// Something is known of one member asked, other than by its word.
-    pub(super) fn fault(&mut self, id: &CallId, member: &Member, answer: Answer) -> Option<Waker> {
+    pub(super) fn fault(&mut self, id: &CallId, member: &Member, answer: Answer, now: Time) -> Option<Waker> {
+        if let Some(waker) = self.tick(id, now) {
+            return Some(waker);
+        }
         let entry = self.calls.get_mut(id).filter(|entry| !entry.done)?;
         let at = entry.asked.iter().position(|(asked, known)| **asked == *member && known.is_none())?;
         entry.note(at, answer)
     }
 
     /// `member` is not in the group any more: it ends its share of all calls.
-    pub(super) fn removed(&mut self, member: &Member, why: Departure) -> Vec<Waker> {
+    pub(super) fn removed(&mut self, member: &Member, why: Departure, now: Time) -> Vec<Waker> {
         let ids: Vec<_> = self.calls.keys().copied().collect();
-        ids.iter().filter_map(|id| self.fault(id, member, Answer::Left(why))).collect()
+        ids.iter().filter_map(|id| self.fault(id, member, Answer::Left(why), now)).collect()
     }
 
     /// The request is on its way to everybody: a call that waits for nothing is done.

@@ -308,9 +308,9 @@ impl SyncInterceptor for AgreedViews {
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        let (counts, passed_by) = {
+        let (counts, passed_by, unconfirmed) = {
             let core = self.0.lock();
-            (core.counts(), core.passed_by())
+            (core.counts(), core.passed_by(), core.unconfirmed())
         };
         let (standing, may_write) = (self.standing(), self.may_write().is_some());
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -330,6 +330,8 @@ impl SyncInterceptor for AgreedViews {
             Gauge::new("proposals_unanswered", counts.unanswered),
             Gauge::new("messages_received", counts.received),
             Gauge::new("messages_stray", counts.stray),
+            Gauge::new("views_unconfirmed", number(unconfirmed)),
+            Gauge::new("messages_of_far_epochs", counts.far),
         ]
     }
 }

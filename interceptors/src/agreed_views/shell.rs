@@ -51,7 +51,8 @@ impl Shell {
         let env = link.env();
         let _ = self.env.set(env.clone());
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
-        let wall_ms = u64::try_from(env.wall_ms()).unwrap_or_default();
+        // No clock that is set says more; what one says that is not is no reason to be out of reach of the others.
+        let wall_ms = u64::try_from(env.wall_ms()).unwrap_or_default().min(1 << 43);
         // The later process has the greater number, and no two have the same.
         let incarnation = wall_ms << 20 | (env.random() & 0xF_FFFF);
         if !local.id().is_ours() {
@@ -196,6 +197,9 @@ fn log(event: &ViewEvent) {
         ViewEvent::Merged { view, sides } => tracing::info!(view = %view.id, sides = sides.len(), "sides have merged"),
         ViewEvent::MayWrite { view, token } => tracing::info!(%view, token, "this side may write"),
         ViewEvent::MustStop { view, why } => tracing::info!(%view, %why, "this side must not write any more"),
+        ViewEvent::TooManyUnconfirmed { view, views } => {
+            tracing::warn!(%view, views, "too many views came before any was confirmed: no further one may write until told to forget");
+        }
         ViewEvent::Missed { .. } => {}
     }
 }

@@ -143,6 +143,15 @@ pub enum ViewEvent {
         /// Why.
         why: StopReason,
     },
+    /// Too many views came one after another that might have written and of which it is not known whether they did, as members fell
+    /// out of touch each time before enough had heard of it. No further view may write until somebody who knows that no other side is
+    /// left calls [`AgreedViews::forget`](super::AgreedViews::forget), or all of them are restarted.
+    TooManyUnconfirmed {
+        /// The view that may not write for this reason.
+        view: ViewId,
+        /// How many came before it.
+        views: usize,
+    },
     /// The reader was too slow: so many events are lost to it. [`AgreedViews::standing`](super::AgreedViews::standing) says what
     /// holds now.
     Missed {

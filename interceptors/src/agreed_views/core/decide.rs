@@ -19,7 +19,9 @@ use crate::agreed_views::wire::{self, Install, Report};
 use crate::agreed_views::{Seat, ViewId};
 
 /// How many views may wait to be confirmed. More come together only if the group falls apart so often before members have heard
-/// of each other once; then no further one may write.
+/// of each other once; then no further one may write, and the application is told
+/// ([`ViewEvent::TooManyUnconfirmed`](crate::agreed_views::ViewEvent)). None can be left out: a side that has only the others could
+/// not tell that it was confirmed meanwhile.
 pub(in crate::agreed_views) const MAX_CHAIN: usize = 8;
 
 /// A view that may have written.

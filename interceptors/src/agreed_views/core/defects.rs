@@ -26,6 +26,10 @@ pub(in crate::agreed_views) enum Defect {
     WaitForgotten,
     /// Members of a view that may not write are not told of those that may.
     ChainUntold,
+    /// The lease is released while others may write on it.
+    LeaseReleasedEarly,
+    /// That there was a view is forgotten with those that were in it.
+    ViewsUnseen,
     /// Followers do not know how long their leader collects members.
     Impatient,
 }

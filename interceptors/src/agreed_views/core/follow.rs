@@ -6,7 +6,7 @@ use std::time::Duration;
 use tribes_core::{Member, Time};
 
 use super::defects::defect;
-use super::{Core, Installed, Primary};
+use super::{Core, Installed, MAX_CHAIN, Primary};
 use crate::agreed_views::wire::{Install, Kind};
 use crate::agreed_views::{AgreedView, Seat, Side, ViewEvent, ViewId};
 
@@ -50,8 +50,10 @@ impl Core {
         }
         let again = epoch == self.promised && self.promised_to.as_ref() == Some(from);
         let forgets = defect!(self, PromiseForgotten);
-        if epoch <= self.promised && !again && !forgets {
-            let promised = self.promised;
+        // A view that somebody was heard to have may have written: what comes after it is to have a greater token. Of this proposal
+        // nobody can have been heard yet.
+        let promised = self.promised.max(self.seen());
+        if epoch <= promised && !again && !forgets {
             self.outbox.answer(&from.member, Kind::Refuse { epoch, promised });
             return;
         }
@@ -61,6 +63,13 @@ impl Core {
         self.counts.promises += 1;
         let report = self.report(&local, now);
         self.outbox.answer(&from.member, Kind::Promise { epoch, report });
+    }
+
+    /// The highest epoch of a view that may have been.
+    pub(super) fn seen(&self) -> u64 {
+        // Each of the others would be made up for by this.
+        let unseen = [defect!(self, ViewsUnseen), defect!(self, PromiseForgotten), defect!(self, PromisesNotAwaited)];
+        if unseen.contains(&true) { 0 } else { self.seen }
     }
 
     /// The leader says that all have promised.
@@ -119,6 +128,9 @@ impl Core {
         self.unled_since = None;
         self.remember(local, install, id);
         self.tell_installed(&view, before.as_ref(), install);
+        if !install.primary && install.chain.len() >= MAX_CHAIN {
+            self.tell(ViewEvent::TooManyUnconfirmed { view: id, views: install.chain.len() });
+        }
         self.writing.installed(&view, before.as_ref().is_some_and(|before| self.goes_on(before)));
         if view.members.len() <= TOLD_AT_ONCE {
             self.tell_all();

@@ -8,7 +8,7 @@ use tribes_core::{Member, Time};
 use super::defects::defect;
 use super::peers::Peer;
 use super::{Core, MAX_CHAIN};
-use crate::agreed_views::wire::{EPOCH_LIMIT, Install, Kind, Report};
+use crate::agreed_views::wire::{Install, Kind, Report};
 use crate::agreed_views::{MAX_MEMBERS, Seat, ViewId};
 
 const _: () = assert!(MAX_CHAIN < u8::MAX as usize);
@@ -98,8 +98,8 @@ impl Core {
     fn propose(&mut self, local: &Seat, now: Time) {
         self.wanted_since = None;
         let seats: Arc<[Seat]> = self.wanted(local, now).into();
-        let heard = self.peers.values().map(|peer| peer.state.promised).filter(|epoch| *epoch < EPOCH_LIMIT - 1);
-        let highest = heard.fold(self.promised, u64::max);
+        let heard = self.peers.values().map(|peer| peer.state.promised);
+        let highest = heard.fold(self.promised.max(self.seen()), u64::max);
         let epoch = if defect!(self, EpochReused) {
             self.view.as_ref().map_or(highest + 1, |installed| installed.view.id.epoch)
         } else {
@@ -184,7 +184,7 @@ impl Core {
         let Some(local) = self.local.clone() else { return };
         self.counts.refusals += 1;
         let is_open = self.round.as_ref().is_some_and(|round| round.epoch == epoch && round.install.is_none());
-        if is_open && promised >= epoch && promised < EPOCH_LIMIT - 1 {
+        if is_open && promised >= epoch {
             self.promised = self.promised.max(promised);
             self.propose(&local, now);
         }

@@ -27,7 +27,12 @@ impl Core {
                 .or_else(|| others().filter(there).find(in_touch))
                 .or_else(|| others().find(there));
             for seat in others() {
-                let kind = Kind::Leave { consent: heir.filter(|heir| heir.is(seat)).map(|_| id) };
+                // And the votes that were given to this member for the same view: nobody else has them.
+                let (consent, votes) = match heir.filter(|heir| heir.is(seat)) {
+                    Some(_) => (Some(id), installed.voted.clone()),
+                    None => (None, Vec::new()),
+                };
+                let kind = Kind::Leave { consent, votes: votes.into() };
                 told.push((Arc::clone(&seat.member), Message { incarnation: local.incarnation, kind }));
             }
         }
@@ -36,7 +41,7 @@ impl Core {
         let fresh = Self::new(self.config.clone(), policy, self.writing.is_leased());
         let old = std::mem::replace(self, fresh);
         // The next start is another process to the others; what it promised it keeps all the same.
-        (self.promised, self.max_token) = (old.promised, old.max_token);
+        (self.promised, self.max_token, self.seen) = (old.promised, old.max_token, old.seen);
         (self.events, self.counts, self.defects) = (old.events, old.counts, old.defects);
         self.writing.take_releases(old.writing);
         told
@@ -57,17 +62,32 @@ impl Core {
     }
 
     /// A member leaves on purpose, and has stopped writing; its vote is for what comes after `consent`, and for nothing else: what
-    /// it helped to install may be unknown here.
-    pub(super) fn left(&mut self, member: &Member, incarnation: u64, consent: Option<ViewId>) {
+    /// it helped to install may be unknown here. So are the `votes` that others gave it before.
+    pub(super) fn left(&mut self, member: &Member, incarnation: u64, consent: Option<ViewId>, votes: &[Seat]) {
         if let Some(peer) = self.peers.get_mut(member).filter(|peer| peer.incarnation == Some(incarnation)) {
             peer.left = true;
         }
+        self.writing.stopped(member, incarnation);
         let Some(installed) = &mut self.view else { return };
         let seat = installed.seats.iter().find(|seat| *seat.member == *member && seat.incarnation == incarnation);
         let Some(seat) = seat.cloned() else { return };
         self.counts.received += 1;
-        if consent == Some(installed.view.id) && !installed.voted.contains(&seat) {
-            installed.voted.push(seat.clone());
+        if consent == Some(installed.view.id) {
+            // As they are in the view, and not this member itself: it has its own. All of them have installed that view, and so
+            // remember one that may write, if it may; when they came into it they need not have.
+            let primary = installed.view.primary;
+            let local = self.local.as_ref();
+            let passed_on = |voter: &&Seat| votes.contains(voter) && local.is_none_or(|local| !voter.is(local));
+            let voters = installed.seats.iter().filter(passed_on).chain([&seat]);
+            let voters = voters.map(|voter| Seat { remembers: voter.remembers || primary, ..voter.clone() });
+            for voter in voters.collect::<Vec<_>>() {
+                // Who gives its vote has stopped.
+                for list in [&mut installed.voted, &mut installed.stopped, &mut installed.left] {
+                    if !list.contains(&voter) {
+                        list.push(voter.clone());
+                    }
+                }
+            }
         }
         if !installed.stopped.contains(&seat) {
             installed.stopped.push(seat.clone());

@@ -35,8 +35,13 @@ use self::peers::Peer;
 pub(super) use self::writing::LeaseAction;
 use self::writing::Writing;
 use super::quorum::QuorumPolicy;
-use super::wire::{Kind, Message};
+use super::wire::{EPOCH_LIMIT, Kind, Message};
 use super::{AgreedView, AgreedViewsConfig, Seat, Standing, ViewEvent};
+
+/// How far an epoch may be beyond the wall clock's milliseconds, where they begin: farther than any clock is wrong (142,000 years),
+/// and not near the end.
+const FAR: u64 = 1 << 52;
+const _: () = assert!(FAR < EPOCH_LIMIT / 4);
 
 /// Events that nobody has fetched: far more than any one input makes.
 const MAX_EVENTS: usize = 4096;
@@ -63,6 +68,10 @@ pub(super) struct Core {
     /// An operator has said that they do not count any more.
     forgets: bool,
     max_token: u64,
+    /// The highest epoch of a view that somebody was heard to have installed, whether it is still there or not.
+    seen: u64,
+    /// The wall clock when this process started, in milliseconds.
+    floor: u64,
     /// The proposal of this member's own.
     round: Option<Round>,
     /// Whom it told that it follows.
@@ -105,6 +114,7 @@ pub(super) struct Counts {
     pub(super) merges: u64,
     pub(super) received: u64,
     pub(super) stray: u64,
+    pub(super) far: u64,
 }
 
 impl Core {
@@ -122,6 +132,8 @@ impl Core {
             chain: Vec::new(),
             forgets: false,
             max_token: 0,
+            seen: 0,
+            floor: 0,
             round: None,
             follows: None,
             wanted_since: None,
@@ -141,10 +153,18 @@ impl Core {
         if !local.id().is_ours() {
             return;
         }
+        self.floor = floor;
         self.promised = self.promised.max(floor);
         self.local = Some(Seat::new(local, incarnation));
         (self.started, self.next_beat) = (now, now);
         self.assess(now);
+    }
+
+    /// Messages with epochs beyond are not heard: one that had no successor, or as good as none, would stop the group for ever. It
+    /// grows faster than views come, so whatever a peer says it is left behind in the end.
+    fn ceiling(&self, now: Time) -> u64 {
+        let up_for = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
+        FAR.saturating_add(self.floor).saturating_add(up_for)
     }
 
     /// The next view does not depend on those that were allowed to write before.
@@ -194,9 +214,13 @@ impl Core {
     pub(super) fn received(&mut self, sender: &Member, message: Message, now: Time) {
         let Some(local) = &self.local else { return };
         let me = local.incarnation;
-        if let Kind::Leave { consent } = message.kind {
+        if message.highest_epoch() > self.ceiling(now) {
+            self.counts.far += 1;
+            return;
+        }
+        if let Kind::Leave { consent, votes } = message.kind {
             // Membership may have told already, which leaves nothing of the peer.
-            self.left(sender, message.incarnation, consent);
+            self.left(sender, message.incarnation, consent, &votes);
             return self.assess(now);
         }
         let Some((member, peer)) =
@@ -214,6 +238,7 @@ impl Core {
         let from = Seat::new(member, message.incarnation);
         match message.kind {
             Kind::Beat(beat) => {
+                self.seen = self.seen.max(beat.state.installed.map_or(0, |view| view.epoch));
                 let view = self.view.as_ref().map(|installed| installed.view.id);
                 peer.beat(&beat, me, view, now);
                 if is_new || beat.to != me {
@@ -310,6 +335,11 @@ impl Core {
 
     pub(super) const fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Views that may have written, as far as this member knows.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.chain.iter().filter(|primary| !primary.confirmed).count()
     }
 
     pub(super) fn passed_by(&self) -> usize {

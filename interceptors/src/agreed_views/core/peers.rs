@@ -60,6 +60,10 @@ impl Peer {
             return;
         }
         (self.heard, self.state) = (beat.sent, beat.state);
+        if beat.state.lease.is_zero() {
+            // It has given its lease up, and counts on it that this is known.
+            self.lease_until = Time::ZERO;
+        }
         let echo = Time::from_nanos(beat.echo);
         if beat.to != me || beat.echo == 0 || echo > now {
             return;
@@ -77,6 +81,11 @@ impl Peer {
     /// When it last answered under this view.
     pub(super) fn acked(&self, view: ViewId) -> Option<Time> {
         self.acked.filter(|(of, _)| *of == view).map(|(_, at)| at)
+    }
+
+    /// Whether it has answered a beat that was sent after that.
+    pub(super) fn has_answered_since(&self, at: Time) -> bool {
+        self.echoed.is_some_and(|echoed| echoed > at)
     }
 
     pub(super) fn is_in_touch(&self, now: Time, silence: Duration) -> bool {

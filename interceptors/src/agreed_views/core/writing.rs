@@ -3,14 +3,19 @@
 //! Under a policy that is exclusive, a member writes while it knows that a quorum of its view held that view not long ago: it counts from
 //! when it *sent* what they answered, so that nobody who helps another side can have answered later. The other side waits for as long,
 //! and a fourth longer, from when its own view was confirmed.
+//!
+//! With an external lease its holder decides. Its followers write as long as it lends them the lease, and has answered them under their
+//! view not long ago. What the holder lent under a view that it does not hold any more it neither gives up nor goes on with under the
+//! next one before each of those members has answered that it knows, or must have stopped, or is in that next one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tribes_core::Time;
+use tribes_core::{Member, Time};
 
 use super::Core;
 use super::defects::defect;
+use super::peers::Peer;
 use crate::agreed_views::quorum::{Ballot, LeaseGrant, LeaseRequest};
 use crate::agreed_views::{AgreedView, Seat, StopReason, ViewEvent, ViewId};
 
@@ -48,7 +53,13 @@ struct LeaseState {
     until: Time,
     token: Option<u64>,
     next: Time,
+    /// Given up, and not to be released before nobody is `open`; with how long it runs, and its token.
+    ending: Option<(LeaseRequest, Time, Option<u64>)>,
     releases: Vec<LeaseRequest>,
+    /// The view under which it is lent, and to whom.
+    lent: Option<(ViewId, Vec<Seat>)>,
+    /// Who may still write on it under a view that this member does not hold any more: since when that is, and until when.
+    open: Vec<(Seat, Time, Time)>,
 }
 
 impl Writing {
@@ -97,11 +108,12 @@ impl Writing {
         let ends = self.now.map(|_| self.until);
         let begins = (self.now.is_none() && self.confirmed_at.is_some()).then_some(self.from);
         let lease = self.lease.as_ref().filter(|lease| lease.asked.is_none()).map(|lease| lease.next);
-        [ends, begins, lease].into_iter().flatten().filter(|at| *at > now).min()
+        let open = self.lease.as_ref().and_then(|lease| lease.open.iter().map(|(_, _, until)| *until).min());
+        [ends, begins, lease, open].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     pub(super) fn lease_left(&self, now: Time) -> Duration {
-        let held = self.lease.as_ref().filter(|lease| lease.held.is_some());
+        let held = self.lease.as_ref().filter(|lease| lease.held.is_some() && lease.open.is_empty());
         held.map_or(Duration::ZERO, |lease| lease.until - now)
     }
 
@@ -109,12 +121,25 @@ impl Writing {
         self.lease.as_ref().and_then(|lease| lease.token)
     }
 
-    /// What an earlier run still has to release.
+    /// What an earlier run still has to release. What others may write on runs out by itself: they cannot be asked any more.
     pub(super) fn take_releases(&mut self, old: Self) {
         if let (Some(lease), Some(mut old)) = (&mut self.lease, old.lease) {
             old.give_up();
+            if old.open.is_empty() && old.lent.is_none_or(|(_, seats)| seats.is_empty()) {
+                old.releases.extend(old.ending.map(|(request, ..)| request));
+            }
             lease.releases = old.releases;
         }
+    }
+
+    /// A member has said that it does not write any more.
+    pub(super) fn stopped(&mut self, member: &Member, incarnation: u64) {
+        let Some(lease) = &mut self.lease else { return };
+        let is_it = |seat: &Seat| *seat.member == *member && seat.incarnation == incarnation;
+        if let Some((_, seats)) = &mut lease.lent {
+            seats.retain(|seat| !is_it(seat));
+        }
+        lease.open.retain(|(seat, ..)| !is_it(seat));
     }
 }
 
@@ -123,9 +148,18 @@ impl LeaseState {
         let asked = self.asked.take().map(|(request, _)| request).filter(|_| self.begun);
         self.begun = false;
         if let Some(request) = self.held.take().or(asked) {
-            self.releases.push(request);
+            self.ending = Some((request, self.until, self.token));
         }
         (self.until, self.token, self.next) = (Time::ZERO, None, Time::ZERO);
+    }
+
+    /// What it was lent for is over: who was lent it writes for so long at most, unless it is in this view.
+    fn call_in(&mut self, now: Time, until: Time, current: Option<&[Seat]>) {
+        for seat in self.lent.take().into_iter().flat_map(|(_, seats)| seats) {
+            self.open.retain(|(open, ..)| !open.is(&seat));
+            self.open.push((seat, now, until));
+        }
+        self.open.retain(|(seat, ..)| current.is_none_or(|seats| !seats.contains(seat)));
     }
 }
 
@@ -168,12 +202,16 @@ impl Core {
             let (until, token) = if leads {
                 (if lease.held.is_some() { lease.until } else { Time::ZERO }, lease.token)
             } else {
+                // Its leader waits for no longer than that for those that it does not hear from.
+                let answered = |peer: &Peer| peer.acked(view.id).map_or(Time::ZERO, |at| at + self.config.silence);
                 peer.filter(|peer| peer.state.installed == Some(view.id))
-                    .map_or((Time::ZERO, None), |peer| (peer.lease_until, peer.state.lease_token))
+                    .map_or((Time::ZERO, None), |peer| (peer.lease_until.min(answered(peer)), peer.state.lease_token))
             };
             let token = token.unwrap_or(view.token);
             return if !self.holds() {
                 Err(StopReason::Handover)
+            } else if leads && !lease.open.is_empty() {
+                Err(StopReason::NotYet)
             } else if now < until {
                 Ok((view.id, token, until))
             } else {
@@ -244,7 +282,8 @@ impl Core {
         } else {
             earlier().all(|primary| self.policy.holds(&Ballot::new(counted(), &primary.seats)))
         };
-        let remembering: Vec<_> = present.iter().map(|seat| Seat { remembers: true, ..Seat::clone(seat) }).collect();
+        // Of its own, too, those count who gave it their vote: they can help no other.
+        let remembering: Vec<_> = counted().map(|seat| Seat { remembers: true, ..Seat::clone(seat) }).collect();
         let of_own = self.policy.holds(&Ballot::new(&remembering, &installed.seats));
         if !(told || (of_earlier && of_own) || defect!(self, QuorumIgnored)) {
             return;
@@ -264,6 +303,10 @@ impl Core {
 impl Core {
     /// Asks for the lease if this member leads, and gives it up if it does not.
     fn ask_lease(&mut self, local: &Seat, now: Time) {
+        if self.writing.lease.is_none() {
+            return;
+        }
+        self.settle_lease(local, now);
         let leads = self.view.as_ref().filter(|installed| installed.view.leader == local.member && self.holds());
         let request = leads.map(|installed| LeaseRequest {
             holder: local.member.id(),
@@ -273,9 +316,50 @@ impl Core {
         });
         let Some(lease) = &mut self.writing.lease else { return };
         match request {
-            None if lease.held.is_some() || lease.asked.is_some() => lease.give_up(),
+            None if lease.held.is_some() || lease.asked.is_some() => {
+                lease.give_up();
+                // The sooner all know, the sooner it can be released.
+                self.tell_all();
+            }
             Some(request) if lease.asked.is_none() && now >= lease.next => lease.asked = Some((request, now)),
             _ => {}
+        }
+    }
+
+    /// Keeps account of who may write on the lease.
+    fn settle_lease(&mut self, local: &Seat, now: Time) {
+        let leads = self.view.as_ref().filter(|installed| installed.view.leader == local.member && self.holds());
+        let current = leads.map(|installed| (installed.view.id, Arc::clone(&installed.seats)));
+        let until = now + self.config.grace();
+        // Who has answered what was sent since then knows.
+        let knows = |seat: &Seat, since: Time| self.peer_of(seat).is_some_and(|peer| peer.has_answered_since(since));
+        let open = self.writing.lease.iter().flat_map(|lease| &lease.open);
+        let open = open.filter(|(seat, since, until)| now < *until && !knows(seat, *since)).cloned().collect();
+        let silent = defect!(self, LeaseReleasedEarly);
+        let Some(lease) = &mut self.writing.lease else { return };
+        lease.open = open;
+        let same = lease.lent.as_ref().map(|(view, _)| *view) == current.as_ref().map(|(view, _)| *view);
+        if !same {
+            lease.call_in(now, until, current.as_ref().map(|(_, seats)| &**seats));
+        }
+        if silent {
+            lease.open.clear();
+        }
+        match current {
+            Some((view, seats)) => {
+                if let Some((request, until, token)) = lease.ending.take().filter(|(_, until, _)| now < *until) {
+                    // It leads again, before anybody else could have it.
+                    (lease.held, lease.until, lease.token) = (Some(request), until, token);
+                }
+                if lease.held.is_some() && !same {
+                    let others = seats.iter().filter(|seat| !seat.is(local)).cloned().collect();
+                    lease.lent = Some((view, others));
+                }
+            }
+            None if lease.open.is_empty() => {
+                lease.releases.extend(lease.ending.take().map(|(request, ..)| request));
+            }
+            None => {}
         }
     }
 

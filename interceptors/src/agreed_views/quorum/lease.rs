@@ -62,6 +62,6 @@ pub trait Lease: std::fmt::Debug + Send + Sync + 'static {
     /// refusal.
     async fn acquire(&self, request: &LeaseRequest) -> Result<Option<LeaseGrant>, BoxError>;
 
-    /// Gives the lease up, when this holder does not lead any more. Best effort: it runs out by itself.
+    /// Gives the lease up, when this holder does not lead any more, and nobody can be writing on it. Best effort: it runs out by itself.
     async fn release(&self, request: &LeaseRequest);
 }

@@ -10,7 +10,14 @@ const SEEDS: u64 = 200;
 /// The first run with the mistake of which `is_found` holds.
 fn caught(defect: Defect, quorum: Quorum, is_found: fn(&Found) -> bool, first: u64) {
     for seed in first..first + SEEDS {
-        let plan = Plan { seed, quorum, defect: Some(defect), traced: false, uneven: defect == Defect::LeaseIgnored };
+        let plan = Plan {
+            seed,
+            quorum,
+            defect: Some(defect),
+            traced: false,
+            uneven: defect == Defect::LeaseIgnored,
+            restarts: false,
+        };
         let found = run(plan).value;
         if is_found(&found) {
             eprintln!("{defect:?}: found under seed {seed}");

@@ -1,4 +1,5 @@
 mod defects;
+mod exchange;
 mod group;
 mod layer;
 mod lease;

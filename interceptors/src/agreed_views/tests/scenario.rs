@@ -26,6 +26,9 @@ pub(super) struct Plan {
     pub(super) traced: bool,
     /// The first node takes its time to see to a view, and the others do not.
     pub(super) uneven: bool,
+    /// More members are restarted at once, or are gone, than a majority can do without; under a policy of which that says what
+    /// must not be, never so many as would begin anew.
+    pub(super) restarts: bool,
 }
 
 /// What came of it.
@@ -161,12 +164,43 @@ impl Group {
         self.rng.usize(..self.places.len())
     }
 
-    /// How many processes may have forgotten, or be gone, at once: fewer than half.
+    /// Whether one more process may forget, or be gone: fewer than half, or than all.
     fn may_lose(&self) -> bool {
+        if self.plan.restarts {
+            return self.forgot + self.gone + 1 < self.places.len();
+        }
         (self.forgot + self.gone + 1) * 2 < self.places.len()
     }
 
+    /// Some die at the same time, and start again one after another.
+    async fn restart_some(&mut self) {
+        let mut again = Vec::new();
+        for at in 0..self.places.len() {
+            if self.rng.bool() || !self.may_lose() {
+                continue;
+            }
+            let Some(life) = self.places[at].life.take() else { continue };
+            self.thaw(at);
+            self.forgot += 1;
+            self.ended(life.process);
+            self.places[at].node.crash();
+            again.push((at, life.channel.local().id()));
+        }
+        self.pause(1500).await;
+        for (at, id) in again {
+            let same = self.rng.bool().then_some(id);
+            self.start(at, same).await;
+            if self.rng.bool() {
+                self.pause(1000).await;
+            }
+        }
+    }
+
     async fn fault(&mut self) {
+        if self.plan.restarts && self.rng.u32(..4) == 0 {
+            self.restart_some().await;
+            return self.settle_count();
+        }
         let at = self.some();
         match self.rng.u32(..10) {
             0..3 => self.partition(),
@@ -308,7 +342,7 @@ impl Group {
         let met = self.world.until(BOUND, together).await;
         let took = env.now() - since;
         // More than half were never lost at once, so a fixed majority is there.
-        let counted = matches!(self.plan.quorum, Quorum::None | Quorum::Static);
+        let counted = matches!(self.plan.quorum, Quorum::None | Quorum::Static) && !self.plan.restarts;
         let writes = || living.iter().all(|life| life.views.may_write().is_some());
         let wrote = !counted || self.world.until(BOUND, writes).await;
         // Nothing changes any more.
@@ -326,7 +360,10 @@ impl Group {
             }
             told
         });
-        let leaders = if self.plan.quorum == Quorum::None { Ok(0) } else { seen.leaders.finish() };
+        // A fixed majority promises nothing if half of it has forgotten.
+        let fixed = matches!(self.plan.quorum, Quorum::Static | Quorum::Weighted);
+        let promised = self.plan.quorum != Quorum::None && !(fixed && self.plan.restarts);
+        let leaders = if promised { seen.leaders.finish() } else { Ok(0) };
         Found { views: seen.views.finish(), leaders, stuck, took, merges: seen.merges }
     }
 }
@@ -348,6 +385,7 @@ fn line(event: &ViewEvent) -> String {
         ViewEvent::Merged { sides, .. } => format!("merges {} sides", sides.len()),
         ViewEvent::MayWrite { view, token } => format!("may write under {token} in {view}"),
         ViewEvent::MustStop { view, why } => format!("must stop in {view}: {why}"),
+        ViewEvent::TooManyUnconfirmed { views, .. } => format!("has {views} views that are not confirmed"),
         ViewEvent::Missed { events } => format!("missed {events} events"),
     }
 }
@@ -378,6 +416,7 @@ fn observe(
         }
         ViewEvent::MustStop { .. } => seen.leaders.ended(&process),
         ViewEvent::PartitionSuspected { missing, .. } => assert!(!missing.is_empty()),
+        ViewEvent::TooManyUnconfirmed { .. } => {}
         other => panic!("{other:?}"),
     }
 }

@@ -68,8 +68,11 @@ fn messages() -> Vec<Message> {
         Kind::Promise { epoch: 9, report: Report::default() },
         Kind::Refuse { epoch: 9, promised: EPOCH_LIMIT - 1 },
         Kind::Install(Arc::new(install)),
-        Kind::Leave { consent: None },
-        Kind::Leave { consent: Some(ViewId { epoch: 9, coordinator: member_of_ours(3).id(), incarnation: 4 }) },
+        Kind::Leave { consent: None, votes: seats(0) },
+        Kind::Leave {
+            consent: Some(ViewId { epoch: 9, coordinator: member_of_ours(3).id(), incarnation: 4 }),
+            votes: seats(2),
+        },
     ];
     kinds.into_iter().map(|kind| Message { incarnation: u64::MAX, kind }).collect()
 }

@@ -11,7 +11,7 @@
 //! report     id? │ seats of the view │ chain │ 1 remembers │ 1 forgets │ 8 since │ 8 up for ms │ 8 waits ms │ 8 highest token
 //! refuse     8 epoch │ 8 promised
 //! install    8 epoch │ seats │ 1 primary │ 8 token │ 8 wait ms │ sides │ chain │ consents: seats
-//! leave      1 consent
+//! leave      id? │ votes: seats
 //! seats      2 count │ (1 host length, host, 4 port, 16 id, 8 incarnation, 4 weight, 8 since, 1 remembers)…
 //! chain      1 count │ (id, seats, 8 token, 1 confirmed)…
 //! sides      2 count │ (id, 2 count, 2 index of a seat…)…
@@ -64,9 +64,10 @@ pub(super) enum Kind {
     },
     Install(Arc<Install>),
     /// The sender leaves on purpose, and has stopped writing. To one member alone it gives its vote for what comes after this
-    /// view.
+    /// view, and the votes for that which it was given itself.
     Leave {
         consent: Option<ViewId>,
+        votes: Arc<[Seat]>,
     },
 }
 
@@ -185,9 +186,34 @@ impl Message {
                 out.put_u64(*promised);
             }
             Kind::Install(install) => put_install(&mut out, install),
-            Kind::Leave { consent } => put_option(&mut out, consent.as_ref()),
+            Kind::Leave { consent, votes } => {
+                put_option(&mut out, consent.as_ref());
+                put_seats(&mut out, votes);
+            }
         }
         out.freeze()
+    }
+
+    /// The highest of all epochs and tokens that it names.
+    pub(super) fn highest_epoch(&self) -> u64 {
+        let of_id = |id: &Option<ViewId>| id.map_or(0, |id| id.epoch);
+        let of_chain = |chain: &[Primary]| {
+            chain.iter().map(|primary| primary.id.epoch.max(primary.token)).max().unwrap_or_default()
+        };
+        match &self.kind {
+            Kind::Beat(beat) => beat.state.promised.max(of_id(&beat.state.installed)),
+            Kind::Propose { epoch, .. } => *epoch,
+            Kind::Promise { epoch, report } => {
+                let view = report.view.as_ref().map_or(0, |(id, _)| id.epoch);
+                [*epoch, view, of_chain(&report.chain), report.max_token].into_iter().max().unwrap_or_default()
+            }
+            Kind::Refuse { epoch, promised } => *epoch.max(promised),
+            Kind::Install(install) => {
+                let sides = install.sides.iter().map(|(id, _)| id.epoch).max().unwrap_or_default();
+                [install.epoch, install.token, sides, of_chain(&install.chain)].into_iter().max().unwrap_or_default()
+            }
+            Kind::Leave { consent, .. } => of_id(consent),
+        }
     }
 
     /// Reads a body. Members get copies of their own: nothing of the buffer is kept. Lengths are checked before anything is
@@ -209,7 +235,7 @@ impl Message {
             3 => Kind::Promise { epoch: rest.epoch()?, report: rest.report()? },
             4 => Kind::Refuse { epoch: rest.epoch()?, promised: rest.epoch()? },
             5 => Kind::Install(Arc::new(rest.install()?)),
-            6 => Kind::Leave { consent: rest.option()? },
+            6 => Kind::Leave { consent: rest.option()?, votes: rest.seats()? },
             other => return Err(Malformed::Kind(other)),
         };
         if rest.len() == 0 { Ok(Self { incarnation, kind }) } else { Err(Malformed::Trailing(rest.len())) }
