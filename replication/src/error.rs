@@ -55,7 +55,7 @@ pub enum MapError {
         tries: u32,
     },
     /// Nobody that holds the key could be asked in time: the members to hold it are gone, frozen, cut off, or still fetching
-    /// it. A put or removal may have been made by one that did not answer in time.
+    /// it. Nothing was written.
     #[error("no member that holds the key answers: {why}; try again, or wait longer (LazyMapBuilder::patience)")]
     NoHolder {
         /// Who was asked, and what came of it.

@@ -288,6 +288,23 @@ fn new_backups_come_no_faster_than_allowed() {
 }
 
 #[test]
+fn what_nobody_has_fetched_yet_is_asked_of_who_held_it() {
+    simulate(async |world| {
+        let places = group(&world, 2, |builder| builder.backups(0)).await;
+        fill(&places).await;
+        // A byte a second: after its first shard it takes none for a long time.
+        let late = join(&world, |builder| builder.backups(0).fetch_limits(1, 1)).await;
+        let knows = world.until(10 * SECOND, || places[0].map.stats().surplus.shards > 5).await;
+        assert!(knows && late.map.stats().fetching > 5);
+        for place in [&places[0], &places[1], &late] {
+            has_all(place).await;
+        }
+        late.map.put(&7, &1).await.unwrap();
+        assert_eq!(places[0].map.get(&7).await.unwrap(), Some(1));
+    });
+}
+
+#[test]
 fn what_was_fetched_is_kept_for_a_while_if_wanted() {
     simulate(async |world| {
         let places = group(&world, 3, |builder| builder.backups(0).cache(5 * SECOND, 1 << 20)).await;

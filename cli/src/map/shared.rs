@@ -107,7 +107,11 @@ impl Shared {
             Self::Whole(map) => map.close(),
             // The last one has nobody to hand over to.
             Self::Spread(map) if channel.view().members().is_empty() => map.close(),
-            Self::Spread(map) => map.leave(HAND_OVER).await?,
+            Self::Spread(map) => {
+                let left = map.leave(HAND_OVER).await;
+                map.close();
+                left?;
+            }
         }
         Ok(())
     }

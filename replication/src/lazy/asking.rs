@@ -19,6 +19,8 @@ use crate::error::MapError;
 
 /// How often a member is asked anew because it says that the question came late.
 const LATE: usize = 3;
+/// For so long what a clock showed is good for: clocks do not run alike.
+const CLOCK_AGE: Duration = Duration::from_secs(60);
 /// So many clocks are known; beyond, they are asked for again.
 const CLOCKS: usize = 1024;
 /// How long one member may take to answer, apart from what a write waits for.
@@ -58,7 +60,8 @@ impl Asker {
     /// What the clock of `member` shows `within` from now, at the latest.
     fn by_clock_of(&self, member: &Member, within: Duration) -> Option<Time> {
         let (theirs, ours) = *self.clocks().get(&member.id())?;
-        Some(theirs + (self.env.now() - ours) + within)
+        let age = self.env.now() - ours;
+        (age < CLOCK_AGE).then(|| theirs + age + within)
     }
 
     /// The reply of a member that holds `shard`; this one, if it does and may.
@@ -84,7 +87,7 @@ impl Asker {
                     return Err(MapError::Closed);
                 }
                 if left.is_zero() {
-                    return Err(MapError::NoHolder { why });
+                    return Err(given_up(request, perhaps, why));
                 }
                 let asked = match &whom {
                     None => Asked::Reply(self.node.answer(request.clone()).await),
@@ -100,8 +103,8 @@ impl Asker {
                     }
                     Asked::Reply(reply) => {
                         return match perhaps {
-                            // There may have been something to remove before.
-                            Some((member, why)) if reply == Reply::Nothing => Err(MapError::Unanswered { member, why }),
+                            // It may have been done before by the other.
+                            Some((member, why)) if is_refusal(&reply) => Err(MapError::Unanswered { member, why }),
                             _ => Ok(reply),
                         };
                     }
@@ -124,7 +127,7 @@ impl Asker {
             let until = (self.env.now() + pause).min(deadline);
             self.env.sleep_until(until).await;
             if self.env.now() >= deadline {
-                return Err(MapError::NoHolder { why });
+                return Err(given_up(request, perhaps, why));
             }
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -134,7 +137,10 @@ impl Asker {
         let deadline = self.env.now() + within;
         for _ in 0..LATE {
             let left = deadline - self.env.now();
-            let question = message::question(self.by_clock_of(member, left), request);
+            let until = self.by_clock_of(member, left);
+            // Without a time, it is not carried out.
+            let cannot = until.is_none() && matches!(request, Request::Write { .. });
+            let question = message::question(until, request);
             let replies = match self.rpc.call(member, question).within(left).await {
                 Ok(replies) => replies,
                 Err(error) => return Asked::Not(error.to_string()),
@@ -158,6 +164,7 @@ impl Asker {
                 Answer::Unreachable(
                     FaultKind::QueueFull | FaultKind::Stopped | FaultKind::Unsupported(_) | FaultKind::Dropped { .. },
                 ) => return Asked::Not(answer.to_string()),
+                _ if cannot => return Asked::Not(answer.to_string()),
                 _ => return Asked::Perhaps(answer.to_string()),
             }
         }
@@ -165,14 +172,27 @@ impl Asker {
     }
 }
 
+const fn is_refusal(reply: &Reply) -> bool {
+    matches!(reply, Reply::Nothing | Reply::Changed | Reply::ValueTooLarge { .. } | Reply::Full { .. })
+}
+
+fn given_up(request: &Request, perhaps: Option<(Arc<Member>, String)>, why: String) -> MapError {
+    match perhaps {
+        Some((member, why)) if matches!(request, Request::Write { .. }) => MapError::Unanswered { member, why },
+        _ => MapError::NoHolder { why },
+    }
+}
+
 /// Whom to ask, first to last. What is here is read here; writes go to the primary, so that they meet there, and to others
-/// only when it cannot be asked.
+/// only when it cannot be asked. In the end everybody: while those that are to hold it are still fetching it, who held it before
+/// has it, and only such are good for more than a hint.
 fn order(route: Route, request: &Request) -> VecDeque<Option<Arc<Member>>> {
-    let Route { holders, here, elsewhere } = route;
+    let Route { holders, here, elsewhere, others } = route;
     let by_the_first = matches!(request, Request::Write { .. } | Request::Get { first: true, .. });
     let first = (here && !by_the_first).then_some(None);
     let last = here.then_some(None);
-    first.into_iter().chain(holders).chain(elsewhere.map(Some)).chain(last).collect()
+    let hinted = elsewhere.into_iter().chain(others).map(Some);
+    first.into_iter().chain(holders).chain(last).chain(hinted).collect()
 }
 
 /// How long a write asked for by another may wait here.

@@ -7,6 +7,10 @@ use tribes_core::Time;
 
 use crate::store::Sibling;
 
+/// What an entry takes besides its key and values, about, and what each value takes.
+const ENTRY: usize = 128;
+const SIBLING: usize = 64;
+
 /// Entries that were fetched, the oldest dropped first.
 pub(super) struct Cache {
     max_age: Duration,
@@ -50,8 +54,9 @@ impl Cache {
     /// Keeps what came for a question asked at `epoch`.
     pub(super) fn keep(&mut self, key: &[u8], siblings: &[Sibling], epoch: u64, now: Time) {
         self.expire(now);
-        let value = |sibling: &Sibling| sibling.value.as_ref().map_or(0, |value| value.len());
-        let bytes = key.len() + siblings.iter().map(value).sum::<usize>();
+        let value = |sibling: &Sibling| SIBLING + sibling.value.as_ref().map_or(0, |value| value.len());
+        // The key is here twice.
+        let bytes = ENTRY + 2 * key.len() + siblings.iter().map(value).sum::<usize>();
         if epoch != self.epoch || siblings.is_empty() || bytes > self.max_bytes {
             return;
         }
@@ -116,27 +121,32 @@ mod tests {
         Time::ZERO + Duration::from_secs(secs)
     }
 
+    /// What an entry with a key of one byte and this value takes.
+    fn size(value: usize) -> usize {
+        ENTRY + SIBLING + 2 + value
+    }
+
     #[test]
     fn what_is_old_or_too_much_goes() {
-        let mut cache = Cache::new(AGE, 100);
+        let mut cache = Cache::new(AGE, 2 * size(50));
         cache.keep(b"a", &value(40), 0, at(0));
         cache.keep(b"b", &value(40), 0, at(5));
         assert!(cache.get(b"a", at(9)).is_some() && cache.get(b"a", at(10)).is_none());
-        assert_eq!((cache.len(), cache.bytes()), (1, 41));
+        assert_eq!((cache.len(), cache.bytes()), (1, size(40)));
         cache.keep(b"c", &value(58), 0, at(11));
         cache.keep(b"d", &value(1), 0, at(11));
         assert!(cache.get(b"b", at(11)).is_none(), "the oldest goes first");
-        assert_eq!((cache.len(), cache.bytes()), (2, 61));
-        cache.keep(b"e", &value(100), 0, at(11));
+        assert_eq!((cache.len(), cache.bytes()), (2, size(58) + size(1)));
+        cache.keep(b"e", &value(1000), 0, at(11));
         assert_eq!(cache.len(), 2, "what does not fit at all drives nothing out");
         // Fetched again and again, it takes no more room.
         (0..1000).for_each(|_| cache.keep(b"c", &value(50), 0, at(12)));
-        assert!(cache.order.len() < 30 && cache.bytes() == 53, "{}", cache.order.len());
+        assert!(cache.order.len() < 30 && cache.bytes() == size(50) + size(1), "{}", cache.order.len());
     }
 
     #[test]
     fn what_was_asked_for_before_a_write_is_not_kept_after_it() {
-        let mut cache = Cache::new(AGE, 100);
+        let mut cache = Cache::new(AGE, 1000);
         let asked = cache.epoch();
         cache.keep(b"a", &value(1), asked, at(0));
         cache.written(b"a");
@@ -145,6 +155,6 @@ mod tests {
         assert!(cache.get(b"a", at(0)).is_none());
         cache.keep(b"a", &value(1), cache.epoch(), at(0));
         assert!(cache.get(b"a", at(0)).is_some());
-        assert_eq!(cache.bytes(), 2);
+        assert_eq!(cache.bytes(), size(1));
     }
 }

@@ -16,7 +16,7 @@ use crate::durability::{CopyState, Durability};
 use crate::message::codec::{Reader, Writer};
 use crate::message::{Envelope, Malformed};
 use crate::store::Sibling;
-use crate::version::{Dot, Version};
+use crate::version::{Dot, Incarnation, Version};
 
 const FORMAT: u8 = 1;
 
@@ -32,9 +32,9 @@ pub(crate) enum Notice {
     /// The sender has no replica of this shard.
     NotHeld { shard: usize },
     /// The sender is not to hold the shard any more, and wants to drop its replica, which has seen this.
-    Release { shard: usize, number: u64, seen: Context },
+    Release { shard: usize, asker: Incarnation, number: u64, seen: Context },
     /// The sender holds the shard, and all of what was seen.
-    Granted { shard: usize, number: u64 },
+    Granted { shard: usize, asker: Incarnation, number: u64 },
 }
 
 /// What a holder of a key is asked.
@@ -104,15 +104,17 @@ impl Notice {
                 out.u8(4);
                 out.number(*shard as u64);
             }
-            Self::Release { shard, number, seen } => {
+            Self::Release { shard, asker, number, seen } => {
                 out.u8(5);
                 out.number(*shard as u64);
+                out.u64(asker.get());
                 out.u64(*number);
                 out.context(seen);
             }
-            Self::Granted { shard, number } => {
+            Self::Granted { shard, asker, number } => {
                 out.u8(6);
                 out.number(*shard as u64);
+                out.u64(asker.get());
                 out.u64(*number);
             }
         }
@@ -132,8 +134,15 @@ impl Notice {
                 return Ok(Self::Replica { shard, envelope: Envelope::decode(input.0)? });
             }
             4 => Self::NotHeld { shard: shard(&mut input)? },
-            5 => Self::Release { shard: shard(&mut input)?, number: input.u64()?, seen: input.context()? },
-            6 => Self::Granted { shard: shard(&mut input)?, number: input.u64()? },
+            5 => Self::Release {
+                shard: shard(&mut input)?,
+                asker: Incarnation::new(input.u64()?),
+                number: input.u64()?,
+                seen: input.context()?,
+            },
+            6 => {
+                Self::Granted { shard: shard(&mut input)?, asker: Incarnation::new(input.u64()?), number: input.u64()? }
+            }
             _ => return Err(Malformed::OutOfBounds("the kind of a notice")),
         };
         ended(&input, notice)
@@ -324,7 +333,6 @@ mod tests {
 
     use super::*;
     use crate::message::Message;
-    use crate::version::Incarnation;
 
     const DOT: Dot = Dot { node: Incarnation::new(7), counter: 300 };
     const VERSION: Version = Version { time: 1 << 40, dot: DOT };
@@ -347,8 +355,8 @@ mod tests {
             Notice::Bye,
             Notice::Replica { shard: 63, envelope },
             Notice::NotHeld { shard: 5 },
-            Notice::Release { shard: 6, number: 1 << 60, seen: seen() },
-            Notice::Granted { shard: 0, number: 3 },
+            Notice::Release { shard: 6, asker: DOT.node, number: 1 << 60, seen: seen() },
+            Notice::Granted { shard: 0, asker: DOT.node, number: 3 },
         ]
     }
 

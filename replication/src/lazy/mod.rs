@@ -82,7 +82,7 @@ const TRIES: u32 = 64;
 ///   after a partition, too. While the group is split each side goes on with what it holds of it: a key of which the holders are
 ///   all on the other side is not there.
 /// - **Tries**: a put or removal that is not answered is tried with another holder, so it may be made twice, the second time over
-///   what another wrote in between; but never after it was given up, also if a holder was frozen. An
+///   what another wrote in between; but never after it was given up, also if the holder's process was stopped meanwhile. An
 ///   [`update`](Self::update) is not tried again.
 /// - **Memory** is bounded by the share: for each shard held about 130 kB, and for each entry what `ReplicatedMap` takes.
 ///
@@ -201,8 +201,9 @@ where
     /// Puts `value` at `key`, with the map's [durability](LazyMapBuilder::durability).
     ///
     /// # Errors
-    /// [`MapError::NotAcknowledged`] if that was not reached: the write is made all the same. [`MapError::NoHolder`] if nobody
-    /// who could make it answers. Otherwise nothing was written.
+    /// [`MapError::NotAcknowledged`] if that was not reached: the write is made all the same. [`MapError::Unanswered`] if it is
+    /// not known whether it was made. Otherwise nothing was written; with [`MapError::NoHolder`] because nobody who could make it
+    /// answers.
     ///
     /// # Cancel safety
     /// Dropped, the write may be made or not.
@@ -235,7 +236,7 @@ where
     /// by then; otherwise it is made anew. `change` returns `None` to leave it as it is.
     ///
     /// # Errors
-    /// As [`put`](Self::put), [`MapError::Contended`], and [`MapError::Unanswered`] if it is not known whether it was made.
+    /// As [`put`](Self::put), and [`MapError::Contended`].
     ///
     /// # Cancel safety
     /// As [`put`](Self::put).
@@ -442,15 +443,11 @@ where
     ) -> Result<Outcome, MapError> {
         let shard = shard_of(&key);
         let request = Request::Write { key: key.clone(), value, over, durability };
-        let forget = || {
-            if let Some(mut cache) = self.inner.cache() {
-                cache.written(&key);
-            }
-        };
-        forget();
+        let forgets = Forgets { inner: &self.inner, key: &key };
+        forgets.forget();
         let reply = self.inner.asker.ask(shard, &request).await;
         // Also what was fetched meanwhile.
-        forget();
+        drop(forgets);
         let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
         match reply? {
             Reply::Written { version, met, members } => {
@@ -482,6 +479,26 @@ where
 
     fn resolve(&self, siblings: &[Sibling]) -> Option<V> {
         self.inner.conflicts.resolve(self.values(siblings))
+    }
+}
+
+/// Forgets what is cached of a key that is written, also if nobody waits for the write any more.
+struct Forgets<'a, V> {
+    inner: &'a Inner<V>,
+    key: &'a [u8],
+}
+
+impl<V> Forgets<'_, V> {
+    fn forget(&self) {
+        if let Some(mut cache) = self.inner.cache() {
+            cache.written(self.key);
+        }
+    }
+}
+
+impl<V> Drop for Forgets<'_, V> {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 

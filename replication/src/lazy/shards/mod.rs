@@ -143,6 +143,8 @@ pub(crate) struct Route {
     pub(crate) here: bool,
     /// Another that has, as far as is known.
     pub(crate) elsewhere: Option<Arc<Member>>,
+    /// All others that have the map: one of them may not have let the shard go yet.
+    pub(crate) others: Vec<Arc<Member>>,
 }
 
 impl Shards {
@@ -195,7 +197,7 @@ impl Shards {
 
     pub(crate) fn route(&self, shard: usize) -> Route {
         let Some(shard) = self.shards.get(shard) else {
-            return Route { holders: Vec::new(), here: false, elsewhere: None };
+            return Route { holders: Vec::new(), here: false, elsewhere: None, others: Vec::new() };
         };
         let present = shard.holders.iter().filter(|member| self.others.get(*member).is_some_and(Other::has));
         let mut holders: Vec<_> = present.cloned().map(Some).collect();
@@ -204,7 +206,9 @@ impl Shards {
         }
         let core = shard.core.as_ref();
         let elsewhere = core.and_then(Core::ready_peer);
-        Route { holders, here: core.is_some_and(Core::is_ready), elsewhere }
+        let has = |other: &Other| matches!(other, Other::Has { .. });
+        let others = self.others.iter().filter(|(_, other)| has(other)).map(|(member, _)| Arc::clone(member)).collect();
+        Route { holders, here: core.is_some_and(Core::is_ready), elsewhere, others }
     }
 
     /// The member of this id, if it is there.
@@ -226,10 +230,18 @@ impl Shards {
                     core.has_no_map(from, now);
                     core.member_removed(from, true, now);
                 }
-            }
-            Notice::Release { shard, number, seen } => self.asked_for(from, shard, number, &seen, now),
-            Notice::Granted { shard, number } => {
                 if let Some(shard) = self.shards.get_mut(shard) {
+                    shard.granted.remove(from);
+                }
+            }
+            Notice::Release { shard, asker, number, seen } => {
+                self.asked_for(from, shard, (asker, number), &seen, now);
+            }
+            Notice::Granted { shard, asker, number } => {
+                let to_go = self.is_to_go(shard);
+                if let Some(shard) = self.shards.get_mut(shard).filter(|_| to_go)
+                    && shard.core.as_ref().is_some_and(|core| core.me() == asker)
+                {
                     shard.granted.insert(Arc::clone(from), number);
                 }
                 self.release(now);

@@ -93,12 +93,19 @@ impl Shards {
                 core.has_no_map(member, now);
                 core.member_removed(member, true, now);
             }
+            if let Some(shard) = self.shards.get_mut(number) {
+                shard.granted.remove(member);
+            }
         }
         self.place_soon(now);
     }
 
     /// `from` says that it has the map.
     pub(super) fn here(&mut self, from: &Arc<Member>, reply: bool, leaving: bool, now: Now) {
+        // Not of the group, or no more: if it comes back, it says so again.
+        if !self.others.contains_key(from) {
+            return;
+        }
         let before = self.others.insert(Arc::clone(from), Other::Has { leaving, heard: now.time });
         if !matches!(before, Some(Other::Has { leaving: was, .. }) if was == leaving) {
             for number in 0..SHARDS {
@@ -169,8 +176,13 @@ impl Shards {
         }
         for (number, shard) in self.shards.iter_mut().enumerate() {
             let holders = holders(number, members.iter().cloned(), self.rules.copies);
-            shard.rank = holders.iter().position(Option::is_none);
-            shard.holders = holders.into_iter().flatten().collect();
+            let rank = holders.iter().position(Option::is_none);
+            let holders: Vec<_> = holders.into_iter().flatten().collect();
+            if rank != shard.rank || holders != shard.holders {
+                // What was granted was granted to a member that was to hold something else, by others.
+                shard.granted.clear();
+                (shard.rank, shard.holders) = (rank, holders);
+            }
         }
         self.release_at = now.time;
     }

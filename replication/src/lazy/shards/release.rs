@@ -12,9 +12,10 @@ use super::Shards;
 use crate::context::Context;
 use crate::core::Now;
 use crate::lazy::message::Notice;
+use crate::version::Incarnation;
 
 impl Shards {
-    fn is_to_go(&self, number: usize) -> bool {
+    pub(super) fn is_to_go(&self, number: usize) -> bool {
         self.shards.get(number).is_some_and(|shard| {
             shard.rank.is_none() && !shard.holders.is_empty() && shard.core.as_ref().is_some_and(|core| core.is_ready())
         })
@@ -37,7 +38,7 @@ impl Shards {
             }
             let Some(shard) = self.shards.get(number) else { continue };
             let Some(core) = &shard.core else { continue };
-            let (turn, is_waited_for) = (core.store.seen.turn(), core.has_open_ops());
+            let (me, turn, is_waited_for) = (core.me(), core.store.seen.turn(), core.has_open_ops());
             let missing: Vec<_> =
                 shard.holders.iter().filter(|holder| shard.granted.get(*holder) != Some(&turn)).cloned().collect();
             if missing.is_empty() {
@@ -48,7 +49,8 @@ impl Shards {
             } else if ask {
                 let seen = core.store.seen.clone();
                 for holder in missing {
-                    self.notice(&holder, Notice::Release { shard: number, number: turn, seen: seen.clone() });
+                    let seen = seen.clone();
+                    self.notice(&holder, Notice::Release { shard: number, asker: me, number: turn, seen });
                 }
             }
         }
@@ -68,12 +70,19 @@ impl Shards {
         }
     }
 
-    /// `from` wants to let its replica go, which has seen this.
-    pub(super) fn asked_for(&mut self, from: &Arc<Member>, number: usize, turn: u64, seen: &Context, now: Now) {
+    /// `from` wants to let its replica go, which has seen this at a turn of its.
+    pub(super) fn asked_for(
+        &mut self,
+        from: &Arc<Member>,
+        number: usize,
+        (asker, turn): (Incarnation, u64),
+        seen: &Context,
+        now: Now,
+    ) {
         let holds = !self.leaving && self.shards.get(number).is_some_and(|shard| shard.rank.is_some());
         let Some(core) = self.core(number).filter(|_| holds) else { return };
         if core.is_ready() && core.store.seen.includes(seen) {
-            self.notice(from, Notice::Granted { shard: number, number: turn });
+            self.notice(from, Notice::Granted { shard: number, asker, number: turn });
         } else {
             core.compare_with(from, now);
         }
