@@ -30,8 +30,9 @@ type Log = Arc<Mutex<Vec<Event>>>;
 enum Event {
     /// A put, or a removal.
     Begun { key: String, value: Option<u64>, attempt: u64 },
-    /// Made; acknowledged by all holders, or not.
-    Made { attempt: u64, version: Version, acknowledged: bool },
+    /// Made; acknowledged by all holders, or not. If it took long another holder may have made it, too, whose version is not
+    /// known: then it is a write in conflict with what others wrote in between.
+    Made { attempt: u64, version: Version, acknowledged: bool, twice: bool },
     /// There was nothing to do.
     Nothing { attempt: u64 },
 }
@@ -96,15 +97,21 @@ impl Group {
         let value = (self.rng.u8(0..5) > 0).then_some(attempt);
         let log = Arc::clone(&self.log);
         log.lock().unwrap().push(Event::Begun { key: key.clone(), value, attempt });
-        self.places[place].node.env().spawn(async move {
+        let env = self.places[place].node.env();
+        let begun = env.now();
+        env.clone().spawn(async move {
             let made = match value {
                 Some(value) => map.put(&key, &value).await.map(Some),
                 None => map.remove(&key).await,
             };
+            // As long as one holder has to answer.
+            let twice = env.now() - begun >= Duration::from_secs(1);
             let event = match made {
-                Ok(Some(made)) => Event::Made { attempt, version: made.version, acknowledged: true },
+                Ok(Some(made)) => Event::Made { attempt, version: made.version, acknowledged: true, twice },
                 Ok(None) => Event::Nothing { attempt },
-                Err(MapError::NotAcknowledged { version, .. }) => Event::Made { attempt, version, acknowledged: false },
+                Err(MapError::NotAcknowledged { version, .. }) => {
+                    Event::Made { attempt, version, acknowledged: false, twice }
+                }
                 Err(_) => return,
             };
             log.lock().unwrap().push(event);
@@ -119,8 +126,8 @@ impl Group {
         let mut nothing = Vec::new();
         for event in log.iter() {
             match event {
-                Event::Made { attempt, version, acknowledged } => {
-                    made.insert(*attempt, (*version, *acknowledged));
+                Event::Made { attempt, version, twice, .. } => {
+                    made.insert(*attempt, (*version, *twice));
                 }
                 Event::Nothing { attempt } => nothing.push(*attempt),
                 Event::Begun { .. } => {}
@@ -134,6 +141,9 @@ impl Group {
                     keys.insert(*attempt, key.clone());
                     let last = finally.get(key).filter(|(last, _)| *value == Some(*last)).map(|(_, version)| *version);
                     let version = made.get(attempt).map(|(version, _)| *version);
+                    if value.is_none() && made.get(attempt).is_some_and(|(_, twice)| *twice) {
+                        kept.wrote(key.clone(), unknown, true);
+                    }
                     if let Some(version) = version.or(last) {
                         kept.wrote(key.clone(), version, value.is_none());
                     } else if value.is_none() && !nothing.contains(attempt) {
@@ -143,7 +153,7 @@ impl Group {
                         kept.wrote(key.clone(), last, false);
                     }
                 }
-                Event::Made { attempt, version, acknowledged: true } => kept.acknowledged(&keys[attempt], *version),
+                Event::Made { attempt, version, acknowledged: true, .. } => kept.acknowledged(&keys[attempt], *version),
                 Event::Made { .. } | Event::Nothing { .. } => {}
             }
         }
