@@ -81,9 +81,9 @@ const TRIES: u32 = 64;
 /// - **Convergence, conflicts and removals** are those of [`ReplicatedMap`](crate::ReplicatedMap) among the holders of a key;
 ///   after a partition, too. While the group is split each side goes on with what it holds of it: a key of which the holders are
 ///   all on the other side is not there.
-/// - **Tries**: a put or removal that is not answered is tried with another holder, so it may be made twice, the second time over
-///   what another wrote in between, or on both sides of a split group, in conflict with what is written later; but never after it was given up, also if the holder's process was stopped meanwhile. An
-///   [`update`](Self::update) is not tried again.
+/// - **Tries**: a put or removal that is not answered is tried with another holder, so it may be made twice: the second time over
+///   what another wrote in between, or on both sides of a split group, in conflict with what is written later. It is never made
+///   after it was given up, also if a holder's process was stopped meanwhile. An [`update`](Self::update) is not tried again.
 /// - **Memory** is bounded by the share: for each shard held about 130 kB, and for each entry what `ReplicatedMap` takes.
 ///
 /// # Differences to Tribes
