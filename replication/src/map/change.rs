@@ -98,7 +98,7 @@ impl fmt::Debug for ChangeHandle {
     }
 }
 
-/// Changes as a stream; see [`ReplicatedMap::changes`].
+/// Changes as a stream; see [`ReplicatedMap::changes`](crate::ReplicatedMap::changes).
 pub struct Changes<K, V> {
     receiver: broadcast::Receiver<Arc<Change<K, V>>>,
     _handle: ChangeHandle,
