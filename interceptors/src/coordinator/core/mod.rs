@@ -37,8 +37,6 @@ pub(super) struct Core {
     /// What was agreed on last.
     view: Option<Installed>,
     promise: Promise,
-    /// The latest term of a view that was refused, as this member had promised a later one; until the next view.
-    refused: u64,
     /// The election that this member runs.
     round: Option<Round>,
     /// When to ask for the view that should have come.
@@ -223,10 +221,11 @@ impl Core {
         all
     }
 
-    /// Whether the view is what it should be, as far as this member sees.
+    /// Whether the view is what it should be, as far as this member sees. One of an earlier term than the promised one is not:
+    /// the view of that term may have been lost on its way here, and all others have it.
     fn is_settled(&self) -> bool {
         let Some(view) = &self.view else { return false };
-        let is_latest = view.id.term().is_none_or(|term| term >= self.refused);
+        let is_latest = view.id.term().is_none_or(|term| term >= self.promise.term);
         is_latest && Some(&view.leader) == self.highest() && *view.members == *self.everybody()
     }
 

@@ -121,6 +121,7 @@ impl Core {
             }
             if let Some(term) = election.id.term() {
                 self.promise.make(term, &election.source);
+                self.expect_view(now);
             }
         }
         election.members.extend(self.everybody());

@@ -108,7 +108,6 @@ impl Core {
         if let Some(term) = election.id.term() {
             if !self.promise.admits(term, &election.source) {
                 self.counts.stale += 1;
-                self.refused = self.refused.max(term);
                 if self.is_settled() {
                     return;
                 }
@@ -157,11 +156,17 @@ impl Core {
         self.counts.views += 1;
         self.recent.insert(id);
         self.sends.forget_retries();
-        self.refused = 0;
         self.view = Some(Installed { id, leader, members });
         if self.is_settled() {
             self.asking = None;
-        } else if self.asking.is_none() && !self.leads_here() {
+        } else {
+            self.expect_view(now);
+        }
+    }
+
+    /// A view should come: this member asks for it if it does not.
+    pub(super) fn expect_view(&mut self, now: Time) {
+        if self.asking.is_none() && !self.leads_here() && !self.is_settled() {
             let wait = self.first_wait();
             self.asking = Some(Asking { at: now + wait, wait });
         }
