@@ -106,7 +106,7 @@ impl Shell {
             let now = self.now();
             let (due, next) = {
                 let mut core = self.lock();
-                (core.deadline(now), core.next_send(now))
+                (core.deadline(), core.next_send(now))
             };
             if due <= now {
                 self.with_core(Core::tick);

@@ -38,7 +38,8 @@
 //! # What is lost
 //! A token that does not come back in [time](CoordinatorConfig::timeout), or while somebody on its way is gone, is sent
 //! again; after four rounds the view is confirmed without. Who cannot be reached with a token is left out, with a view it is
-//! tried again. Who misses a view [asks](CoordinatorConfig::patience) for it.
+//! tried again: a Java member four times, one of ours as long as it is there. Who has promised a term and misses its view
+//! [asks](CoordinatorConfig::patience) for it.
 //!
 //! # Towards Java
 //! The messages are Tribes' own, byte for byte. Where Java gets stuck (a lost token ends its elections for good, T50), the first
@@ -76,7 +77,7 @@ use tribes_core::{
 
 pub use self::config::CoordinatorConfig;
 use self::core::{Core, Send};
-use self::election::{Election, Recognised};
+use self::election::{Election, Kind, Recognised};
 use crate::leadership::{Leadership, LeadershipChanges, Publisher};
 
 const NAME: &str = "coordinator";
@@ -273,7 +274,11 @@ impl Shell {
     /// Sends a message. Returns when the layers below have taken it, after one timeout at the latest.
     async fn transmit(self: &Arc<Self>, link: &Link, send: Send) {
         let Send { ticket, to, election } = send;
-        let Some(message) = link.message(election.encode(), SendOptions::USE_ACK) else { return };
+        // A view has arrived when that member has it, for it may not know that there is one to ask for. With Java nothing is
+        // gained: it acknowledges what it has thrown away, too, and a token's way round would be one chain of waiting threads.
+        let matters = election.kind == Kind::Confirmation && to.id().is_ours();
+        let options = if matters { SendOptions::SYNC_ACK } else { SendOptions::USE_ACK };
+        let Some(message) = link.message(election.encode(), options) else { return };
         let (mut out, pending) = Outbound::new(message, std::slice::from_ref(&to));
         // It goes to another member rather than wait.
         out.may_wait = false;

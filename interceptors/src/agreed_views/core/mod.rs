@@ -55,6 +55,9 @@ pub(super) struct Core {
     /// While the channel runs.
     local: Option<Seat>,
     started: Time,
+    /// When this member last looked at what follows from what it knows. What was due by then and has not been done waits for something
+    /// else than time.
+    assessed: Time,
     /// The others of our own kind, as announced from below.
     peers: BTreeMap<Arc<Member>, Peer>,
     /// Those of another kind, which are never part of a view.
@@ -124,6 +127,7 @@ impl Core {
             policy,
             local: None,
             started: Time::ZERO,
+            assessed: Time::ZERO,
             peers: BTreeMap::new(),
             passed_by: BTreeSet::new(),
             promised: 0,
@@ -266,13 +270,15 @@ impl Core {
         self.assess(now);
     }
 
-    /// When something is to be done; [`Time::NEVER`] if nothing is.
-    pub(super) fn deadline(&self, now: Time) -> Time {
+    /// When something is to be done, which may be past already; [`Time::NEVER`] if nothing is.
+    pub(super) fn deadline(&self) -> Time {
         if self.local.is_none() {
             return Time::NEVER;
         }
-        let wanted = self.wanted_since.map(|since| since + self.config.settle).filter(|at| *at > now);
-        [wanted, self.round.as_ref().map(Round::next), self.writing.deadline(now)]
+        let done = self.assessed;
+        let wanted = |wait| self.wanted_since.map(|since| since + wait).filter(|at| *at > done);
+        let (ready, anyway) = (wanted(self.config.settle), wanted(self.config.timeout));
+        [ready, anyway, self.round.as_ref().map(Round::next), self.writing.deadline(done)]
             .into_iter()
             .flatten()
             .fold(self.next_beat, Time::min)
@@ -288,6 +294,7 @@ impl Core {
     /// What follows from what is known now.
     fn assess(&mut self, now: Time) {
         let Some(local) = self.local.clone() else { return };
+        self.assessed = now;
         self.miss(&local, now);
         self.judge(&local, now);
         let first = self.first(&local, now);

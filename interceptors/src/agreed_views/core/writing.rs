@@ -104,12 +104,13 @@ impl Writing {
         self.from = Time::NEVER;
     }
 
-    pub(super) fn deadline(&self, now: Time) -> Option<Time> {
+    /// When something is to be done that was not due yet at `done`, when this was last looked at.
+    pub(super) fn deadline(&self, done: Time) -> Option<Time> {
         let ends = self.now.map(|_| self.until);
         let begins = (self.now.is_none() && self.confirmed_at.is_some()).then_some(self.from);
         let lease = self.lease.as_ref().filter(|lease| lease.asked.is_none()).map(|lease| lease.next);
         let open = self.lease.as_ref().and_then(|lease| lease.open.iter().map(|(_, _, until)| *until).min());
-        [ends, begins, lease, open].into_iter().flatten().filter(|at| *at > now).min()
+        [ends, begins, lease, open].into_iter().flatten().filter(|at| *at > done).min()
     }
 
     pub(super) fn lease_left(&self, now: Time) -> Duration {

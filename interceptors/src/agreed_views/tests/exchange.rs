@@ -190,7 +190,7 @@ impl Net {
         let end = self.now + time;
         while self.now < end {
             self.now = self.now + STEP;
-            for core in self.cores.values_mut().filter(|core| core.deadline(self.now) <= self.now) {
+            for core in self.cores.values_mut().filter(|core| core.deadline() <= self.now) {
                 core.tick(self.now);
             }
             self.pump();

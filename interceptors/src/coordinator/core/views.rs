@@ -15,7 +15,8 @@ use crate::coordinator::view_id::{ViewId, next_term};
 const MAX_HELD: usize = 8;
 /// Views remembered, so that none is taken over twice.
 const MAX_RECENT: usize = 64;
-/// How often a view is sent again to a member that it did not reach. Those of ours ask for it anyway.
+/// How often a view is sent again to a Java member that it did not reach, and how often the wait doubles. One of ours is not
+/// given up as long as membership says that it is there: it need not know that there is a later term that it could ask for.
 const MAX_ATTEMPTS: u32 = 4;
 
 /// A view that was agreed on.
@@ -188,8 +189,9 @@ impl Core {
 
     /// The view did not reach this member.
     pub(super) fn retry_view(&mut self, to: Arc<Member>, attempt: u32, now: Time) {
-        if attempt < MAX_ATTEMPTS && self.members.contains(&to) {
-            self.sends.retry(to, now + self.config.timeout * (1 << attempt), attempt + 1);
+        if (attempt < MAX_ATTEMPTS || to.id().is_ours()) && self.members.contains(&to) {
+            let wait = self.config.timeout * (1 << attempt.min(MAX_ATTEMPTS));
+            self.sends.retry(to, now + wait, attempt.saturating_add(1));
         }
     }
 

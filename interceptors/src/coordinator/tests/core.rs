@@ -123,6 +123,27 @@ fn a_view_that_does_not_arrive_is_sent_again_a_few_times() {
 }
 
 #[test]
+fn a_view_is_sent_to_one_of_ours_until_it_has_it_or_is_gone() {
+    let mut core = core(&ours(1), &[ours(2)]);
+    let token = last(&mut core);
+    core.received(&ours(2), (*token.election).clone(), at(0));
+    let (mut now, mut waits) = (at(0), Vec::new());
+    for _ in 0..8 {
+        let send = last(&mut core);
+        assert_eq!(send.election.kind, Kind::Confirmation);
+        core.done(send.ticket, false, now);
+        waits.push((core.deadline() - now).as_secs());
+        now = core.deadline();
+        core.tick(now);
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 32, 32, 32]);
+    let send = last(&mut core);
+    core.event(&Removed(ours(2), Departure::Failed), now);
+    core.done(send.ticket, false, now);
+    assert_eq!(core.deadline(), Time::NEVER);
+}
+
+#[test]
 fn javas_token_is_passed_on_with_whom_this_member_knows() {
     let mut core = core(&ours(2), &[java(1), ours(3), java(4)]);
     sends(&mut core);
