@@ -1,7 +1,7 @@
 //! Replicated maps over loopback TCP, values of 100 bytes: what a write costs under each durability, alone and among three,
 //! how many go through in a second until everybody has them, what a read costs; how long a member takes to get a map
-//! of `TRIBES_MAP_ENTRIES` entries (10,000 if unset), and what memory an entry takes. All replicas share one process and its two
-//! threads.
+//! of `TRIBES_MAP_ENTRIES` entries (10,000 if unset), what memory an entry takes, and what the two then do with a map of that
+//! size. All replicas share one process and its two threads.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
@@ -22,6 +22,9 @@ use tribes_replication::{Durability, ReplicatedMap, Writing};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Keys that are written again and again.
 const KEYS: u64 = 10_000;
+
+/// From one key to the next, so that neighbours in time are none in memory.
+const STRIDE: u64 = 7_919;
 
 /// Writes whose outcomes a pipelining writer leaves open.
 const OPEN: usize = 256;
@@ -62,18 +65,23 @@ async fn open_owned(channel: Channel) -> Map {
     open(&channel).await
 }
 
+/// The key of a write, in a map of so many.
+const fn key(number: u64, keys: u64) -> u64 {
+    number.wrapping_mul(STRIDE) % keys
+}
+
 /// The time for so many writes, one after the other.
-async fn put(map: &Map, durability: Durability, count: u64) -> Duration {
+async fn put(map: &Map, keys: u64, durability: Durability, count: u64) -> Duration {
     let value = value();
     let start = Instant::now();
     for number in 0..count {
-        map.put_with(&(number % KEYS), &value, durability).await.expect("all are there");
+        map.put_with(&key(number, keys), &value, durability).await.expect("all are there");
     }
     start.elapsed()
 }
 
 /// The time for so many acknowledged writes, of which some hundred are under way at a time.
-async fn put_pipelined(map: &Map, durability: Durability, count: u64) -> Duration {
+async fn put_pipelined(map: &Map, keys: u64, durability: Durability, count: u64) -> Duration {
     let value = value();
     let mut open = VecDeque::with_capacity(OPEN);
     let start = Instant::now();
@@ -83,7 +91,7 @@ async fn put_pipelined(map: &Map, durability: Durability, count: u64) -> Duratio
         {
             acknowledged(oldest).await;
         }
-        open.push_back(map.begin_put(&(number % KEYS), &value, durability).expect("there is room"));
+        open.push_back(map.begin_put(&key(number, keys), &value, durability).expect("there is room"));
     }
     for writing in open {
         acknowledged(writing).await;
@@ -96,12 +104,12 @@ async fn acknowledged(writing: Writing) {
 }
 
 /// The time for so many writes, until everybody has all of them.
-async fn put_until_all_have_it(maps: &[Map], count: u64) -> Duration {
+async fn put_until_all_have_it(maps: &[Map], keys: u64, count: u64) -> Duration {
     let [first, others @ ..] = maps else { return Duration::ZERO };
     let start = Instant::now();
-    put(first, Durability::Queued, count).await;
+    put(first, keys, Durability::Queued, count).await;
     // The last first: as long as it is missing there is no need to look at the rest.
-    let last = (0..count).rev().take(usize::try_from(KEYS).unwrap_or(usize::MAX)).map(|number| number % KEYS);
+    let last = (0..count).rev().take(usize::try_from(KEYS).unwrap_or(usize::MAX)).map(|number| key(number, keys));
     let last: Vec<_> = last.map(|key| (key, first.version(&key))).collect();
     for other in others {
         let has_all = |map: &Map| last.iter().all(|(key, version)| map.version(key) == *version);
@@ -110,46 +118,52 @@ async fn put_until_all_have_it(maps: &[Map], count: u64) -> Duration {
     start.elapsed()
 }
 
+/// What is done with a map of so many keys, by the first of these.
+fn operations(criterion: &mut Criterion, runtime: &Runtime, name: &str, maps: &[Map], keys: u64) {
+    let first = maps.first().expect("one at least");
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(1));
+    let copies = Durability::copies(1, PATIENCE);
+    let majority = Durability::majority(PATIENCE);
+    for (durability, name) in [
+        (Durability::Local, "put local"),
+        (Durability::Queued, "put queued"),
+        (copies, "put copies=1"),
+        (majority, "put majority"),
+    ] {
+        if maps.len() == 1 && !matches!(durability, Durability::Local | Durability::Queued) {
+            continue;
+        }
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| runtime.block_on(put(first, keys, durability, count)));
+        });
+    }
+    if maps.len() > 1 {
+        group.bench_function("put majority, 256 under way", |bencher| {
+            bencher.iter_custom(|count| runtime.block_on(put_pipelined(first, keys, majority, count)));
+        });
+        group.bench_function("put until all have it", |bencher| {
+            bencher.iter_custom(|count| runtime.block_on(put_until_all_have_it(maps, keys, count)));
+        });
+    }
+    group.bench_function("get", |bencher| {
+        let mut number = 0;
+        bencher.iter(|| {
+            number += 1;
+            first.get(&key(number, keys)).expect("it is there")
+        });
+    });
+    group.finish();
+}
+
 fn writes(criterion: &mut Criterion) {
     let runtime = common::two_threads();
     for members in [1, 3] {
         let channels = channels(&runtime, members);
         let maps = maps(&runtime, &channels);
         let first = maps.first().expect("one at least");
-        let mut group = criterion.benchmark_group(format!("map of {members}"));
-        group.throughput(Throughput::Elements(1));
-        let copies = Durability::copies(1, PATIENCE);
-        let majority = Durability::majority(PATIENCE);
-        for (durability, name) in [
-            (Durability::Local, "put local"),
-            (Durability::Queued, "put queued"),
-            (copies, "put copies=1"),
-            (majority, "put majority"),
-        ] {
-            if members == 1 && !matches!(durability, Durability::Local | Durability::Queued) {
-                continue;
-            }
-            group.bench_function(name, |bencher| {
-                bencher.iter_custom(|count| runtime.block_on(put(first, durability, count)));
-            });
-        }
-        if members > 1 {
-            group.bench_function("put majority, 256 under way", |bencher| {
-                bencher.iter_custom(|count| runtime.block_on(put_pipelined(first, majority, count)));
-            });
-            group.bench_function("put until all have it", |bencher| {
-                bencher.iter_custom(|count| runtime.block_on(put_until_all_have_it(&maps, count)));
-            });
-        }
-        runtime.block_on(put(first, Durability::Local, KEYS));
-        group.bench_function("get", |bencher| {
-            let mut key = 0;
-            bencher.iter(|| {
-                key = (key + 1) % KEYS;
-                first.get(&key).expect("it is there")
-            });
-        });
-        group.finish();
+        runtime.block_on(put(first, KEYS, Durability::Local, KEYS));
+        operations(criterion, &runtime, &format!("map of {members}"), &maps, KEYS);
         drop(maps);
         runtime.block_on(group::stop_all(channels));
     }
@@ -205,6 +219,9 @@ fn join(criterion: &mut Criterion) {
             each(peak.saturating_sub(joined)),
         );
     }
+    let both = [donor, map];
+    operations(criterion, &runtime, &format!("map of {entries} entries"), &both, entries);
+    let [donor, map] = both;
     drop(map);
     let mut group = criterion.benchmark_group("map join");
     group.sample_size(10).throughput(Throughput::Elements(entries));

@@ -115,11 +115,15 @@ impl<T> Call<T> {
         let answered = self.wait != Wait::None || served.wants_left_over();
         let id = served.id.clone();
         ongoing.sending = Some(Box::pin(async move {
+            // A stream may be polled late. Nobody is to begin with what no one waits for any more.
+            if answered && sender.env().now() > until {
+                return;
+            }
             let to_ours = async {
                 if ours.is_empty() {
                     return;
                 }
-                // What is left of it now: a stream may be polled late.
+                // What is left of it now.
                 let left = until - sender.env().now();
                 let what = What::Request { payload: payload.clone(), left: Some(left), answered };
                 let body = Frame { call, id: id.clone(), what }.encode();
