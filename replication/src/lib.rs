@@ -17,6 +17,7 @@
 
 mod clock;
 mod conflict;
+mod contain;
 mod context;
 mod core;
 mod diff;

@@ -18,6 +18,7 @@ use tribes_core::{
 use super::message::{Notice, Reply, Request};
 use super::placement::shard_of;
 use super::shards::{Out, Route, Shards};
+use crate::contain::contain;
 use crate::core::{Action, Core, Now, OpReport, Refused, Written};
 use crate::durability::{Durability, states};
 use crate::map::listeners::Listeners;
@@ -26,6 +27,8 @@ use crate::version::Dot;
 
 /// The shards' time does not run finer than that.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+/// How long shards are let alone that have panicked: what they do again and again is not to fill the log.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Makes a diff of an earlier value and a later one, as bytes.
 pub(super) type RawDiffer = Arc<dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>> + Send + Sync>;
@@ -55,6 +58,9 @@ struct State {
     leases: Vec<Lease>,
 }
 
+/// How far a write has come of which nobody can say it.
+const NOTHING_KNOWN: OpReport = OpReport { met: false, members: Vec::new() };
+
 /// Something was to be sent by the replica of a shard.
 struct Sent {
     shard: usize,
@@ -64,9 +70,31 @@ struct Sent {
 }
 
 /// What came of a write.
-enum Attempt {
-    Made(Written, Option<oneshot::Receiver<OpReport>>),
+enum Attempt<'a> {
+    Made(Written, Option<Outcome<'a>>),
     Not(Reply),
+}
+
+/// The outcome of a write, to be waited for.
+struct Outcome<'a> {
+    node: &'a Node,
+    shard: usize,
+    op: u64,
+    report: oneshot::Receiver<OpReport>,
+}
+
+impl Drop for Outcome<'_> {
+    fn drop(&mut self) {
+        self.report.close();
+        let mut state = self.node.lock();
+        // A later replica of the shard counts from one, too: a write of its that has this number is still waited for.
+        if state.waiting.get(&(self.shard, self.op)).is_some_and(oneshot::Sender::is_closed) {
+            state.waiting.remove(&(self.shard, self.op));
+            if let Some(core) = state.shards.core(self.shard) {
+                core.forget_op(self.op);
+            }
+        }
+    }
 }
 
 impl Node {
@@ -155,9 +183,9 @@ impl Node {
                     Attempt::Made(made, None) => {
                         Reply::Written { version: made.version, met: true, members: Vec::new() }
                     }
-                    Attempt::Made(made, Some(report)) => {
+                    Attempt::Made(made, Some(mut outcome)) => {
                         // If the replica is gone, the others may have the write all the same.
-                        let report = report.await.unwrap_or(OpReport { met: false, members: Vec::new() });
+                        let report = (&mut outcome.report).await.unwrap_or(NOTHING_KNOWN);
                         let met = report.met;
                         let members = states(report).into_iter().map(|(member, state)| (member.id(), state)).collect();
                         Reply::Written { version: made.version, met, members }
@@ -172,7 +200,7 @@ impl Node {
         self.look(|shards| shards.look(shard).map(look).unwrap_or_else(|| elsewhere(shards, shard)))
     }
 
-    fn write(&self, key: &[u8], value: Option<Vec<u8>>, over: Option<&[Dot]>, durability: Durability) -> Attempt {
+    fn write(&self, key: &[u8], value: Option<Vec<u8>>, over: Option<&[Dot]>, durability: Durability) -> Attempt<'_> {
         let shard = shard_of(key);
         // Made without the lock: it is the application's code.
         let diff = self.differ.as_ref().zip(value.as_deref()).and_then(|(differ, value)| {
@@ -213,7 +241,7 @@ impl Node {
                     let report = made.op.map(|op| {
                         let (sender, report) = oneshot::channel();
                         state.waiting.insert((shard, op), sender);
-                        report
+                        Outcome { node: self, shard, op, report }
                     });
                     Attempt::Made(made, report)
                 }
@@ -247,13 +275,29 @@ impl Node {
     }
 
     /// Does what is to be done until there is nothing more. If somebody is at it, he does it: he looks again before he
-    /// stops.
+    /// stops. Does not panic.
     fn perform(&self) {
-        let Some(mut time) = self.now() else { return };
-        let mut state = self.lock();
-        if std::mem::replace(&mut state.busy, true) {
+        let Some(now) = self.now() else { return };
+        if std::mem::replace(&mut self.lock().busy, true) {
             return;
         }
+        if contain(self.name(), "the map panicked", || self.perform_until_done(now)).is_some() {
+            return;
+        }
+        // The next one does what is left. How far writes have come may be lost: those who wait are told that nothing is known.
+        let (waiting, leases) = {
+            let mut state = self.lock();
+            state.busy = false;
+            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.leases))
+        };
+        for waiting in waiting.into_values() {
+            self.report(waiting, NOTHING_KNOWN);
+        }
+        drop(leases);
+    }
+
+    fn perform_until_done(&self, mut time: Now) {
+        let mut state = self.lock();
         loop {
             let mut todo = state.shards.actions(time);
             let leases = std::mem::take(&mut state.leases);
@@ -264,6 +308,8 @@ impl Node {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }
+                drop(state);
+                drop(leases);
                 return;
             }
             let mut reports = Vec::new();
@@ -277,13 +323,11 @@ impl Node {
             let mut sent = Vec::new();
             for out in todo {
                 // Whatever panics in it, others are to get their turn.
-                if catch_unwind(AssertUnwindSafe(|| self.perform_one(out, &mut sent))).is_err() {
-                    tracing::error!(map = self.name(), "the channel panicked over a message of the map");
-                }
+                let text = "the channel panicked over a message of the map";
+                let _ = contain(self.name(), text, || self.perform_one(out, &mut sent));
             }
             for (waiting, report) in reports {
-                // Whoever waited may be gone.
-                let _ = waiting.send(report);
+                self.report(waiting, report);
             }
             drop(leases);
             if let Some(now) = self.now() {
@@ -299,6 +343,12 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Tells who waits how his write ended.
+    fn report(&self, waiting: oneshot::Sender<OpReport>, report: OpReport) {
+        // Whoever waited may be gone.
+        let _ = contain(self.name(), "who waits for a write panicked when woken", || waiting.send(report).is_ok());
     }
 
     fn perform_one(&self, out: Out, sent: &mut Vec<Sent>) {
@@ -421,13 +471,14 @@ async fn keep_time(node: Weak<Node>, env: Env) {
     loop {
         let (wake, earlier) = {
             let Some(node) = node.upgrade() else { return };
-            node.act(Shards::tick);
+            let ticked = contain(node.name(), "the map panicked as time passed", || node.act(Shards::tick));
             let mut state = node.lock();
             if state.closed {
                 return;
             }
             // Not at once again, whatever they say: others are to get their turn.
-            state.wake = state.shards.next_wake().max(env.now() + SHORTEST_SLEEP);
+            let pause = if ticked.is_some() { SHORTEST_SLEEP } else { AFTER_PANIC };
+            state.wake = state.shards.next_wake().max(env.now() + pause);
             (state.wake, Arc::clone(&node.earlier))
         };
         env.until(wake, earlier.notified()).await;
