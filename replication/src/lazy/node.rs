@@ -178,7 +178,8 @@ impl Node {
         drop(leases);
     }
 
-    fn perform_until_done(&self, mut time: Now) {
+    /// The room of the last messages, to be given back without the lock.
+    fn perform_until_done(&self, mut time: Now) -> Vec<Lease> {
         let mut state = self.lock();
         loop {
             let mut todo = state.shards.actions(time);
@@ -190,9 +191,7 @@ impl Node {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }
-                drop(state);
-                drop(leases);
-                return;
+                return leases;
             }
             let mut reports = Vec::new();
             todo.retain_mut(|out| {

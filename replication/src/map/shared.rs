@@ -226,7 +226,8 @@ impl Shared {
         drop(leases);
     }
 
-    fn perform_until_done(&self) {
+    /// The room of the last messages, to be given back without the lock.
+    fn perform_until_done(&self) -> Vec<Lease> {
         let mut state = self.lock();
         loop {
             let mut actions = state.core.actions();
@@ -241,9 +242,7 @@ impl Shared {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }
-                drop(state);
-                drop(leases);
-                return;
+                return leases;
             }
             let mut reports = Vec::new();
             actions.retain_mut(|action| {
