@@ -15,7 +15,7 @@ where
     K: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
-    /// The value at `key`: from here if it is held or [cached](LazyMapBuilder::cache) here, else from a holder. `None` also if
+    /// The value at `key`: from here if it is held or [cached](crate::LazyMapBuilder::cache) here, else from a holder. `None` also if
     /// it cannot be read as a `V`: then some member writes values of another type, and the log says so.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ where
     }
 
     /// All values at `key`, oldest first: several if writes that did not know of each other are
-    /// [kept](Conflicts::keep_all).
+    /// [kept](crate::Conflicts::keep_all).
     ///
     /// # Errors
     /// As [`get`](Self::get).

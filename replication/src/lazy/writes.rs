@@ -21,7 +21,7 @@ where
     K: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
-    /// Puts `value` at `key`, with the map's [durability](LazyMapBuilder::durability).
+    /// Puts `value` at `key`, with the map's [durability](crate::LazyMapBuilder::durability).
     ///
     /// # Errors
     /// [`MapError::NotAcknowledged`] if that was not reached: the write is made all the same. [`MapError::Unanswered`] if it is
@@ -83,7 +83,7 @@ where
         Err(MapError::Contended { tries: TRIES })
     }
 
-    /// Removes `key`, with the map's [durability](LazyMapBuilder::durability). `None` if there is no such key.
+    /// Removes `key`, with the map's [durability](crate::LazyMapBuilder::durability). `None` if there is no such key.
     ///
     /// # Errors
     /// As [`put`](Self::put); [`MapError::Unanswered`] if there is no such key and a member that was asked before may have
