@@ -12,11 +12,13 @@
 //! | `version`, `clock`, `context` | which write is which, which is later, which have been seen |
 //! | `disk` | the same after a stop of the whole group (feature `persist`) |
 //! | `conflict`, `diff`, `durability` | the choices that a map offers |
+//! | `contain` | panics of the application's code |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real time and tasks where they say so"))]
 
 mod clock;
 mod conflict;
+mod contain;
 mod context;
 mod core;
 mod diff;

@@ -3,19 +3,27 @@
 //! | file | idea |
 //! |---|---|
 //! | `placement` | which members are to hold which keys |
+//! | `reads`, `writes` | what the application does with it |
 //! | `shards` | without I/O: a replica of each shard that is held here, taking over, letting go |
-//! | `node` | performs what the shards decide, answers others |
+//! | `node` | performs what the shards decide |
 //! | `asking` | finding somebody who holds a key |
+//! | `answering` | as one that holds it |
+//! | `cache` | what others hold, kept for a while |
 //! | `message` | what members say to each other |
 
+mod answering;
 mod asking;
 mod builder;
 mod cache;
 mod message;
 mod node;
 mod placement;
+mod reads;
 mod shards;
 mod stats;
+#[cfg(test)]
+mod tests;
+mod writes;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -29,18 +37,13 @@ use tribes_core::{Channel, EndpointHandle, Member};
 use self::asking::Asker;
 pub use self::builder::LazyMapBuilder;
 use self::cache::Cache;
-use self::message::{Reply, Request};
 use self::placement::{SHARDS, shard_of};
 pub use self::stats::{HeldStats, LazyStats};
 use crate::conflict::Conflicts;
-use crate::durability::{CopyState, Durability, Written};
+use crate::durability::Durability;
 use crate::error::MapError;
 use crate::map::change::{self, Change, ChangeHandle, Changes};
 use crate::store::Sibling;
-use crate::version::{Dot, Version};
-
-/// How often [`LazyReplicatedMap::update`] tries.
-const TRIES: u32 = 64;
 
 /// A map of which each key is held by a few members: a primary and backups, which all members agree on without talking
 /// (Tribes: `LazyReplicatedMap`). For maps that are too large for every member. A cheap handle; all clones are the same, and
@@ -149,179 +152,6 @@ where
         self.inner.asker.node.is_ready()
     }
 
-    /// The value at `key`: from here if it is held or [cached](LazyMapBuilder::cache) here, else from a holder. `None` also if
-    /// it cannot be read as a `V`: then some member writes values of another type, and the log says so.
-    ///
-    /// # Errors
-    /// [`MapError::NoHolder`] if nobody that holds it answers in time.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>, MapError> {
-        let siblings = self.fetch(&encode(key)?).await?;
-        Ok(self.resolve(&siblings))
-    }
-
-    /// All values at `key`, oldest first: several if writes that did not know of each other are
-    /// [kept](Conflicts::keep_all).
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn get_all<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Vec<V>, MapError> {
-        let siblings = self.fetch(&encode(key)?).await?;
-        Ok(self.values(&siblings).collect())
-    }
-
-    /// Whether there is a value at `key`.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn contains_key<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<bool, MapError> {
-        Ok(self.fetch(&encode(key)?).await?.iter().any(Sibling::is_live))
-    }
-
-    /// The version of the latest write of `key`, if it has a value.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn version<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<Version>, MapError> {
-        let siblings = self.fetch(&encode(key)?).await?;
-        Ok(siblings.iter().filter(|sibling| sibling.is_live()).map(|sibling| sibling.version).max())
-    }
-
-    /// Puts `value` at `key`, with the map's [durability](LazyMapBuilder::durability).
-    ///
-    /// # Errors
-    /// [`MapError::NotAcknowledged`] if that was not reached: the write is made all the same. [`MapError::Unanswered`] if it is
-    /// not known whether it was made. Otherwise nothing was written; with [`MapError::NoHolder`] because nobody who could make it
-    /// answers.
-    ///
-    /// # Cancel safety
-    /// Dropped, the write may be made or not.
-    pub async fn put<Q: Serialize + ?Sized>(&self, key: &Q, value: &V) -> Result<Written, MapError> {
-        self.put_with(key, value, self.inner.durability).await
-    }
-
-    /// As [`put`](Self::put), with a durability of its own.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn put_with<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        value: &V,
-        durability: Durability,
-    ) -> Result<Written, MapError> {
-        let (key, value) = (encode(key)?, encode(value)?);
-        match self.write(key, Some(value), None, durability).await? {
-            Outcome::Written(written) => Ok(written),
-            // Not without a condition, and not for a value.
-            Outcome::Nothing | Outcome::Changed => Err(MapError::Contended { tries: 1 }),
-        }
-    }
-
-    /// Puts what `change` makes of the value at `key` (`None`: there is none), if the holder that makes the write has the same
-    /// by then; otherwise it is made anew. `change` returns `None` to leave it as it is.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put), and [`MapError::Contended`].
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn update<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        mut change: impl FnMut(Option<V>) -> Option<V>,
-    ) -> Result<Option<Written>, MapError> {
-        let key = encode(key)?;
-        for _ in 0..TRIES {
-            // From the primary, which is to find it unchanged.
-            let siblings = self.fetch_anew(&key).await?;
-            let dots: Vec<Dot> = siblings.iter().map(|sibling| sibling.version.dot).collect();
-            let Some(later) = change(self.resolve(&siblings)) else { return Ok(None) };
-            let value = Some(encode(&later)?);
-            if let Outcome::Written(written) = self.write(key.clone(), value, Some(dots), self.inner.durability).await?
-            {
-                return Ok(Some(written));
-            }
-        }
-        Err(MapError::Contended { tries: TRIES })
-    }
-
-    /// Removes `key`, with the map's [durability](LazyMapBuilder::durability). `None` if there is no such key.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put); [`MapError::Unanswered`] if there is no such key and a member that was asked before may have
-    /// removed it.
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn remove<Q: Serialize + ?Sized>(&self, key: &Q) -> Result<Option<Written>, MapError> {
-        self.remove_with(key, self.inner.durability).await
-    }
-
-    /// As [`remove`](Self::remove), with a durability of its own.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
-    /// # Cancel safety
-    /// As [`put`](Self::put).
-    pub async fn remove_with<Q: Serialize + ?Sized>(
-        &self,
-        key: &Q,
-        durability: Durability,
-    ) -> Result<Option<Written>, MapError> {
-        match self.write(encode(key)?, None, None, durability).await? {
-            Outcome::Written(written) => Ok(Some(written)),
-            Outcome::Nothing | Outcome::Changed => Ok(None),
-        }
-    }
-
-    /// All entries of the map, fetched from their holders a part at a time. What is written meanwhile may be among them or
-    /// not; each key comes once.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn snapshot(&self) -> Result<Vec<(K, V)>, MapError> {
-        let mut found = Vec::new();
-        for shard in 0..SHARDS {
-            let mut after = None;
-            loop {
-                let request = Request::List { shard, after: after.take() };
-                let Reply::Entries { entries, more } = self.inner.asker.ask(shard, &request).await? else {
-                    return Err(MapError::NoHolder { why: "a holder answered something else".to_owned() });
-                };
-                after = entries.last().filter(|_| more).map(|(key, _)| key.clone());
-                let listeners = &self.inner.asker.node.listeners;
-                found.extend(
-                    entries
-                        .iter()
-                        .filter_map(|(key, siblings)| Some((listeners.decode(key)?, self.resolve(siblings)?))),
-                );
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// The entries that this member holds, as primary or backup.
     #[must_use]
     pub fn held(&self) -> Vec<(K, V)> {
@@ -403,109 +233,6 @@ where
     pub fn close(&self) {
         self.inner.asker.node.close();
     }
-
-    async fn fetch(&self, key: &[u8]) -> Result<Vec<Sibling>, MapError> {
-        let shard = shard_of(key);
-        let now = self.inner.asker.env.now();
-        let here = self.inner.asker.node.route(shard).here;
-        let (kept, epoch) = match self.inner.cache().filter(|_| !here) {
-            Some(mut cache) => (cache.get(key, now).map(<[Sibling]>::to_vec), Some(cache.epoch())),
-            None => (None, None),
-        };
-        if let Some(siblings) = kept {
-            return Ok(siblings);
-        }
-        let siblings = self.fetch_with(key, Request::Get { key: key.to_vec(), first: false }).await?;
-        if let Some((mut cache, epoch)) = self.inner.cache().zip(epoch) {
-            cache.keep(key, &siblings, epoch, self.inner.asker.env.now());
-        }
-        Ok(siblings)
-    }
-
-    /// From the holder that writes go to.
-    async fn fetch_anew(&self, key: &[u8]) -> Result<Vec<Sibling>, MapError> {
-        self.fetch_with(key, Request::Get { key: key.to_vec(), first: true }).await
-    }
-
-    async fn fetch_with(&self, key: &[u8], request: Request) -> Result<Vec<Sibling>, MapError> {
-        match self.inner.asker.ask(shard_of(key), &request).await? {
-            Reply::Found(siblings) => Ok(siblings),
-            other => Err(MapError::NoHolder { why: format!("a holder answered something else: {other:?}") }),
-        }
-    }
-
-    async fn write(
-        &self,
-        key: Vec<u8>,
-        value: Option<Vec<u8>>,
-        over: Option<Vec<Dot>>,
-        durability: Durability,
-    ) -> Result<Outcome, MapError> {
-        let shard = shard_of(&key);
-        let request = Request::Write { key: key.clone(), value, over, durability };
-        let forgets = Forgets { inner: &self.inner, key: &key };
-        forgets.forget();
-        let reply = self.inner.asker.ask(shard, &request).await;
-        // Also what was fetched meanwhile.
-        drop(forgets);
-        let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
-        match reply? {
-            Reply::Written { version, met, members } => {
-                let node = &self.inner.asker.node;
-                let members: Vec<(Arc<Member>, CopyState)> =
-                    members.into_iter().filter_map(|(id, state)| Some((node.member(id)?, state))).collect();
-                if met {
-                    Ok(Outcome::Written(Written { version, members }))
-                } else {
-                    Err(MapError::NotAcknowledged { version, wanted: durability.to_string(), members })
-                }
-            }
-            Reply::Nothing => Ok(Outcome::Nothing),
-            Reply::Changed => Ok(Outcome::Changed),
-            Reply::ValueTooLarge { bytes, limit } => {
-                Err(MapError::ValueTooLarge { bytes: size(bytes), limit: size(limit) })
-            }
-            Reply::Full { bytes, limit } => Err(MapError::Full { bytes: size(bytes), limit: size(limit) }),
-            other @ (Reply::Elsewhere { .. } | Reply::Late | Reply::Found(_) | Reply::Entries { .. }) => {
-                Err(MapError::NoHolder { why: format!("a holder answered something else: {other:?}") })
-            }
-        }
-    }
-
-    fn values<'a>(&'a self, siblings: &'a [Sibling]) -> impl Iterator<Item = V> + 'a {
-        let listeners = &self.inner.asker.node.listeners;
-        siblings.iter().filter_map(|sibling| sibling.value.as_ref()).filter_map(|bytes| listeners.decode(bytes))
-    }
-
-    fn resolve(&self, siblings: &[Sibling]) -> Option<V> {
-        self.inner.conflicts.resolve(self.values(siblings))
-    }
-}
-
-/// Forgets what is cached of a key that is written, also if nobody waits for the write any more.
-struct Forgets<'a, V> {
-    inner: &'a Inner<V>,
-    key: &'a [u8],
-}
-
-impl<V> Forgets<'_, V> {
-    fn forget(&self) {
-        if let Some(mut cache) = self.inner.cache() {
-            cache.written(self.key);
-        }
-    }
-}
-
-impl<V> Drop for Forgets<'_, V> {
-    fn drop(&mut self) {
-        self.forget();
-    }
-}
-
-enum Outcome {
-    Written(Written),
-    Nothing,
-    Changed,
 }
 
 fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {

@@ -1,10 +1,9 @@
-//! The shards of one member, behind the handles of its map: performs what they decide, and answers what others ask.
+//! The shards of one member, behind the handles of its map: performs what they decide.
 //!
 //! As with a map that everybody holds, whoever gives them something to do takes what is to be done out of them and does it
 //! without the lock, and meanwhile others leave theirs to him.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,17 +14,16 @@ use tribes_core::{
     SendError, SendOptions, Time,
 };
 
-use super::message::{Notice, Reply, Request};
-use super::placement::shard_of;
+use super::message::Notice;
 use super::shards::{Out, Route, Shards};
-use crate::core::{Action, Core, Now, OpReport, Refused, Written};
-use crate::durability::{Durability, states};
+use crate::contain::contain;
+use crate::core::{Action, Now, OpReport};
 use crate::map::listeners::Listeners;
-use crate::store::{Entry, Sibling};
-use crate::version::Dot;
 
 /// The shards' time does not run finer than that.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+/// How long shards are let alone that have panicked: what they do again and again is not to fill the log.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Makes a diff of an earlier value and a later one, as bytes.
 pub(super) type RawDiffer = Arc<dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>> + Send + Sync>;
@@ -39,21 +37,25 @@ pub(super) struct Node {
     earlier: Arc<Notify>,
     ready: watch::Sender<bool>,
     released: watch::Sender<bool>,
-    differ: Option<RawDiffer>,
+    pub(super) differ: Option<RawDiffer>,
     pub(super) listeners: Arc<Listeners>,
 }
 
-struct State {
-    shards: Shards,
+pub(super) struct State {
+    pub(super) shards: Shards,
     /// Somebody performs what was decided.
     busy: bool,
     /// When the task wakes.
     wake: Time,
-    waiting: BTreeMap<(usize, u64), oneshot::Sender<OpReport>>,
-    closed: bool,
+    /// Who waits for the writes made by replicas here.
+    pub(super) waiting: BTreeMap<(usize, u64), oneshot::Sender<OpReport>>,
+    pub(super) closed: bool,
     /// Room of messages that came while somebody was busy: senders do not run ahead of him.
     leases: Vec<Lease>,
 }
+
+/// How far a write has come of which nobody can say it.
+pub(super) const NOTHING_KNOWN: OpReport = OpReport { met: false, members: Vec::new() };
 
 /// Something was to be sent by the replica of a shard.
 struct Sent {
@@ -61,12 +63,6 @@ struct Sent {
     member: Arc<Member>,
     own: Vec<u64>,
     has_room: bool,
-}
-
-/// What came of a write.
-enum Attempt {
-    Made(Written, Option<oneshot::Receiver<OpReport>>),
-    Not(Reply),
 }
 
 impl Node {
@@ -144,92 +140,6 @@ impl Node {
         }
     }
 
-    /// Answers as far as it can be answered here.
-    pub(super) async fn answer(&self, request: Request) -> Reply {
-        match request {
-            Request::Get { key, .. } => self.at(shard_of(&key), |core| Reply::Found(siblings(core.store.get(&key)))),
-            Request::List { shard, after } => self.at(shard, |core| list(core, after.as_deref())),
-            Request::Write { key, value, over, durability } => {
-                match self.write(&key, value, over.as_deref(), durability) {
-                    Attempt::Not(reply) => reply,
-                    Attempt::Made(made, None) => {
-                        Reply::Written { version: made.version, met: true, members: Vec::new() }
-                    }
-                    Attempt::Made(made, Some(report)) => {
-                        // If the replica is gone, the others may have the write all the same.
-                        let report = report.await.unwrap_or(OpReport { met: false, members: Vec::new() });
-                        let met = report.met;
-                        let members = states(report).into_iter().map(|(member, state)| (member.id(), state)).collect();
-                        Reply::Written { version: made.version, met, members }
-                    }
-                }
-            }
-        }
-    }
-
-    /// What is to be seen in the replica of a shard, if one is here that has all.
-    fn at(&self, shard: usize, look: impl FnOnce(&Core) -> Reply) -> Reply {
-        self.look(|shards| shards.look(shard).map(look).unwrap_or_else(|| elsewhere(shards, shard)))
-    }
-
-    fn write(&self, key: &[u8], value: Option<Vec<u8>>, over: Option<&[Dot]>, durability: Durability) -> Attempt {
-        let shard = shard_of(key);
-        // Made without the lock: it is the application's code.
-        let diff = self.differ.as_ref().zip(value.as_deref()).and_then(|(differ, value)| {
-            let (earlier, dots) = self.look(|shards| {
-                let core = shards.look(shard)?;
-                Some((core.store.get(key)?.latest_value()?.value.cloned()?, core.writes_at(key)))
-            })?;
-            let diff = catch_unwind(AssertUnwindSafe(|| differ(&earlier, value))).ok().flatten()?;
-            Some((Arc::<[u8]>::from(diff), dots))
-        });
-        let Some(now) = self.now() else { return Attempt::Not(Reply::Elsewhere { at: None }) };
-        let attempt = {
-            let mut state = self.lock();
-            let state = &mut *state;
-            if state.closed {
-                return Attempt::Not(Reply::Elsewhere { at: None });
-            }
-            let Some(core) = state.shards.ready_core(shard) else {
-                return Attempt::Not(elsewhere(&state.shards, shard));
-            };
-            if over.is_some_and(|over| core.writes_at(key) != over) {
-                return Attempt::Not(Reply::Changed);
-            }
-            let wanted = durability.wanted(core.majority(now));
-            let made = match value {
-                None => match core.remove(key, wanted, now) {
-                    Some(made) => Ok(made),
-                    None => return Attempt::Not(Reply::Nothing),
-                },
-                Some(value) => {
-                    let value = Arc::<[u8]>::from(value);
-                    let diff = diff.filter(|(_, dots)| core.writes_at(key) == *dots).map(|(diff, _)| diff);
-                    core.put(key, value, diff, wanted, now)
-                }
-            };
-            match made {
-                Ok(made) => {
-                    let report = made.op.map(|op| {
-                        let (sender, report) = oneshot::channel();
-                        state.waiting.insert((shard, op), sender);
-                        report
-                    });
-                    Attempt::Made(made, report)
-                }
-                Err(refused) => Attempt::Not(match refused {
-                    Refused::ValueTooLarge { bytes, limit } => {
-                        Reply::ValueTooLarge { bytes: bytes as u64, limit: limit as u64 }
-                    }
-                    Refused::MapFull { bytes, limit } => Reply::Full { bytes: bytes as u64, limit: limit as u64 },
-                    Refused::Changed => Reply::Changed,
-                }),
-            }
-        };
-        self.perform();
-        attempt
-    }
-
     /// Has the shards do something, and performs what comes of it.
     fn act<T>(&self, act: impl FnOnce(&mut Shards, Now) -> T) -> Option<T> {
         let now = self.now()?;
@@ -238,22 +148,39 @@ impl Node {
         Some(result)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> Option<Now> {
+    pub(super) fn now(&self) -> Option<Now> {
         self.sender.get().map(|sender| now(sender.env()))
     }
 
     /// Does what is to be done until there is nothing more. If somebody is at it, he does it: he looks again before he
-    /// stops.
-    fn perform(&self) {
-        let Some(mut time) = self.now() else { return };
-        let mut state = self.lock();
-        if std::mem::replace(&mut state.busy, true) {
+    /// stops. Does not panic.
+    pub(super) fn perform(&self) {
+        let Some(now) = self.now() else { return };
+        if std::mem::replace(&mut self.lock().busy, true) {
             return;
         }
+        if contain(self.name(), "the map panicked", || self.perform_until_done(now)).is_some() {
+            return;
+        }
+        // The next one does what is left. How far writes have come may be lost: those who wait are told that nothing is known.
+        let (waiting, leases) = {
+            let mut state = self.lock();
+            state.busy = false;
+            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.leases))
+        };
+        for waiting in waiting.into_values() {
+            self.report(waiting, NOTHING_KNOWN);
+        }
+        drop(leases);
+    }
+
+    /// The room of the last messages, to be given back without the lock.
+    fn perform_until_done(&self, mut time: Now) -> Vec<Lease> {
+        let mut state = self.lock();
         loop {
             let mut todo = state.shards.actions(time);
             let leases = std::mem::take(&mut state.leases);
@@ -264,7 +191,7 @@ impl Node {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }
-                return;
+                return leases;
             }
             let mut reports = Vec::new();
             todo.retain_mut(|out| {
@@ -277,13 +204,11 @@ impl Node {
             let mut sent = Vec::new();
             for out in todo {
                 // Whatever panics in it, others are to get their turn.
-                if catch_unwind(AssertUnwindSafe(|| self.perform_one(out, &mut sent))).is_err() {
-                    tracing::error!(map = self.name(), "the channel panicked over a message of the map");
-                }
+                let text = "the channel panicked over a message of the map";
+                let _ = contain(self.name(), text, || self.perform_one(out, &mut sent));
             }
             for (waiting, report) in reports {
-                // Whoever waited may be gone.
-                let _ = waiting.send(report);
+                self.report(waiting, report);
             }
             drop(leases);
             if let Some(now) = self.now() {
@@ -299,6 +224,12 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Tells who waits how his write ended.
+    fn report(&self, waiting: oneshot::Sender<OpReport>, report: OpReport) {
+        // Whoever waited may be gone.
+        let _ = contain(self.name(), "who waits for a write panicked when woken", || waiting.send(report).is_ok());
     }
 
     fn perform_one(&self, out: Out, sent: &mut Vec<Sent>) {
@@ -387,30 +318,6 @@ impl ChannelEndpoint for Node {
     }
 }
 
-fn elsewhere(shards: &Shards, shard: usize) -> Reply {
-    Reply::Elsewhere { at: shards.route(shard).elsewhere.map(|member| member.id()) }
-}
-
-/// What is at a key, without what only replicas need.
-fn siblings(entry: Option<&Entry>) -> Vec<Sibling> {
-    let siblings = entry.into_iter().flat_map(Entry::siblings);
-    siblings.map(|held| Sibling { version: held.version, past: Box::default(), value: held.value.cloned() }).collect()
-}
-
-/// Entries that have a value, in the order of the store, from the one after `after` on.
-fn list(core: &Core, after: Option<&[u8]>) -> Reply {
-    let (mut entries, mut size, mut more) = (Vec::new(), 0, false);
-    for (key, entry) in core.store.iter_after(after).filter(|(_, entry)| entry.is_live()) {
-        size += key.len() + entry.bytes() + 64 * entry.len();
-        if size > core.chunk_size() && !entries.is_empty() {
-            more = true;
-            break;
-        }
-        entries.push((key.to_vec(), siblings(Some(entry))));
-    }
-    Reply::Entries { entries, more }
-}
-
 fn now(env: &Env) -> Now {
     let time = env.now();
     Now { time, wall_ms: u64::try_from(env.wall_ms_at(time)).unwrap_or_default() }
@@ -421,13 +328,14 @@ async fn keep_time(node: Weak<Node>, env: Env) {
     loop {
         let (wake, earlier) = {
             let Some(node) = node.upgrade() else { return };
-            node.act(Shards::tick);
+            let ticked = contain(node.name(), "the map panicked as time passed", || node.act(Shards::tick));
             let mut state = node.lock();
             if state.closed {
                 return;
             }
             // Not at once again, whatever they say: others are to get their turn.
-            state.wake = state.shards.next_wake().max(env.now() + SHORTEST_SLEEP);
+            let pause = if ticked.is_some() { SHORTEST_SLEEP } else { AFTER_PANIC };
+            state.wake = state.shards.next_wake().max(env.now() + pause);
             (state.wake, Arc::clone(&node.earlier))
         };
         env.until(wake, earlier.notified()).await;

@@ -1,12 +1,12 @@
 //! Who is told of changes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::contain::contain;
 use crate::core::Author;
 use crate::store::Changed;
 
@@ -33,9 +33,7 @@ impl Listeners {
     /// Tells all of a change.
     pub(crate) fn tell(&self, key: &[u8], change: &Changed, by: Author) {
         for (_, listener) in self.list.load_full().iter() {
-            if catch_unwind(AssertUnwindSafe(|| listener(key, change, by))).is_err() {
-                tracing::error!(map = self.map, "a listener panicked over a change");
-            }
+            let _ = contain(&self.map, "a listener panicked over a change", || listener(key, change, by));
         }
         self.count.send_modify(|count| *count += 1);
     }

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
@@ -20,6 +19,7 @@ use tribes_core::{
 
 use super::Refusal;
 use super::listeners::Listeners;
+use crate::contain::contain;
 use crate::core::{Action, Core, Now, OpReport, Refused, Wanted, Written};
 use crate::durability::Durability;
 use crate::error::MapError;
@@ -27,6 +27,8 @@ use crate::message::{Envelope, Message as Body};
 
 /// The core's time does not run finer than that.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+/// How long the core is let alone that has panicked: what it does again and again is not to fill the log.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// See the [module](self).
 pub(super) struct Shared {
@@ -204,12 +206,29 @@ impl Shared {
     }
 
     /// Does what the core wants done until it wants nothing more. If somebody is at it, he does it: he looks again before he
-    /// stops.
+    /// stops. Does not panic.
     fn perform(&self) {
-        let mut state = self.lock();
-        if std::mem::replace(&mut state.busy, true) {
+        if std::mem::replace(&mut self.lock().busy, true) {
             return;
         }
+        if contain(&self.name, "the map panicked", || self.perform_until_done()).is_some() {
+            return;
+        }
+        // The next one does what is left. How far writes have come may be lost: those who wait are told that nothing is known.
+        let (waiting, leases) = {
+            let mut state = self.lock();
+            state.busy = false;
+            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.leases))
+        };
+        for waiting in waiting.into_values() {
+            self.report(waiting, OpReport { met: false, members: Vec::new() });
+        }
+        drop(leases);
+    }
+
+    /// The room of the last messages, to be given back without the lock.
+    fn perform_until_done(&self) -> Vec<Lease> {
+        let mut state = self.lock();
         loop {
             let mut actions = state.core.actions();
             // Given back when all that came of their messages is done.
@@ -223,9 +242,7 @@ impl Shared {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }
-                drop(state);
-                drop(leases);
-                return;
+                return leases;
             }
             let mut reports = Vec::new();
             actions.retain_mut(|action| {
@@ -236,20 +253,23 @@ impl Shared {
             });
             drop(state);
             // Whatever panics in it, others are to get their turn.
-            let sent = catch_unwind(AssertUnwindSafe(|| self.perform_all(actions))).unwrap_or_else(|_| {
-                tracing::error!(map = self.name, "the channel panicked over a message of the map");
-                Vec::new()
-            });
+            let sent =
+                contain(&self.name, "the channel panicked over a message of the map", || self.perform_all(actions));
             for (waiting, report) in reports {
-                // Whoever waited may be gone.
-                let _ = waiting.send(report);
+                self.report(waiting, report);
             }
             drop(leases);
             state = self.lock();
-            for (member, counters, has_room) in sent {
+            for (member, counters, has_room) in sent.unwrap_or_default() {
                 self.tell_sent(&mut state.core, &member, &counters, has_room);
             }
         }
+    }
+
+    /// Tells who waits how his write ended.
+    fn report(&self, waiting: oneshot::Sender<OpReport>, report: OpReport) {
+        // Whoever waited may be gone.
+        let _ = contain(&self.name, "who waits for a write panicked when woken", || waiting.send(report).is_ok());
     }
 
     /// Has the saver save what changed.
@@ -405,10 +425,11 @@ async fn keep_time(shared: Weak<Shared>, earlier: Arc<Notify>, env: Env) {
     loop {
         let wake = {
             let Some(shared) = shared.upgrade() else { return };
-            shared.act(Core::tick);
+            let ticked = contain(&shared.name, "the map panicked as time passed", || shared.act(Core::tick));
             let mut state = shared.lock();
             // Not at once again, whatever it says: others are to get their turn.
-            state.wake = state.core.next_wake().max(env.now() + SHORTEST_SLEEP);
+            let pause = if ticked.is_some() { SHORTEST_SLEEP } else { AFTER_PANIC };
+            state.wake = state.core.next_wake().max(env.now() + pause);
             state.wake
         };
         env.until(wake, earlier.notified()).await;

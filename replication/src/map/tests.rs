@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,7 @@ fn a_listener_may_use_the_map() {
                 if let Some(number) = change.new.filter(|number| *number < 5) {
                     let next = number + 1;
                     let write = std::pin::pin!(map.put("a", &next));
-                    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                    let mut context = Context::from_waker(Waker::noop());
                     let _ = write.poll(&mut context);
                 }
             })
@@ -386,7 +387,7 @@ fn an_update_sees_what_it_changes() {
             .update("a", |number| {
                 other += 1;
                 let write = std::pin::pin!(map.put_with("a", &other, Durability::Local));
-                let _ = write.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+                let _ = write.poll(&mut Context::from_waker(Waker::noop()));
                 number.map(|number| number + 1)
             })
             .await;
@@ -473,5 +474,33 @@ fn a_map_outlives_a_stop_of_its_channel() {
         channels[1].start().await.unwrap();
         maps[1].changed(|map| map.get("b") == Some(2)).await;
         maps[0].changed(|map| map.get("c") == Some(3)).await;
+    });
+}
+
+struct PanicsWhenWoken;
+
+impl Wake for PanicsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        panic!("woken");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_holds_nobody_up() {
+    simulate(async |world| {
+        let channels = group(&world, 2).await;
+        let maps = maps::<u32>(&channels, |builder| builder).await;
+        let mut put = Box::pin(maps[0].put_with("a", &1, Durability::all(3600 * SECOND)));
+        let waker = Waker::from(Arc::new(PanicsWhenWoken));
+        assert!(put.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        world.sleep(SECOND).await;
+        let env = world.env();
+        let others = async {
+            assert_eq!(put.await.unwrap().members.len(), 1);
+            for map in &maps {
+                map.put_with("a", &2, Durability::all(SECOND)).await.unwrap();
+            }
+        };
+        env.until(env.now() + 60 * SECOND, others).await.expect("they do not wait for ever");
     });
 }

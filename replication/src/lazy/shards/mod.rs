@@ -221,6 +221,11 @@ impl Shards {
         if self.closed {
             return;
         }
+        // Not of the group, or no more: if it comes back, it says so again. Nobody would take back what is done on its word.
+        if !self.others.contains_key(from) {
+            self.counts.ignored += 1;
+            return;
+        }
         match notice {
             Notice::Here { reply, leaving } => self.here(from, reply, leaving, now),
             Notice::Bye => self.has_not(from, Time::NEVER, now),

@@ -102,10 +102,6 @@ impl Shards {
 
     /// `from` says that it has the map.
     pub(super) fn here(&mut self, from: &Arc<Member>, reply: bool, leaving: bool, now: Now) {
-        // Not of the group, or no more: if it comes back, it says so again.
-        if !self.others.contains_key(from) {
-            return;
-        }
         let before = self.others.insert(Arc::clone(from), Other::Has { leaving, heard: now.time });
         if !matches!(before, Some(Other::Has { leaving: was, .. }) if was == leaving) {
             for number in 0..SHARDS {

@@ -1,0 +1,13 @@
+//! Panics of code that is not the map's: listeners, wakers, the channel, the log.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What `run` gives; if it panics `None`, and `text` is in the log of `map`.
+pub(crate) fn contain<T>(map: &str, text: &'static str, run: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(run));
+    if result.is_err() {
+        // Who writes the log is the application's, too.
+        let _ = catch_unwind(|| tracing::error!(map, text));
+    }
+    result.ok()
+}
