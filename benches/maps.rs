@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Keys that are written again and again.
 const KEYS: u64 = 10_000;
 
-/// From one key to the next, so that neighbours in time are none in memory.
+/// From one key to the next, so that neighbours in time are none in memory: a prime, which reaches all keys but of maps whose size is a
+/// multiple of it.
 const STRIDE: u64 = 7_919;
 
 /// Writes whose outcomes a pipelining writer leaves open.
@@ -184,6 +185,7 @@ fn forget_peak() {
 
 fn join(criterion: &mut Criterion) {
     let entries = std::env::var("TRIBES_MAP_ENTRIES").map_or(10_000, |entries| entries.parse().expect("a number"));
+    assert!(entries > 0 && entries % STRIDE != 0, "TRIBES_MAP_ENTRIES is to be above 0 and no multiple of {STRIDE}");
     let runtime = common::two_threads();
     let channels = channels(&runtime, 2);
     let [donor_channel, joiner_channel] = channels.as_slice() else { panic!("there are two") };

@@ -1,4 +1,5 @@
-//! Panics of code that is not the map's: listeners, wakers, the channel, the log.
+//! Panics of code that is not the map's, as of listeners, wakers, the channel, the log; and of the map itself, if it has a fault: it
+//! is to go on, and nobody is to wait in vain.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +8,7 @@ pub(crate) fn contain<T>(map: &str, text: &'static str, run: impl FnOnce() -> T)
     let result = catch_unwind(AssertUnwindSafe(run));
     if result.is_err() {
         // Who writes the log is the application's, too.
-        let _ = catch_unwind(|| tracing::error!(map, text));
+        let _ = catch_unwind(|| tracing::error!(map, "{text}"));
     }
     result.ok()
 }

@@ -12,7 +12,7 @@
 //! | `version`, `clock`, `context` | which write is which, which is later, which have been seen |
 //! | `disk` | the same after a stop of the whole group (feature `persist`) |
 //! | `conflict`, `diff`, `durability` | the choices that a map offers |
-//! | `contain` | panics of the application's code |
+//! | `contain` | panics of the application's code, and of the map's own |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real time and tasks where they say so"))]
 

@@ -116,7 +116,7 @@ impl<T> Call<T> {
         let id = served.id.clone();
         ongoing.sending = Some(Box::pin(async move {
             // A stream may be polled late. Nobody is to begin with what no one waits for any more.
-            if answered && sender.env().now() > until {
+            if answered && sender.env().now() >= until {
                 return;
             }
             let to_ours = async {
@@ -191,7 +191,8 @@ impl<T> fmt::Debug for Call<T> {
     }
 }
 
-/// The answers to a call as they come; ends when the call does. Dropping it gives the call up, as with the future.
+/// The answers to a call as they come; ends when the call does. Dropping it gives the call up, as with the future. The request is
+/// sent at the first poll; if that comes after the deadline nothing is sent, and all are said to have timed out.
 #[must_use = "a call goes on only while its stream is polled"]
 pub struct ReplyStream<T = Payload> {
     ongoing: Ongoing,

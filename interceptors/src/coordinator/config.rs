@@ -12,7 +12,7 @@ pub struct CoordinatorConfig {
     /// How long an election's token may take round the group before it is sent again; 10 ms to 10 min. Default
     /// [`TIMEOUT`](Self::TIMEOUT) (Tribes: a lost token is never replaced).
     pub timeout: Duration,
-    /// How long a member waits for the coordinator's view of the group, after the group has changed, before it asks for it;
+    /// How long a member waits for the coordinator's view, after the group has changed or it has promised a term, before it asks for it;
     /// each time twice as long, up to [`MAX_WAIT`](Self::MAX_WAIT). If the coordinator is a Java member the first time is four
     /// times as long. 10 ms to 10 min. Default [`PATIENCE`](Self::PATIENCE) (Tribes: 15 s, with its event thread blocked).
     pub patience: Duration,

@@ -21,7 +21,8 @@
 //! that member runs an election: a token with the list of all goes round, each member adds whom it knows and passes it on to
 //! the next, and when the token is back and nobody was missing, all are sent the view. A member takes a view over only if it
 //! holds the leader for the first itself, and is in the view. Once all see the same members, all have the same coordinator
-//! within a few round trips; nothing more is sent until the group changes again. Messages of the application never wait for
+//! within a few round trips; nothing more is sent until the group changes again (but to members of ours that are there and cannot be
+//! reached). Messages of the application never wait for
 //! any of this, and those of elections never reach it.
 //!
 //! # Terms
@@ -274,7 +275,7 @@ impl Shell {
     /// Sends a message. Returns when the layers below have taken it, after one timeout at the latest.
     async fn transmit(self: &Arc<Self>, link: &Link, send: Send) {
         let Send { ticket, to, election } = send;
-        // A view has arrived when that member has it, for it may not know that there is one to ask for. With Java nothing is
+        // A view has arrived when that member's layer has seen it, for it may not know that there is one to ask for. With Java nothing is
         // gained: it acknowledges what it has thrown away, too, and a token's way round would be one chain of waiting threads.
         let matters = election.kind == Kind::Confirmation && to.id().is_ours();
         let options = if matters { SendOptions::SYNC_ACK } else { SendOptions::USE_ACK };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 use tribes_core::{
     BoxError, ChannelEndpoint, Departure, EndpointSender, Env, Lease, Member, MemberEvent, MemberId, Message,
-    SendError, SendOptions, Time,
+    SendError, SendOptions, Time, To,
 };
 
 use super::message::Notice;
@@ -24,6 +24,7 @@ use crate::map::listeners::Listeners;
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// How long shards are let alone that have panicked: what they do again and again is not to fill the log.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
+const CHANNEL_PANICKED: &str = "the channel panicked over a message of the map";
 
 /// Makes a diff of an earlier value and a later one, as bytes.
 pub(super) type RawDiffer = Arc<dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>> + Send + Sync>;
@@ -47,6 +48,8 @@ pub(super) struct State {
     busy: bool,
     /// When the task wakes.
     wake: Time,
+    /// There was a panic, and what is left to be done has to be done by the task.
+    panicked: bool,
     /// Who waits for the writes made by replicas here.
     pub(super) waiting: BTreeMap<(usize, u64), oneshot::Sender<OpReport>>,
     pub(super) closed: bool,
@@ -71,6 +74,7 @@ impl Node {
             shards,
             busy: false,
             wake: Time::ZERO,
+            panicked: false,
             waiting: BTreeMap::new(),
             closed: false,
             leases: Vec::new(),
@@ -166,16 +170,29 @@ impl Node {
         if contain(self.name(), "the map panicked", || self.perform_until_done(now)).is_some() {
             return;
         }
-        // The next one does what is left. How far writes have come may be lost: those who wait are told that nothing is known.
+        // How far writes have come may be lost: those who wait are told that nothing is known.
         let (waiting, leases) = {
             let mut state = self.lock();
+            let state = &mut *state;
             state.busy = false;
-            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.leases))
+            let waiting = std::mem::take(&mut state.waiting);
+            for (shard, op) in waiting.keys() {
+                let forget = || state.shards.core(*shard).map(|core| core.forget_op(*op));
+                let _ = contain(self.name(), "the map panicked", forget);
+            }
+            (waiting, std::mem::take(&mut state.leases))
         };
         for waiting in waiting.into_values() {
             self.report(waiting, NOTHING_KNOWN);
         }
+        self.panicked();
         drop(leases);
+    }
+
+    /// What others left to be done meanwhile is done by the task, after a while.
+    fn panicked(&self) {
+        self.lock().panicked = true;
+        self.earlier.notify_one();
     }
 
     /// The room of the last messages, to be given back without the lock.
@@ -204,8 +221,7 @@ impl Node {
             let mut sent = Vec::new();
             for out in todo {
                 // Whatever panics in it, others are to get their turn.
-                let text = "the channel panicked over a message of the map";
-                let _ = contain(self.name(), text, || self.perform_one(out, &mut sent));
+                let _ = contain(self.name(), CHANNEL_PANICKED, || self.perform_one(out, &mut sent));
             }
             for (waiting, report) in reports {
                 self.report(waiting, report);
@@ -259,14 +275,14 @@ impl Node {
 
     fn send(&self, shard: usize, to: Vec<Arc<Member>>, body: &Bytes, own: &[u64], sent: &mut Vec<Sent>) {
         let Some(sender) = self.sender.get() else { return };
-        let all = sender.try_send(to.clone(), body.clone(), SendOptions::NONE);
+        let hand = |to: To| {
+            let send = || sender.try_send(to, body.clone(), SendOptions::NONE).map(drop);
+            contain(self.name(), CHANNEL_PANICKED, send).unwrap_or(Err(SendError::Full))
+        };
+        let all = hand(to.clone().into());
         let each_by_itself = matches!(all, Err(SendError::Full)) && to.len() > 1;
         for member in to {
-            let has_room = if each_by_itself {
-                sender.try_send(&member, body.clone(), SendOptions::NONE).is_ok()
-            } else {
-                all.is_ok()
-            };
+            let has_room = if each_by_itself { hand((&member).into()).is_ok() } else { all.is_ok() };
             if !own.is_empty() || !has_room {
                 sent.push(Sent { shard, member, own: own.to_vec(), has_room });
             }
@@ -328,16 +344,21 @@ async fn keep_time(node: Weak<Node>, env: Env) {
     loop {
         let (wake, earlier) = {
             let Some(node) = node.upgrade() else { return };
-            let ticked = contain(node.name(), "the map panicked as time passed", || node.act(Shards::tick));
+            if contain(node.name(), "the map panicked as time passed", || node.act(Shards::tick)).is_none() {
+                node.panicked();
+            }
             let mut state = node.lock();
             if state.closed {
                 return;
             }
             // Not at once again, whatever they say: others are to get their turn.
-            let pause = if ticked.is_some() { SHORTEST_SLEEP } else { AFTER_PANIC };
-            state.wake = state.shards.next_wake().max(env.now() + pause);
+            state.wake = state.shards.next_wake().max(env.now() + SHORTEST_SLEEP);
             (state.wake, Arc::clone(&node.earlier))
         };
         env.until(wake, earlier.notified()).await;
+        let panicked = node.upgrade().is_some_and(|node| std::mem::take(&mut node.lock().panicked));
+        if panicked {
+            env.sleep(AFTER_PANIC).await;
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! leave theirs to him. So messages and changes keep their order, and nothing is called with the lock held. The messages that
 //! come while he is busy keep the room that they take until he is done: a slow listener slows senders down.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tribes_core::{
     BoxError, ChannelEndpoint, Departure, EndpointSender, Env, Lease, Member, MemberEvent, Message, SendError,
-    SendOptions, Time,
+    SendOptions, Time, To,
 };
 
 use super::Refusal;
@@ -29,6 +29,7 @@ use crate::message::{Envelope, Message as Body};
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// How long the core is let alone that has panicked: what it does again and again is not to fill the log.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
+const CHANNEL_PANICKED: &str = "the channel panicked over a message of the map";
 
 /// See the [module](self).
 pub(super) struct Shared {
@@ -53,6 +54,8 @@ struct State {
     leases: Vec<Lease>,
     /// When the task wakes.
     wake: Time,
+    /// There was a panic, and what is left to be done has to be done by the task.
+    panicked: bool,
     waiting: BTreeMap<u64, oneshot::Sender<OpReport>>,
     closed: bool,
     /// The last change of which the saver was told.
@@ -92,6 +95,7 @@ impl Shared {
             busy: false,
             leases: Vec::new(),
             wake: Time::ZERO,
+            panicked: false,
             waiting: BTreeMap::new(),
             closed: false,
             #[cfg(feature = "persist")]
@@ -214,16 +218,27 @@ impl Shared {
         if contain(&self.name, "the map panicked", || self.perform_until_done()).is_some() {
             return;
         }
-        // The next one does what is left. How far writes have come may be lost: those who wait are told that nothing is known.
+        // How far writes have come may be lost: those who wait are told that nothing is known.
         let (waiting, leases) = {
             let mut state = self.lock();
             state.busy = false;
-            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.leases))
+            let waiting = std::mem::take(&mut state.waiting);
+            for op in waiting.keys() {
+                let _ = contain(&self.name, "the map panicked", || state.core.forget_op(*op));
+            }
+            (waiting, std::mem::take(&mut state.leases))
         };
         for waiting in waiting.into_values() {
             self.report(waiting, OpReport { met: false, members: Vec::new() });
         }
+        self.panicked();
         drop(leases);
+    }
+
+    /// What others left to be done meanwhile is done by the task, after a while.
+    fn panicked(&self) {
+        self.lock().panicked = true;
+        self.earlier.notify_one();
     }
 
     /// The room of the last messages, to be given back without the lock.
@@ -252,15 +267,17 @@ impl Shared {
                 false
             });
             drop(state);
-            // Whatever panics in it, others are to get their turn.
-            let sent =
-                contain(&self.name, "the channel panicked over a message of the map", || self.perform_all(actions));
+            let mut sent = Vec::new();
+            for action in actions {
+                // Whatever panics in it, others are to get their turn.
+                let _ = contain(&self.name, CHANNEL_PANICKED, || self.perform_one(action, &mut sent));
+            }
             for (waiting, report) in reports {
                 self.report(waiting, report);
             }
             drop(leases);
             state = self.lock();
-            for (member, counters, has_room) in sent.unwrap_or_default() {
+            for (member, counters, has_room) in sent {
                 self.tell_sent(&mut state.core, &member, &counters, has_room);
             }
         }
@@ -295,22 +312,16 @@ impl Shared {
         }
     }
 
-    /// What became of each message, where it matters.
-    fn perform_all(&self, actions: VecDeque<Action>) -> Vec<(Arc<Member>, Vec<u64>, bool)> {
-        let mut sent = Vec::new();
-        for action in actions {
-            match action {
-                Action::Send { to, envelope } => self.send(to, &envelope, &mut sent),
-                Action::Changed { key, change, by } => {
-                    self.listeners.tell(&key, &change, by);
-                }
-                Action::Ready => {
-                    self.ready.send_replace(true);
-                }
-                Action::Done { .. } => {}
+    /// Adds to `sent` what became of a message, where it matters.
+    fn perform_one(&self, action: Action, sent: &mut Vec<(Arc<Member>, Vec<u64>, bool)>) {
+        match action {
+            Action::Send { to, envelope } => self.send(to, &envelope, sent),
+            Action::Changed { key, change, by } => self.listeners.tell(&key, &change, by),
+            Action::Ready => {
+                self.ready.send_replace(true);
             }
+            Action::Done { .. } => {}
         }
-        sent
     }
 
     fn send(&self, to: Vec<Arc<Member>>, envelope: &Envelope, sent: &mut Vec<(Arc<Member>, Vec<u64>, bool)>) {
@@ -320,15 +331,15 @@ impl Shared {
         }
         let own = envelope.own_writes();
         let body = bytes::Bytes::from(envelope.encode());
-        let all = sender.try_send(to.clone(), body.clone(), SendOptions::NONE);
+        let hand = |to: To| {
+            let send = || sender.try_send(to, body.clone(), SendOptions::NONE).map(drop);
+            contain(&self.name, CHANNEL_PANICKED, send).unwrap_or(Err(SendError::Full))
+        };
+        let all = hand(to.clone().into());
         let each_by_itself = matches!(all, Err(SendError::Full)) && to.len() > 1;
         for member in to {
             // Whatever it is that cannot be done now may be done when it is tried again.
-            let has_room = if each_by_itself {
-                sender.try_send(&member, body.clone(), SendOptions::NONE).is_ok()
-            } else {
-                all.is_ok()
-            };
+            let has_room = if each_by_itself { hand((&member).into()).is_ok() } else { all.is_ok() };
             if !own.is_empty() || !has_room {
                 sent.push((member, own.clone(), has_room));
             }
@@ -425,13 +436,18 @@ async fn keep_time(shared: Weak<Shared>, earlier: Arc<Notify>, env: Env) {
     loop {
         let wake = {
             let Some(shared) = shared.upgrade() else { return };
-            let ticked = contain(&shared.name, "the map panicked as time passed", || shared.act(Core::tick));
+            if contain(&shared.name, "the map panicked as time passed", || shared.act(Core::tick)).is_none() {
+                shared.panicked();
+            }
             let mut state = shared.lock();
             // Not at once again, whatever it says: others are to get their turn.
-            let pause = if ticked.is_some() { SHORTEST_SLEEP } else { AFTER_PANIC };
-            state.wake = state.core.next_wake().max(env.now() + pause);
+            state.wake = state.core.next_wake().max(env.now() + SHORTEST_SLEEP);
             state.wake
         };
         env.until(wake, earlier.notified()).await;
+        let panicked = shared.upgrade().is_some_and(|shared| std::mem::take(&mut shared.lock().panicked));
+        if panicked {
+            env.sleep(AFTER_PANIC).await;
+        }
     }
 }

@@ -27,7 +27,7 @@ pub(in crate::coordinator) struct Send {
 pub(super) enum Flight {
     /// It goes to the next member.
     Token { election: Arc<Election>, to: Arc<Member> },
-    /// It is sent again, a few times.
+    /// It is sent again: to a Java member a few times, to one of ours as long as it is there.
     View { to: Arc<Member>, attempt: u32 },
     /// Nothing: it is asked again anyway.
     Question,

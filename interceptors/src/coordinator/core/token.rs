@@ -112,7 +112,7 @@ impl Core {
         }
         if election.leader == local && election.source.id().is_ours() {
             // From one of ours that takes this member for the first of ours, or for the leader.
-            return self.asked_on_behalf(&election);
+            return self.asked_on_behalf(&election, now);
         }
         if let Some(term) = election.id.term() {
             if !self.promise.admits(term, &election.source) {

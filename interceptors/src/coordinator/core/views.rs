@@ -200,6 +200,11 @@ impl Core {
         if due.is_empty() {
             return;
         }
+        // Nobody hears views of somebody else who could tell of them himself.
+        let is_own = |view: &Installed| Some(&view.leader) == self.local.as_ref() || !view.leader.id().is_ours();
+        if !self.view.as_ref().is_some_and(is_own) {
+            return;
+        }
         let Some(election) = self.local.clone().and_then(|local| self.as_confirmation(local)) else { return };
         for (to, attempt) in due {
             if election.lists(&to) {
@@ -226,11 +231,34 @@ impl Core {
         }
     }
 
-    /// The same of a member that does not lead, but may have what a Java member has confirmed.
-    pub(super) fn asked_on_behalf(&mut self, election: &Election) {
-        if self.is_settled() && self.highest().is_some_and(|highest| !highest.id().is_ours()) {
-            self.pass_view_on(&election.source);
+    /// The same of a member that does not lead, but may have what a Java member has confirmed, or be the one that steps in.
+    pub(super) fn asked_on_behalf(&mut self, election: &Election, now: Time) {
+        let Some(local) = self.local.clone() else { return };
+        if self.highest().is_none_or(|highest| highest.id().is_ours()) {
+            return;
         }
+        // A view of Java's has no term, and is taken over whatever was promised.
+        let ours = self.view.as_ref().map_or(Some(0), |view| view.id.term());
+        let later = election.id.term().filter(|term| ours.is_some_and(|ours| *term > ours));
+        if let Some(term) = later {
+            self.promise.heard_of(term);
+        }
+        let in_time = later.is_none() && self.is_settled();
+        if in_time {
+            self.pass_view_on(&election.source);
+        } else if self.view.is_some() && later.is_some() && self.first_of_ours() == Some(&local) {
+            self.step_in(local, now);
+        } else {
+            self.expect_view(now);
+        }
+    }
+
+    /// This member, the first of ours, agrees with nobody and tells everybody, Java members included, who take over what they are
+    /// told.
+    fn step_in(&mut self, local: Arc<Member>, now: Time) {
+        let term = next_term(self.promise.term, &local);
+        self.promise.make(term, &local);
+        self.confirm(ViewId::new(term, &local), local, now);
     }
 
     fn pass_view_on(&mut self, to: &Arc<Member>) {
@@ -243,7 +271,7 @@ impl Core {
     }
 
     /// The view that should have come has not. Asks the leader if it is one of ours, else the first of ours; who is that
-    /// itself agrees with nobody and tells everybody, Java members included, who take over what they are told.
+    /// itself steps in.
     pub(super) fn ask(&mut self, now: Time) {
         if self.is_settled() {
             self.asking = None;
@@ -254,11 +282,7 @@ impl Core {
         let (Some(local), Some(highest)) = (self.local.clone(), self.highest().cloned()) else { return };
         self.counts.asked += 1;
         let to = if highest.id().is_ours() { Some(highest) } else { self.first_of_ours().cloned() };
-        let Some(to) = to.filter(|to| *to != local) else {
-            let term = next_term(self.promise.term, &local);
-            self.promise.make(term, &local);
-            return self.confirm(ViewId::new(term, &local), local, now);
-        };
+        let Some(to) = to.filter(|to| *to != local) else { return self.step_in(local, now) };
         // What this member can agree to: its term, or the next one if it has promised that to somebody else.
         let promised = self.promise.to.as_ref() == Some(&to);
         let id = ViewId::new(self.promise.term + u64::from(!promised), &local);

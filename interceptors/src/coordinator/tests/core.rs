@@ -285,6 +285,44 @@ fn java_that_is_stuck_is_told_by_the_first_of_ours() {
 }
 
 #[test]
+fn who_steps_in_for_java_learns_of_later_terms() {
+    let members = [java(1), ours(2), ours(3)];
+    let mut first = core(&ours(2), &[java(1), ours(3)]);
+    // Started later, by a clock that is ahead: alone it has led under a term that is later than all of the first's.
+    let mut late = Core::new(CoordinatorConfig::default());
+    late.start(ours(3), 60_000, at(0));
+    let alone = late.leadership().term.unwrap();
+    for other in [java(1), ours(2)] {
+        late.event(&Added(other), at(0));
+    }
+    sends(&mut first);
+    sends(&mut late);
+    let mut now = first.deadline();
+    first.tick(now);
+    let told = last(&mut first);
+    assert_eq!(told.to, ours(3));
+    late.received(&ours(2), (*told.election).clone(), now);
+    assert_eq!(late.leadership().term, Some(alone), "it is of a past term");
+    // It asks, and is told of a view that it can agree to; Java, too.
+    let mut rounds = 0;
+    while late.deadline() < Time::NEVER {
+        now = late.deadline();
+        late.tick(now);
+        let question = last(&mut late);
+        assert_eq!(question.to, ours(2));
+        first.received(&ours(3), (*question.election).clone(), now);
+        let told = sends(&mut first);
+        assert_eq!(told.iter().map(|send| &send.to).collect::<Vec<_>>(), [&java(1), &ours(3)]);
+        late.received(&ours(2), (*told[1].election).clone(), now);
+        rounds += 1;
+        assert!(rounds < 3, "it asks for ever");
+    }
+    assert_eq!(late.leadership(), first.leadership());
+    assert!(late.leadership().term.unwrap() > alone && *late.leadership().view == members);
+    assert_eq!(first.deadline(), Time::NEVER);
+}
+
+#[test]
 fn without_a_quorum_nobody_leads() {
     let mut core = Core::new(CoordinatorConfig::default().with_quorum(2));
     core.start(ours(1), 0, at(0));
