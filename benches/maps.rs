@@ -184,7 +184,7 @@ fn forget_peak() {
 }
 
 fn join(criterion: &mut Criterion) {
-    let entries = std::env::var("TRIBES_MAP_ENTRIES").map_or(10_000, |entries| entries.parse().expect("a number"));
+    let entries: u64 = std::env::var("TRIBES_MAP_ENTRIES").map_or(10_000, |entries| entries.parse().expect("a number"));
     assert!(!entries.is_multiple_of(STRIDE), "TRIBES_MAP_ENTRIES is to be above 0 and no multiple of {STRIDE}");
     let runtime = common::two_threads();
     let channels = channels(&runtime, 2);
