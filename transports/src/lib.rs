@@ -21,6 +21,10 @@ pub mod stream;
 mod testing;
 mod udp;
 
+/// Synchronized messages that one of ours has under way to another at most: so many results are remembered for a connection that
+/// broke before they arrived, and a sender that keeps to it loses none.
+const MAX_SYNCHRONIZED: usize = 4096;
+
 pub use receiver::{ReceiverConfig, TcpReceiver};
 pub use sender::{PooledParallelSender, SenderConfig};
 pub use socket::SocketOptions;

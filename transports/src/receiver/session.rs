@@ -11,10 +11,12 @@ use std::time::Duration;
 use tribes_core::wire::HandledCode;
 use tribes_core::{Handled, Member, Time};
 
-/// Results remembered for a session, for a connection that broke before they arrived. A sender that has more synchronized
-/// messages under way than this loses results by a break, which it notices.
-const MAX_RESULTS: usize = 4096;
-/// Bytes of failure texts remembered for a session.
+use crate::MAX_SYNCHRONIZED;
+
+/// Results remembered for a session, for a connection that broke before they arrived. Those that the sender still waits for are among
+/// them, as it does not have more under way: of an older one it has been told, or it would not have been told of any later one.
+const MAX_RESULTS: usize = MAX_SYNCHRONIZED;
+/// Bytes of failure texts remembered for a session; of the oldest failures beyond only that they are some.
 const MAX_TEXTS: usize = 64 << 10;
 
 /// What one sequence of data frames has come to.
@@ -23,6 +25,8 @@ pub(super) struct SessionCore {
     taken: u64,
     results: VecDeque<(u64, HandledCode)>,
     texts: usize,
+    /// So many of the first results have no text any more.
+    bare: usize,
 }
 
 impl SessionCore {
@@ -40,9 +44,20 @@ impl SessionCore {
     pub(super) fn handled(&mut self, seq: u64, result: HandledCode) {
         self.texts += text_len(&result);
         self.results.push_back((seq, result));
-        while self.results.len() > MAX_RESULTS || self.texts > MAX_TEXTS {
-            let Some((_, oldest)) = self.results.pop_front() else { return };
+        if self.results.len() > MAX_RESULTS
+            && let Some((_, oldest)) = self.results.pop_front()
+        {
             self.texts -= text_len(&oldest);
+            self.bare = self.bare.saturating_sub(1);
+        }
+        while self.texts > MAX_TEXTS
+            && let Some((_, oldest)) = self.results.get_mut(self.bare)
+        {
+            self.texts -= text_len(oldest);
+            self.bare += 1;
+            if let HandledCode::Failed(text) = oldest {
+                *text = String::new();
+            }
         }
     }
 
@@ -264,5 +279,11 @@ mod tests {
         }
         assert!(core.results().map(|(_, result)| text_len(result)).sum::<usize>() <= MAX_TEXTS);
         assert_eq!(core.results().last().map(|(seq, _)| *seq), Some(999));
+        // None is forgotten for its text.
+        assert_eq!(core.results().filter(|(_, result)| matches!(result, HandledCode::Failed(_))).count(), 1000);
+        for seq in 1000..1000 + MAX_RESULTS as u64 {
+            core.handled(seq, HandledCode::Ok);
+        }
+        assert_eq!((core.texts, core.bare, core.results().count()), (0, 0, MAX_RESULTS));
     }
 }

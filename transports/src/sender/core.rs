@@ -20,6 +20,7 @@ use tribes_core::budget::Reservation;
 use tribes_core::{AckMode, ChannelMessage, Completion, Delivery, Destination, FaultKind, Member, Time};
 
 use super::frame_log::FrameLog;
+use crate::MAX_SYNCHRONIZED;
 
 /// After so many resumes in vain the first message is given up.
 const MAX_FRUITLESS: u32 = 5;
@@ -86,6 +87,8 @@ pub(super) struct LinkCore {
     /// Java only: entries written that wait for an acknowledgement, and those of them that are synchronized.
     acks_open: usize,
     syncs_open: usize,
+    /// Ours only: entries written that are synchronized, answered or not.
+    syncs_written: usize,
     /// Names the sequence of entries; ours only.
     session: u64,
     /// Number of the first entry in the session.
@@ -124,6 +127,7 @@ impl LinkCore {
             flushed_bytes: 0,
             acks_open: 0,
             syncs_open: 0,
+            syncs_written: 0,
             session,
             base: 0,
             ever_written: 0,
@@ -264,7 +268,14 @@ impl LinkCore {
     pub(super) fn next_write(&mut self, most: usize, now: Time, into: &mut Vec<Bytes>) -> usize {
         while self.written_bytes - self.log.cursor() < most {
             let Some(next) = self.entries.get_mut(self.written) else { break };
-            if !self.ours {
+            if self.ours {
+                if next.ack == AckMode::Handled {
+                    if self.syncs_written + self.handling.len() >= MAX_SYNCHRONIZED {
+                        break;
+                    }
+                    self.syncs_written += 1;
+                }
+            } else {
                 let blocked = match next.ack {
                     AckMode::None => false,
                     AckMode::Received => self.syncs_open > 0,
@@ -334,6 +345,9 @@ impl LinkCore {
         if self.written > 0 {
             self.written -= 1;
             self.written_bytes -= entry.len;
+            if self.ours && entry.ack == AckMode::Handled {
+                self.syncs_written -= 1;
+            }
         }
         if self.flushed > 0 {
             self.flushed -= 1;

@@ -11,6 +11,7 @@ use tribes_core::{
 };
 
 use super::core::{LinkCore, Resolved};
+use crate::MAX_SYNCHRONIZED;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -114,6 +115,37 @@ fn ours_pipelines_everything_and_matches_by_number() {
     bench.link.handled(2, HandledCode::Failed("no".to_owned()), bench.now, &mut bench.resolved);
     assert_eq!(bench.outcomes(), [Err(FaultKind::RemoteFailure(Some("no".to_owned())))]);
     assert!(bench.link.is_idle());
+}
+
+#[test]
+fn no_more_is_under_way_than_the_peer_remembers_results_of() {
+    let most = u64::try_from(MAX_SYNCHRONIZED).unwrap();
+    let mut bench = Bench::new(ours());
+    let mut resolved = Vec::new();
+    // More than a byte can number: only how many there are counts.
+    for _ in 0..MAX_SYNCHRONIZED + 3 {
+        bench.pending.clear();
+        bench.push(SendOptions::SYNC_ACK);
+    }
+    assert_eq!(bench.write().len(), MAX_SYNCHRONIZED);
+    // Taken is not handled.
+    bench.link.taken(most, bench.now, &mut resolved);
+    assert!(bench.write().is_empty());
+    bench.link.handled(9, HandledCode::Ok, bench.now, &mut resolved);
+    assert_eq!(bench.write().len(), 1);
+    // Nor does another connection make room, whether or not the peer has taken the last one.
+    for taken in [most, most + 1] {
+        bench.link.disconnected("cut", &mut resolved);
+        bench.link.connected(Some(taken), bench.now, &mut resolved);
+        assert_eq!(bench.write().len(), usize::try_from(most + 1 - taken).unwrap());
+    }
+    for seq in 0..=most {
+        bench.link.handled(seq, HandledCode::Ok, bench.now, &mut resolved);
+    }
+    assert_eq!(bench.write().len(), 2);
+    bench.link.taken(most + 3, bench.now, &mut resolved);
+    (most + 1..most + 3).for_each(|seq| bench.link.handled(seq, HandledCode::Ok, bench.now, &mut resolved));
+    assert!(bench.link.is_idle() && resolved.iter().all(|(_, result)| *result == Ok(Delivery::Handled)));
 }
 
 #[test]

@@ -57,7 +57,8 @@ const IDLE_OUTSIDER: Duration = Duration::from_secs(60);
 ///
 /// - Messages to one member go in order over one connection; a burst of small ones leaves in few system calls.
 /// - Acknowledgements are pipelined. Towards Java, whose acknowledgements have no number, nothing acknowledged is sent while
-///   a synchronized one is outstanding.
+///   a synchronized one is outstanding. Towards a member of ours 4,096 synchronized ones are under way at most, and what comes
+///   behind them waits.
 /// - A broken connection to a member of ours is resumed: nothing twice, nothing lost, order kept. Towards Java what was in
 ///   flight is sent once more. A negative acknowledgement is never retried.
 /// - A restarted process at a member's address does not get its predecessor's messages: they fail with

@@ -58,7 +58,7 @@ impl LinkCore {
     /// Nothing is in a connection any more.
     pub(super) fn rewind(&mut self) {
         (self.written, self.flushed, self.acks_open, self.syncs_open) = (0, 0, 0, 0);
-        (self.written_bytes, self.flushed_bytes) = (0, 0);
+        (self.written_bytes, self.flushed_bytes, self.syncs_written) = (0, 0, 0);
         self.claimed = self.base;
         self.log.rewind();
     }
