@@ -12,3 +12,16 @@ pub(crate) fn contain<T>(map: &str, text: &'static str, run: impl FnOnce() -> T)
     }
     result.ok()
 }
+
+/// Of somebody who waits, and panics when it is over.
+#[cfg(test)]
+pub(crate) fn panicking_waker() -> std::task::Waker {
+    struct PanicsWhenWoken;
+    impl std::task::Wake for PanicsWhenWoken {
+        #[allow(clippy::panic, reason = "that is what it is for")]
+        fn wake(self: std::sync::Arc<Self>) {
+            panic!("woken");
+        }
+    }
+    std::task::Waker::from(std::sync::Arc::new(PanicsWhenWoken))
+}

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::{Context, Wake, Waker};
+use std::task::Context;
 
 use tracing::span;
 use tribes_testkit::net::Node as Machine;
@@ -85,21 +85,13 @@ fn nothing_is_kept_for_who_waits_no_more() {
     });
 }
 
-struct PanicsWhenWoken;
-
-impl Wake for PanicsWhenWoken {
-    fn wake(self: Arc<Self>) {
-        panic!("woken");
-    }
-}
-
 #[test]
 fn a_waker_that_panics_holds_nobody_up() {
     simulate(async |world| {
         let places = group(&world, 2).await;
         let key = key_of(&places[0], &places[1]);
         let mut put = Box::pin(places[0].map.put_with(&key, &1, Durability::all(HOUR)));
-        let waker = Waker::from(Arc::new(PanicsWhenWoken));
+        let waker = crate::contain::panicking_waker();
         assert!(put.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         world.sleep(SECOND).await;
         let env = world.env();

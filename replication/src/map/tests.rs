@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -477,21 +477,13 @@ fn a_map_outlives_a_stop_of_its_channel() {
     });
 }
 
-struct PanicsWhenWoken;
-
-impl Wake for PanicsWhenWoken {
-    fn wake(self: Arc<Self>) {
-        panic!("woken");
-    }
-}
-
 #[test]
 fn a_waker_that_panics_holds_nobody_up() {
     simulate(async |world| {
         let channels = group(&world, 2).await;
         let maps = maps::<u32>(&channels, |builder| builder).await;
         let mut put = Box::pin(maps[0].put_with("a", &1, Durability::all(3600 * SECOND)));
-        let waker = Waker::from(Arc::new(PanicsWhenWoken));
+        let waker = crate::contain::panicking_waker();
         assert!(put.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         world.sleep(SECOND).await;
         let env = world.env();
