@@ -11,7 +11,6 @@
     reason = "a test says what is wrong by failing"
 )]
 #![allow(clippy::disallowed_methods, reason = "it watches real processes, by the real clock")]
-#![allow(unreachable_pub, dead_code, reason = "shared between test programs")]
 
 mod common;
 

@@ -148,6 +148,7 @@ def check(root, source, pending_too=False):
         faults += [f"section {section!r} lists {name!r}, which docs/parity.toml does not have" for name in strange]
         faults += [f"section {section!r} lists {name!r} {count} times" for name, count in there.items() if count > 1]
         faults += [f"docs/parity.toml has {name!r} {count} times" for name, count in expected.items() if count > 1]
+    faults += [f"{file} is part of no program: no `mod` names it" for file in source.strays()]
     # Each interceptor of this project is somewhere in the ledger.
     named = {reference for row in found for reference in SPAN.findall(row["ours"])}
     for feature in sorted(features):

@@ -61,7 +61,7 @@ def breakages(scratch):
         return re.sub(r"\| [^|]*\|\n$", "| |\n", row)
 
     def in_tests(old, new):
-        return lambda: change("tests/order.rs", old, new)
+        return lambda: change("tests/all/order.rs", old, new)
 
     def in_ledger(old, new):
         return lambda: change(ledger, old, new)
@@ -70,13 +70,18 @@ def breakages(scratch):
         for path in (scratch.root / "interceptors/src/gzip").glob("*.rs"):
             path.write_text(re.sub(r"\bmin_size\b", "least_size", path.read_text()))
 
-    test, gone = "async fn none_to_three", "there is no test 'tribes::order none_to_three'"
+    test, gone = "async fn none_to_three", "there is no test 'tribes::all order::none_to_three'"
     attribute = '#[tokio::test(flavor = "multi_thread", worker_threads = 2)]\n'
     commented = "async fn other() {}\n/* #[test]\n" + test + "() {} */\nasync fn not_this"
     yield "a renamed test", in_tests(test, "async fn none_to_four"), gone
     yield "a test without its attribute", in_tests(attribute + test, test), gone
     yield "a test in a comment", in_tests(test, commented), gone
     yield "an ignored test", in_tests(test, "#[ignore]\n" + test), "is ignored"
+    yield (
+        "a file of tests that nobody names",
+        lambda: change("tests/all/main.rs", "mod integrity;\n", ""),
+        "tests/all/integrity.rs is part of no program",
+    )
     yield (
         "a module left out",
         lambda: change("interceptors/src/lib.rs", "mod gzip;", "mod gzip_elsewhere;"),
@@ -120,7 +125,7 @@ def breakages(scratch):
     yield "a row without a verdict", in_ledger(absent, absent.replace("| absent |", "| |")), "no verdict ''"
     yield "an absence without a reason", in_ledger(absent, without_note(absent)), "needs a note"
     yield "a delay without a reason", in_ledger(later, without_note(later)), "needs a note"
-    yield "a delay with a test", in_ledger(later, later.replace("| |", "| `tribes::order none_to_three` |", 1)), "is not here"
+    yield "a delay with a test", in_ledger(later, later.replace("| |", "| `tribes::all order::none_to_three` |", 1)), "is not here"
     yield "a trap without a test", in_ledger(trap, re.sub(r"`tribes[^`]*`", "", trap)), "names no test"
     yield "a row that waits", in_ledger(later, later.replace("| not yet |", "| pending |")), "still pending"
     yield (

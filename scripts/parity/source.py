@@ -120,6 +120,7 @@ class Source:
         self.items = {}  # name -> files
         self.members = {}  # "Type::name" -> files
         self.literals = {}  # file -> its string literals and words
+        self.folders = []  # whose every file must be part of a program
         self.cases = case_lists(self.root / "testkit/src/suite")  # macro -> the cases that it lists
         workspace = tomllib.loads((self.root / "Cargo.toml").read_text())
         folders = [self.root] + [self.root / name for name in workspace["workspace"]["members"]]
@@ -135,6 +136,7 @@ class Source:
         bins = manifest.get("bin", [{"name": name, "path": "src/main.rs"}])
         roots += [(f"{name}::bin/{entry['name']}", folder / entry.get("path", "src/main.rs")) for entry in bins]
         tests = folder / "tests"
+        self.folders += [folder / "src", tests]
         if tests.is_dir():
             for path in sorted(tests.iterdir()):
                 if path.suffix == ".rs":
@@ -152,6 +154,11 @@ class Source:
         shown = str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
         self.literals.setdefault(shown, names(text))
         Reader(self, binary, shown, path, words).items(module, folder)
+
+    def strays(self):
+        """The files that no program has for a module: what they test is not tested."""
+        files = (path.relative_to(self.root) for folder in self.folders for path in folder.rglob("*.rs"))
+        return sorted(str(file) for file in files if str(file) not in self.literals)
 
     def item(self, name, shown):
         self.items.setdefault(name, set()).add(shown)

@@ -1,5 +1,9 @@
 //! Running the real program and reading what it says.
 
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test says what is wrong by failing")]
+#![allow(clippy::disallowed_methods, reason = "it watches real processes, by the real clock")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};

@@ -1,4 +1,4 @@
-//! What only the crate can see of a channel. Everything else is tested from outside, in `testkit/tests/channel_*.rs`.
+//! What only the crate can see of a channel. Everything else is tested from outside, in `testkit/tests/all/channel_*.rs`.
 
 use std::io;
 use std::sync::Arc;

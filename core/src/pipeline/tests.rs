@@ -1,4 +1,4 @@
-//! What only the crate can see of the pipeline. Everything else is tested from outside, in `testkit/tests/pipeline.rs`.
+//! What only the crate can see of the pipeline. Everything else is tested from outside, in `testkit/tests/all/pipeline.rs`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
