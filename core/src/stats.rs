@@ -104,6 +104,15 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Counts `time`.
+    pub fn record(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - nanos.leading_zeros()) as usize;
+        if let Some(count) = self.buckets.get_mut(bucket.min(BUCKETS - 1)) {
+            *count += 1;
+        }
+    }
+
     /// How many times were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -185,6 +185,16 @@ where
         change::listen(listeners, self.inner.conflicts.clone(), move |change| listener(&change))
     }
 
+    /// As [`on_change`](Self::on_change), told of all values, as
+    /// [`ReplicatedMap::on_change_all`](crate::ReplicatedMap::on_change_all).
+    pub fn on_change_all(&self, listener: impl Fn(&Change<K, Vec<V>>) + Send + Sync + 'static) -> ChangeHandle
+    where
+        K: 'static,
+        V: 'static,
+    {
+        change::listen_all(&self.inner.asker.node.listeners, move |change| listener(&change))
+    }
+
     /// These changes as a stream; as [`ReplicatedMap::changes`](crate::ReplicatedMap::changes).
     #[must_use]
     pub fn changes(&self) -> Changes<K, V>

@@ -66,7 +66,23 @@ where
     pub async fn update<Q: Serialize + ?Sized>(
         &self,
         key: &Q,
+        change: impl FnMut(Option<V>) -> Option<V>,
+    ) -> Result<Option<Written>, MapError> {
+        self.update_with(key, change, self.inner.durability).await
+    }
+
+    /// As [`update`](Self::update), with a durability of its own.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn update_with<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
         mut change: impl FnMut(Option<V>) -> Option<V>,
+        durability: Durability,
     ) -> Result<Option<Written>, MapError> {
         let key = encode(key)?;
         for _ in 0..TRIES {
@@ -75,8 +91,7 @@ where
             let dots: Vec<Dot> = siblings.iter().map(|sibling| sibling.version.dot).collect();
             let Some(later) = change(self.resolve(&siblings)) else { return Ok(None) };
             let value = Some(encode(&later)?);
-            if let Outcome::Written(written) = self.write(key.clone(), value, Some(dots), self.inner.durability).await?
-            {
+            if let Outcome::Written(written) = self.write(key.clone(), value, Some(dots), durability).await? {
                 return Ok(Some(written));
             }
         }

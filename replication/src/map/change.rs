@@ -48,16 +48,35 @@ where
     K: DeserializeOwned + 'static,
     V: DeserializeOwned + 'static,
 {
+    listen_all(listeners, move |change| {
+        let Change { key, old, new, by } = change;
+        let value = |values: Option<Vec<V>>| conflicts.resolve(values.into_iter().flatten());
+        listener(Change { key, old: value(old), new: value(new), by });
+    })
+}
+
+/// Tells of all values that a key has, oldest first.
+pub(crate) fn listen_all<K, V>(
+    listeners: &Arc<Listeners>,
+    listener: impl Fn(Change<K, Vec<V>>) + Send + Sync + 'static,
+) -> ChangeHandle
+where
+    K: DeserializeOwned + 'static,
+    V: DeserializeOwned + 'static,
+{
     let weak = Arc::downgrade(listeners);
     let typed: Listener = Arc::new(move |key, change, by| {
         let Some(listeners) = weak.upgrade() else { return };
         if is_no_news(&change.before, &change.after) {
             return;
         }
-        let value = |raw: &[Arc<[u8]>]| conflicts.resolve(raw.iter().filter_map(|bytes| listeners.decode(bytes)));
+        let values = |raw: &[Arc<[u8]>]| {
+            let values: Vec<V> = raw.iter().filter_map(|bytes| listeners.decode(bytes)).collect();
+            Some(values).filter(|values| !values.is_empty())
+        };
         let Some(key) = listeners.decode(key) else { return };
         let by = if by == Author::Here { By::Local } else { By::Peer };
-        let (old, new) = (value(&change.before), value(&change.after));
+        let (old, new) = (values(&change.before), values(&change.after));
         if old.is_some() || new.is_some() {
             listener(Change { key, old, new, by });
         }

@@ -228,6 +228,17 @@ where
         change::listen(&self.inner.shared.listeners, self.inner.conflicts.clone(), move |change| listener(&change))
     }
 
+    /// As [`on_change`](Self::on_change), told of all values that the key had and has, oldest first: several if writes that
+    /// did not know of each other are [kept](Conflicts::keep_all) or [merged](Conflicts::merge). So a listener sees also
+    /// writes that lose.
+    pub fn on_change_all(&self, listener: impl Fn(&Change<K, Vec<V>>) + Send + Sync + 'static) -> ChangeHandle
+    where
+        K: 'static,
+        V: 'static,
+    {
+        change::listen_all(&self.inner.shared.listeners, move |change| listener(&change))
+    }
+
     /// The changes from now on as a stream of at most 1,024 that wait; who is slower misses the oldest, and is told.
     #[must_use]
     pub fn changes(&self) -> Changes<K, V>

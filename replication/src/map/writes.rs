@@ -96,9 +96,25 @@ where
     pub async fn update_with<Q: Serialize + ?Sized>(
         &self,
         key: &Q,
-        mut change: impl FnMut(Option<V>) -> Option<V>,
+        change: impl FnMut(Option<V>) -> Option<V>,
         durability: Durability,
     ) -> Result<Option<Written>, MapError> {
+        match self.begin_update(key, change, durability)? {
+            Some(writing) => writing.await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`begin_put`](Self::begin_put) for an [`update`](Self::update); `None` if it is left as it is.
+    ///
+    /// # Errors
+    /// If nothing was written.
+    pub fn begin_update<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        mut change: impl FnMut(Option<V>) -> Option<V>,
+        durability: Durability,
+    ) -> Result<Option<Writing>, MapError> {
         let key = encode(key)?;
         for _ in 0..TRIES {
             let (earlier, dots) = self.read(&key);
@@ -111,7 +127,7 @@ where
                 .shared
                 .write(durability, |core, wanted, now| core.put_over(&key, &dots, bytes, diff, wanted, now));
             match put {
-                Ok((made, outcome)) => return Writing::new(made.version, outcome, durability).await.map(Some),
+                Ok((made, outcome)) => return Ok(Some(Writing::new(made.version, outcome, durability))),
                 Err(Refusal::Changed) => {}
                 Err(Refusal::Error(error)) => return Err(error),
             }

@@ -1,0 +1,230 @@
+//! What a request changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::Value;
+
+use super::base::Known;
+use super::set::{self, Form, Part};
+use super::{BASE_KEY, Base, Document, Hashes, Lifetime, NodeId};
+use crate::conflict::{Conflict, Policies};
+use crate::stamp::Stamp;
+
+/// How large a session may become, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) field: usize,
+    pub(crate) session: usize,
+}
+
+/// Something would become larger than it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge {
+    /// None: the session as a whole.
+    pub(crate) field: Option<String>,
+    pub(crate) bytes: usize,
+    pub(crate) limit: usize,
+}
+
+/// What a request changed of what it was given.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    fields: BTreeMap<Box<str>, Step>,
+    /// It had let go of all that it was given: what the replica holds and the request does not is to go.
+    cleared: bool,
+    lifetime: Lifetime,
+    owner: NodeId,
+}
+
+/// What happens to a field.
+#[derive(Clone, Debug)]
+enum Step {
+    Put { json: Box<str>, over: Vec<Stamp>, keep: bool },
+    Remove { over: Vec<Stamp> },
+    Add(i64),
+    Parts { form: Form, added: Vec<Part>, removed: BTreeSet<u128> },
+}
+
+impl Change {
+    /// What a request that has `data` in the end changed of what it was given.
+    pub(crate) fn between(
+        base: Option<&Base>,
+        data: &HashMap<String, Value>,
+        (lifetime, owner): (Lifetime, NodeId),
+        policies: &Policies,
+        hashes: Hashes,
+    ) -> Self {
+        let mut fields = BTreeMap::new();
+        for (name, value) in data.iter().filter(|(name, _)| *name != BASE_KEY) {
+            let known = base.and_then(|base| base.fields.get(name.as_str()));
+            if let Some(step) = step(known, value, policies.of(name), hashes) {
+                fields.insert(name.as_str().into(), step);
+            }
+        }
+        for (name, known) in base.iter().flat_map(|base| &base.fields) {
+            if !data.contains_key(&**name) {
+                match known {
+                    Known::Plain(None, _) => {}
+                    Known::Plain(Some(_), over) => {
+                        fields.insert(name.clone(), Step::Remove { over: over.clone() });
+                    }
+                    Known::Counter(_) | Known::Set(..) => {
+                        fields.insert(name.clone(), Step::Remove { over: Vec::new() });
+                    }
+                }
+            }
+        }
+        Self { fields, cleared: base.is_none(), lifetime, owner }
+    }
+
+    /// Checks what can be checked before it is applied.
+    pub(crate) fn check(&self, limits: Limits) -> Result<(), TooLarge> {
+        for (name, step) in &self.fields {
+            let bytes = match step {
+                Step::Put { json, .. } => json.len(),
+                Step::Parts { added, .. } => added.iter().map(|(key, value)| key.len() + value.len()).sum(),
+                Step::Remove { .. } | Step::Add(_) => 0,
+            };
+            if bytes > limits.field {
+                return Err(TooLarge { field: Some(name.to_string()), bytes, limit: limits.field });
+            }
+        }
+        Ok(())
+    }
+
+    /// A document of a session that nobody knows.
+    pub(crate) fn new_document(&self, stamp: Stamp, hashes: Hashes) -> Document {
+        let mut document = Document::new(stamp, self.lifetime, self.owner);
+        self.apply(&mut document, stamp, hashes);
+        document
+    }
+
+    /// Applies it as the write `stamp`; whether that changed anything. Again, it does not.
+    pub(crate) fn apply(&self, document: &mut Document, stamp: Stamp, hashes: Hashes) -> bool {
+        let mut changed = false;
+        if document.lifetime.1 != self.lifetime && stamp > document.lifetime.0 {
+            document.lifetime = (stamp, self.lifetime);
+            changed = true;
+        }
+        if document.owner.1 != self.owner && stamp > document.owner.0 {
+            document.owner = (stamp, self.owner);
+            changed = true;
+        }
+        if self.cleared {
+            let left: Vec<Box<str>> = document
+                .fields
+                .iter()
+                .filter(|(name, field)| !self.fields.contains_key(*name) && !field.is_removed())
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in left {
+                if let Some(field) = document.fields.get_mut(&name) {
+                    let over = field.stamps();
+                    field.remove(stamp, &over);
+                    changed = true;
+                }
+            }
+        }
+        for (name, step) in &self.fields {
+            changed |= self.apply_step(document, name, step, stamp, hashes);
+        }
+        if changed {
+            document.note(stamp);
+            document.forget_removals();
+        }
+        changed
+    }
+
+    fn apply_step(&self, document: &mut Document, name: &str, step: &Step, stamp: Stamp, hashes: Hashes) -> bool {
+        let before = document.fields.get(name).cloned();
+        let mut field = before.clone().unwrap_or_default();
+        // Whoever let go of all that he was given replaces what there is.
+        let seen = |over: &[Stamp]| if self.cleared { field.stamps() } else { over.to_vec() };
+        match step {
+            Step::Remove { over } => {
+                let over = seen(over);
+                if before.is_some() {
+                    field.remove(stamp, &over);
+                }
+            }
+            Step::Put { json, over, keep } => {
+                let over = seen(over);
+                field.put(stamp, &over, Some(json.clone()), *keep);
+            }
+            Step::Add(change) => {
+                if self.cleared && before.is_some() {
+                    field.remove(stamp, &[]);
+                }
+                field.add(stamp, *change);
+            }
+            Step::Parts { form, added, removed } => {
+                let set = field.set_mut(stamp, *form);
+                let keys = if self.cleared {
+                    set.keys_besides(added)
+                } else {
+                    set.keys().filter(|key| removed.contains(&hashes.of(key))).cloned().collect()
+                };
+                set.change(stamp, *form, added, &keys);
+            }
+        }
+        if before.map_or_else(|| field.part().is_none(), |before| before == field) {
+            return false;
+        }
+        document.fields.insert(name.into(), field);
+        true
+    }
+}
+
+/// What turns the value that was known into `value`; none if it is the same.
+fn step(known: Option<&Known>, value: &Value, conflict: &Conflict, hashes: Hashes) -> Option<Step> {
+    match (conflict, known) {
+        (Conflict::Counter, Some(Known::Counter(earlier))) => {
+            if let Some(later) = value.as_i64() {
+                let change = later.saturating_sub(*earlier);
+                return (change != 0).then_some(Step::Add(change));
+            }
+        }
+        (Conflict::Counter, None) => {
+            if let Some(later) = value.as_i64() {
+                return Some(Step::Add(later));
+            }
+        }
+        (Conflict::Union, Some(Known::Set(form, earlier))) => {
+            if let Some((later_form, parts)) = set::parts(value) {
+                let mut left = earlier.clone();
+                let mut added = Vec::new();
+                for (key, value) in parts {
+                    let known = left.remove(&hashes.of(&key));
+                    if known != Some(hashes.of(&value)) {
+                        added.push((key, value));
+                    }
+                }
+                let same = later_form == *form && added.is_empty() && left.is_empty();
+                return (!same).then(|| Step::Parts { form: later_form, added, removed: left.into_keys().collect() });
+            }
+        }
+        (Conflict::Union, None) => {
+            if let Some((form, added)) = set::parts(value) {
+                return Some(Step::Parts { form, added, removed: BTreeSet::new() });
+            }
+        }
+        _ => {}
+    }
+    let json: Box<str> = value.to_string().into();
+    let over = match known {
+        Some(Known::Plain(Some(hash), _)) if *hash == hashes.of(&json) => return None,
+        Some(Known::Plain(_, stamps)) => stamps.clone(),
+        Some(Known::Counter(earlier)) if value.as_i64() == Some(*earlier) => return None,
+        Some(Known::Set(..)) if is_same_set(known, value, hashes) => return None,
+        Some(Known::Counter(_) | Known::Set(..)) | None => Vec::new(),
+    };
+    let keep = matches!(conflict, Conflict::Max | Conflict::Min | Conflict::KeepAll | Conflict::Merge(_));
+    Some(Step::Put { json, over, keep })
+}
+
+fn is_same_set(known: Option<&Known>, value: &Value, hashes: Hashes) -> bool {
+    let (Some(Known::Set(form, earlier)), Some((later, parts))) = (known, set::parts(value)) else { return false };
+    let later_parts: BTreeMap<u128, u128> =
+        parts.into_iter().map(|(key, value)| (hashes.of(&key), hashes.of(&value))).collect();
+    *form == later && *earlier == later_parts
+}

@@ -1,0 +1,92 @@
+//! What travels when a session changed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tribes_replication::Diffable;
+
+use super::{Document, Field, Lifetime, NodeId, Session};
+use crate::stamp::Stamp;
+
+/// What turns one state of a session into a later one.
+#[derive(Serialize, Deserialize)]
+struct Delta {
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    lifetime: Option<(Stamp, Lifetime)>,
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    owner: Option<(Stamp, NodeId)>,
+    #[serde(rename = "w", default)]
+    writers: BTreeMap<u64, u64>,
+    #[serde(rename = "x", default, skip_serializing_if = "Vec::is_empty")]
+    writers_gone: Vec<u64>,
+    #[serde(rename = "f", default)]
+    fields: BTreeMap<Box<str>, Field>,
+    /// Of these only what changed.
+    #[serde(rename = "s", default, skip_serializing_if = "BTreeMap::is_empty")]
+    parts: BTreeMap<Box<str>, Field>,
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<Box<str>>,
+    #[serde(rename = "g", default)]
+    floor: u64,
+}
+
+impl Delta {
+    fn between(earlier: &Document, later: &Document) -> Option<Self> {
+        if (earlier.born, earlier.previous) != (later.born, later.previous) {
+            return None;
+        }
+        let (mut fields, mut parts) = (BTreeMap::new(), BTreeMap::new());
+        for (name, field) in &later.fields {
+            let held = earlier.fields.get(name);
+            if held == Some(field) {
+                continue;
+            }
+            match held.and_then(|held| field.since(held)) {
+                Some(changed) => drop(parts.insert(name.clone(), changed)),
+                None => drop(fields.insert(name.clone(), field.clone())),
+            }
+        }
+        let gone = earlier.fields.keys().filter(|name| !later.fields.contains_key(*name)).cloned().collect();
+        let changed = |(node, time): &(&u64, &u64)| earlier.writers.get(*node) != Some(*time);
+        Some(Self {
+            lifetime: Some(later.lifetime).filter(|lifetime| *lifetime != earlier.lifetime),
+            owner: Some(later.owner).filter(|owner| *owner != earlier.owner),
+            writers: later.writers.iter().filter(changed).map(|(node, time)| (*node, *time)).collect(),
+            writers_gone: earlier.writers.keys().filter(|node| !later.writers.contains_key(node)).copied().collect(),
+            fields,
+            parts,
+            gone,
+            floor: later.floor,
+        })
+    }
+
+    fn apply(self, mut document: Document) -> Option<Document> {
+        document.lifetime = self.lifetime.unwrap_or(document.lifetime);
+        document.owner = self.owner.unwrap_or(document.owner);
+        document.writers.extend(self.writers);
+        for node in self.writers_gone {
+            document.writers.remove(&node);
+        }
+        document.fields.extend(self.fields);
+        for (name, changed) in self.parts {
+            document.fields.get_mut(&name)?.overlay(changed)?;
+        }
+        for name in self.gone {
+            document.fields.remove(&name);
+        }
+        document.floor = self.floor;
+        Some(document)
+    }
+}
+
+impl Diffable for Session {
+    fn diff(&self, earlier: &Self) -> Option<Vec<u8>> {
+        rmp_serde::to_vec_named(&Delta::between(earlier.live()?, self.live()?)?).ok()
+    }
+
+    fn apply(self, diff: &[u8]) -> Option<Self> {
+        let Self::Live(document) = self else { return None };
+        let delta: Delta = rmp_serde::from_slice(diff).ok()?;
+        Some(Self::Live(Box::new(delta.apply(*document)?)))
+    }
+}

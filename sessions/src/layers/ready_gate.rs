@@ -1,0 +1,136 @@
+//! No request before the state is in.
+
+use std::sync::Arc;
+use std::sync::Weak;
+use std::task::{Context, Poll};
+
+use http::{Request, Response, StatusCode};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{BoxFuture, unavailable};
+use crate::ReplicatedStore;
+use crate::store::Inner;
+
+/// Answers with 503 and `Retry-After` until the store has the sessions of the group, and after it was
+/// [left](ReplicatedStore::leave). So no user is logged out by a node that did not have his session yet. (Tomcat opens its ports
+/// last instead.) The outermost layer.
+///
+/// It answers two paths itself, for balancers and orchestrators: `/readyz` with 200 or 503, and `/livez` with 200 always.
+#[derive(Clone, Debug)]
+pub struct ReadyGateLayer {
+    gate: Arc<Gate>,
+}
+
+#[derive(Clone, Debug)]
+struct Gate {
+    stores: Vec<WeakStore>,
+    retry_after: u64,
+    ready_path: Option<String>,
+    live_path: Option<String>,
+}
+
+#[derive(Clone)]
+struct WeakStore(Weak<Inner>);
+
+impl std::fmt::Debug for WeakStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a store")
+    }
+}
+
+impl ReadyGateLayer {
+    /// A gate before what uses `store`.
+    #[must_use]
+    pub fn new(store: &ReplicatedStore) -> Self {
+        let gate = Gate {
+            stores: Vec::new(),
+            retry_after: 1,
+            ready_path: Some("/readyz".to_owned()),
+            live_path: Some("/livez".to_owned()),
+        };
+        Self { gate: Arc::new(gate) }.and(store)
+    }
+
+    /// That is closed as long as `store`, too, is not ready.
+    #[must_use]
+    pub fn and(self, store: &ReplicatedStore) -> Self {
+        self.with(|gate| gate.stores.push(WeakStore(Arc::downgrade(store.inner()))))
+    }
+
+    /// After how many seconds clients are asked to come again. Default 1.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.with(|gate| gate.retry_after = seconds)
+    }
+
+    /// The path that says whether this node is ready; `None` for none. Default `/readyz`.
+    #[must_use]
+    pub fn ready_path(self, path: Option<&str>) -> Self {
+        self.with(|gate| gate.ready_path = path.map(str::to_owned))
+    }
+
+    /// The path that says that this node is alive; `None` for none. Default `/livez`.
+    #[must_use]
+    pub fn live_path(self, path: Option<&str>) -> Self {
+        self.with(|gate| gate.live_path = path.map(str::to_owned))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Gate)) -> Self {
+        let mut gate = self.gate.as_ref().clone();
+        change(&mut gate);
+        Self { gate: Arc::new(gate) }
+    }
+}
+
+impl Gate {
+    fn is_open(&self) -> bool {
+        self.stores.iter().all(|store| store.0.upgrade().is_some_and(|store| store.is_open()))
+    }
+}
+
+impl<S> Layer<S> for ReadyGateLayer {
+    type Service = ReadyGate<S>;
+
+    fn layer(&self, inner: S) -> ReadyGate<S> {
+        ReadyGate { inner, gate: Arc::clone(&self.gate) }
+    }
+}
+
+/// The service of a [`ReadyGateLayer`].
+#[derive(Clone, Debug)]
+pub struct ReadyGate<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+impl<S, B, R> Service<Request<B>> for ReadyGate<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: Default + Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = BoxFuture<Result<Response<R>, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let asks = |path: &Option<String>| path.as_deref() == Some(request.uri().path());
+        let is_open = self.gate.is_open();
+        let answer = if asks(&self.gate.live_path) || (is_open && asks(&self.gate.ready_path)) {
+            let mut response = Response::new(R::default());
+            *response.status_mut() = StatusCode::OK;
+            response
+        } else if is_open {
+            return Box::pin(self.inner.call(request));
+        } else {
+            unavailable(self.gate.retry_after)
+        };
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+}

@@ -1,0 +1,260 @@
+//! What happens to sessions around a request.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+use tribes_core::stats::Histogram;
+
+use super::{BoxFuture, Incoming, Misplaced, Outgoing, Skip, unavailable};
+use crate::request::{self, RequestContext};
+use crate::stats::Counter;
+use crate::store::{Inner, Shortfall};
+use crate::{ReplicatedStore, SessionId};
+
+/// What a request has to do with its session's place in the group (Tomcat: `primaryIndicator`): an extension of the request, if
+/// the layer [tells](ReplicationLayer::tell_role) it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SessionRole {
+    /// This node served the session last.
+    Owner,
+    /// Another did.
+    Backup,
+    /// There is no such session, or the request named none.
+    Absent,
+}
+
+/// Has requests take part in replication (Tomcat: `ReplicationValve`): counts as a use of their session that they read it, and
+/// waits, after the session layer has saved and before the response goes out, until what they wrote is as
+/// [durable](crate::StoreBuilder::durability) as it is to be. Just outside of the session layer.
+///
+/// Several session layers may stand within, with cookies of their own: all that a request writes is waited for together.
+#[derive(Clone, Debug)]
+pub struct ReplicationLayer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<Inner>,
+    skip: Skip,
+    tell_role: bool,
+    retry_after: u64,
+    counters: Counters,
+    misplaced: Misplaced,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("skip", &self.skip).field("tell_role", &self.tell_role).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    requests: Counter,
+    skipped: Counter,
+    wrote: Counter,
+    short: Counter,
+    whole: Times,
+    waited: Times,
+}
+
+#[derive(Default)]
+struct Times {
+    histogram: std::sync::Mutex<Histogram>,
+}
+
+impl Times {
+    fn took(&self, time: Duration) {
+        self.histogram.lock().unwrap_or_else(std::sync::PoisonError::into_inner).record(time);
+    }
+
+    fn snapshot(&self) -> Histogram {
+        self.histogram.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// What a layer has seen; see [`ReplicationLayer::stats`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReplicationStats {
+    /// Requests.
+    pub requests: u64,
+    /// Requests of these that were passed by.
+    pub skipped: u64,
+    /// Requests that wrote to a session.
+    pub wrote: u64,
+    /// Requests whose writes did not come as far in time as they should.
+    pub short: u64,
+    /// How long requests took, from here, until their response.
+    pub request_time: Histogram,
+    /// How long those that wrote waited for others.
+    pub wait_time: Histogram,
+}
+
+impl ReplicationLayer {
+    /// For the sessions of `store`.
+    #[must_use]
+    pub fn new(store: &ReplicatedStore) -> Self {
+        let shared = Shared {
+            store: Arc::clone(store.inner()),
+            skip: Skip::none(),
+            tell_role: false,
+            retry_after: 1,
+            counters: Counters::default(),
+            misplaced: Misplaced::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Passes these requests by. Default: none. What was counted so far is gone.
+    #[must_use]
+    pub fn skip(self, skip: Skip) -> Self {
+        self.with(|shared| shared.skip = skip)
+    }
+
+    /// Puts a [`SessionRole`] on each request. Costs a look at the session; needs a
+    /// [`StickyLayer`](crate::StickyLayer), which knows the cookie. Default: no.
+    #[must_use]
+    pub fn tell_role(self, tell: bool) -> Self {
+        self.with(|shared| shared.tell_role = tell)
+    }
+
+    /// What it has seen so far. All services of a layer count together.
+    #[must_use]
+    pub fn stats(&self) -> ReplicationStats {
+        let counters = &self.shared.counters;
+        ReplicationStats {
+            requests: counters.requests.get(),
+            skipped: counters.skipped.get(),
+            wrote: counters.wrote.get(),
+            short: counters.short.get(),
+            request_time: counters.whole.snapshot(),
+            wait_time: counters.waited.snapshot(),
+        }
+    }
+
+    fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let old = &self.shared;
+        let mut shared = Shared {
+            store: Arc::clone(&old.store),
+            skip: old.skip.clone(),
+            tell_role: old.tell_role,
+            retry_after: old.retry_after,
+            counters: Counters::default(),
+            misplaced: Misplaced::default(),
+        };
+        change(&mut shared);
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    async fn role(&self, id: Option<SessionId>) -> SessionRole {
+        let Some(id) = id else { return SessionRole::Absent };
+        match self.store.role(id).await {
+            Some((true, _)) => SessionRole::Owner,
+            Some((false, _)) => SessionRole::Backup,
+            None => SessionRole::Absent,
+        }
+    }
+
+    /// After the session layer has saved: whether the response may go out, and the last write for the client to know.
+    async fn settle(&self, context: &RequestContext) -> (bool, Option<Outgoing>) {
+        let done = context.done();
+        if !done.used.is_empty() {
+            self.store.used(&done.used).await;
+        }
+        let mut is_short = false;
+        if !done.commits.is_empty() {
+            self.counters.wrote.one();
+            let began = self.store.now_time();
+            let short = self.store.settle(done.commits).await;
+            self.counters.waited.took(self.store.now_time() - began);
+            is_short = !short.is_empty();
+            for error in short {
+                tracing::debug!(%error, "a session is not as durable as it should be");
+            }
+        }
+        self.counters.short.add(usize::from(is_short));
+        let may_go = !is_short || self.store.shortfall() == Shortfall::ServeAndReport;
+        (may_go, done.seen.map(|(_, stamp)| Outgoing(stamp)))
+    }
+}
+
+impl<S> Layer<S> for ReplicationLayer {
+    type Service = Replication<S>;
+
+    fn layer(&self, inner: S) -> Replication<S> {
+        Replication { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// The service of a [`ReplicationLayer`].
+#[derive(Clone, Debug)]
+pub struct Replication<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, B, R> Service<Request<B>> for Replication<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Send + 'static,
+    R: Default + Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = BoxFuture<Result<Response<R>, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The one that is ready; the clone may not be.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let shared = Arc::clone(&self.shared);
+        shared.counters.requests.one();
+        let incoming = request.extensions().get::<Incoming>().cloned().unwrap_or_default();
+        #[cfg(feature = "tower-sessions")]
+        let is_within = request.extensions().get::<tower_sessions_core::Session>().is_some();
+        #[cfg(not(feature = "tower-sessions"))]
+        let is_within = false;
+        shared.misplaced.check(
+            is_within,
+            "ReplicationLayer",
+            "it belongs outside of the session layer: add it after that",
+        );
+        let (parts, body) = request.into_parts();
+        let passes_by = shared.skip.matches(&parts);
+        let mut request = Request::from_parts(parts, body);
+        shared.counters.skipped.add(usize::from(passes_by));
+        let context = Arc::new(RequestContext::new(passes_by, incoming.version));
+        Box::pin(async move {
+            let began = shared.store.now_time();
+            if shared.tell_role {
+                let role = shared.role(incoming.id).await;
+                request.extensions_mut().insert(role);
+            }
+            let handled = request::scope(Arc::clone(&context), inner.call(request)).await;
+            let (may_go, outgoing) = if passes_by { (true, None) } else { shared.settle(&context).await };
+            shared.counters.whole.took(shared.store.now_time() - began);
+            let mut response = handled?;
+            if !may_go {
+                response = unavailable(shared.retry_after);
+            }
+            if let Some(outgoing) = outgoing {
+                response.extensions_mut().insert(outgoing);
+            }
+            Ok(response)
+        })
+    }
+}

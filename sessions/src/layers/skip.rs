@@ -1,0 +1,112 @@
+//! Requests that have nothing to do with sessions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Method;
+use http::request::Parts;
+use percent_encoding::percent_decode_str;
+use regex_lite::Regex;
+
+/// The endings of what [`Skip::static_assets`] takes for files.
+const ASSETS: [&str; 18] = [
+    "avif", "css", "gif", "htm", "html", "ico", "jpeg", "jpg", "js", "map", "mjs", "png", "svg", "ttf", "txt", "wasm",
+    "webp", "woff2",
+];
+
+type Rule = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+
+/// Which requests the [`ReplicationLayer`](crate::ReplicationLayer) lets pass by: they neither count as a use of their session nor
+/// wait for writes (Tomcat: `filter` of the `ReplicationValve`). What they write is replicated all the same.
+#[derive(Clone)]
+pub struct Skip(Option<Rule>);
+
+impl fmt::Debug for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Skip(some)" } else { "Skip(none)" })
+    }
+}
+
+/// The text is no regular expression.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pattern:?} is no regular expression: {why}")]
+pub struct SkipError {
+    pattern: String,
+    why: String,
+}
+
+impl Skip {
+    /// None.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Those for which `skip` says so.
+    pub fn when(skip: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(skip)))
+    }
+
+    /// Those whose path, decoded, matches as a whole. Several patterns are one with `|`, as in Tomcat since 6; semicolons, as in
+    /// old files, are not taken.
+    ///
+    /// # Errors
+    /// If it is no regular expression.
+    pub fn regex(pattern: &str) -> Result<Self, SkipError> {
+        let error = |why: String| SkipError { pattern: pattern.to_owned(), why };
+        if pattern.contains(';') {
+            return Err(error("a semicolon separates nothing, and no path has one: write `|`".to_owned()));
+        }
+        let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|fault| error(fault.to_string()))?;
+        Ok(Self::when(move |parts| {
+            percent_decode_str(parts.uri.path()).decode_utf8().is_ok_and(|path| regex.is_match(&path))
+        }))
+    }
+
+    /// `GET` and `HEAD` of paths that end like images, scripts, style sheets, fonts and pages without a program.
+    #[must_use]
+    pub fn static_assets() -> Self {
+        Self::when(|parts| {
+            let is_read = [Method::GET, Method::HEAD].contains(&parts.method);
+            let ending = parts.uri.path().rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+            is_read && ending.is_some_and(|ending| ASSETS.contains(&ending.as_str()))
+        })
+    }
+
+    pub(super) fn matches(&self, parts: &Parts) -> bool {
+        self.0.as_ref().is_some_and(|rule| rule(parts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use http::Request;
+
+    use super::*;
+
+    fn parts(method: Method, uri: &str) -> Parts {
+        Request::builder().method(method).uri(uri).body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_pattern_is_for_the_whole_path() {
+        let skip = Skip::regex(r".*\.gif|/a b/.*").unwrap();
+        for (path, wanted) in
+            [("/x.gif", true), ("/x.gif2", false), ("/a%20b/c", true), ("/x.gif?y=1", true), ("/x?y=1.gif", false)]
+        {
+            assert_eq!(skip.matches(&parts(Method::GET, path)), wanted, "{path}");
+        }
+        assert!(Skip::regex("(").is_err());
+        assert!(Skip::regex(r".*\.gif;.*\.js").unwrap_err().to_string().contains('|'));
+    }
+
+    #[test]
+    fn static_assets_are_read_only() {
+        let skip = Skip::static_assets();
+        assert!(skip.matches(&parts(Method::GET, "/logo.PNG")) && skip.matches(&parts(Method::HEAD, "/a.b/x.js")));
+        assert!(!skip.matches(&parts(Method::POST, "/logo.png")) && !skip.matches(&parts(Method::GET, "/png")));
+        assert!(!Skip::none().matches(&parts(Method::GET, "/logo.png")));
+    }
+}

@@ -1,0 +1,42 @@
+//! Web sessions that survive the crash of a server: a store for tower-sessions, replicated field by field between the nodes of
+//! a group, and the layers that go with it. Nothing else has to run.
+//!
+//! [`ReplicatedStore`] is the way in. What is where:
+//!
+//! | folder | holds |
+//! |---|---|
+//! | `document` | a session without I/O: fields, their writes, merging |
+//! | `keeper` | when sessions were used and when they end, without I/O |
+//! | `store` | the store: the table of sessions, what requests do, what nodes tell each other |
+//! | `layers` | what stands around the application: the gate, sticky routes, replication |
+//! | `conflict` | the rules for writes that did not know of each other |
+//! | `request` | what belongs to one request, beside it |
+//! | `event`, `stats`, `error` | what is told, counted, and can go wrong |
+//! | `id`, `stamp` | names of sessions, and of writes |
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real time and tasks where they say so"))]
+
+mod conflict;
+mod document;
+mod error;
+mod event;
+mod id;
+mod keeper;
+mod layers;
+mod request;
+mod stamp;
+mod stats;
+mod store;
+
+pub use conflict::{Conflict, MergeFn};
+pub use document::EndReason;
+pub use error::{JoinError, SessionError};
+pub use event::{SessionEvent, SessionEvents};
+pub use id::{NoSessionId, SessionId};
+pub use layers::{
+    Failover, ReadyGate, ReadyGateLayer, Rebind, Replication, ReplicationLayer, ReplicationStats, SessionRole, Skip,
+    SkipError, Sticky, StickyLayer, StickyMode,
+};
+pub use stats::{Counts, StateResult, StoreStats};
+pub use store::{Expire, Mode, OnTimeout, ReplicatedStore, SessionRecord, Shortfall, StateTransfer, StoreBuilder};
+pub use tribes_replication::Durability;

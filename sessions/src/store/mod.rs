@@ -1,0 +1,397 @@
+//! The store: sessions of all nodes of a group, as one.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `mod` | the handle, and what it offers besides the store's traits |
+//! | `builder` | how a store is to be |
+//! | `table` | where the sessions are: all here, or each at a few members |
+//! | `requests` | create, load, save and delete, as requests need them |
+//! | `watch` | what happens in the table, for the keeper, the index and those who listen |
+//! | `index` | sessions by the value of a field |
+//! | `peers` | what stores say to each other besides: uses, ages, sessions |
+//! | `task` | ends what is over, tells of uses, takes the state over |
+//! | `tower_sessions` | the traits of tower-sessions |
+
+mod builder;
+mod index;
+mod peers;
+mod requests;
+mod table;
+mod task;
+#[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-14"))]
+mod tower_sessions;
+mod watch;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{Notify, watch as watching};
+use tribes_core::rpc::RpcChannel;
+use tribes_core::{Channel, Env, ListenerHandle, MemberId, Time};
+use tribes_replication::{ChangeHandle, Durability, MapError};
+
+pub use self::builder::{Expire, OnTimeout, Shortfall, StateTransfer, StoreBuilder};
+use self::index::Index;
+use self::requests::RecordEnd;
+pub use self::requests::SessionRecord;
+pub(crate) use self::table::Commit;
+pub use self::table::Mode;
+use self::table::Table;
+use crate::SessionId;
+use crate::conflict::Policies;
+use crate::document::{EndReason, Hashes, Limits, Session};
+use crate::error::SessionError;
+use crate::event::{Events, SessionEvents};
+use crate::keeper::{Keeper, Now};
+use crate::stamp::Clock;
+use crate::stats::{Counters, StateResult, StoreStats};
+
+/// Sessions that all nodes of a group share, and that outlive each of them. A cheap handle; all clones are the same store.
+///
+/// It is a store for `tower-sessions`: put it where `MemoryStore` was.
+///
+/// ```
+/// # use tribes_testkit::net::SimNet;
+/// use tower_sessions::{Session, SessionManagerLayer};
+/// use tribes_sessions::ReplicatedStore;
+/// # use axum::{Router, routing::get};
+/// # use tribes_core::Channel;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::time::pause();
+/// # let net = SimNet::new(7);
+/// # let channel = net.join(Channel::builder()).build()?;
+/// # channel.start().await?;
+/// // On each node, on a channel that is started:
+/// let store = ReplicatedStore::builder("shop").join(&channel).await?;
+///
+/// let app: Router = Router::new()
+///     .route("/", get(async |session: Session| {
+///         let visits: usize = session.get("visits").await.unwrap_or_default().unwrap_or_default();
+///         session.insert("visits", visits + 1).await.unwrap();
+///         format!("visit {}", visits + 1)
+///     }))
+///     .layer(SessionManagerLayer::new(store));
+/// # let _ = app;
+/// # Ok(()) }
+/// ```
+///
+/// # Guarantees
+/// - **Fields, not sessions, are replicated.** Requests that overlap, on one node or on several, and change different fields lose
+///   nothing; those that change the same field are settled by its [`Conflict`](crate::Conflict) rule, alike on all nodes,
+///   whatever happens to messages. What a request has not changed it does not write.
+/// - **A session that has ended stays ended.** A slow request that saves after a logout, on whatever node, does not bring it back;
+///   nor does a partition of less than [`longest_partition`](StoreBuilder::longest_partition).
+/// - **How much is known when a save returns** is chosen: [`durability`](StoreBuilder::durability).
+/// - **A session ends** after the time that it was given since it was used last: by its owner, the node that served it last,
+///   exactly then; if that is gone, by another, a tenth of the time later at the most, and 30 s. The nodes' clocks need not agree.
+/// - **Ids are never used again**, and never contain the name of a node.
+///
+/// # Not guaranteed
+/// - Of two writes of one field that did not know of each other one is gone, where the rule is
+///   [`LastWrite`](crate::Conflict::LastWrite); it is [told](crate::SessionEvent::Conflict).
+/// - With [`Durability::Queued`], the default, a save may be lost if the node is, within moments of it.
+/// - If all nodes stop, all sessions are gone.
+///
+/// # With tower-sessions
+/// Its layer saves when the handler has returned, before the response is sent; not if that is a 5xx, and not what changes while
+/// the body is streamed. A record carries, beside the session's data, what its request was given, under a reserved key that begins with a
+/// zero byte: do not put another store between (no `CachingSessionStore`; reads are local anyway).
+#[derive(Clone)]
+pub struct ReplicatedStore(Arc<Inner>);
+
+pub(crate) struct Inner {
+    name: String,
+    table: Table,
+    env: Env,
+    me: MemberId,
+    clock: Clock,
+    hashes: Hashes,
+    policies: Policies,
+    limits: Limits,
+    durability: Durability,
+    shortfall: Shortfall,
+    expire: Expire,
+    inactivity: Option<Duration>,
+    max_wait: Duration,
+    keeper: Mutex<Keeper>,
+    index: Mutex<Index>,
+    /// There is an earlier time to wake at, or the store is closed.
+    earlier: Arc<Notify>,
+    closed: AtomicBool,
+    events: Events,
+    counters: Counters,
+    state: watching::Sender<Option<(StateResult, Duration)>>,
+    /// Changes with each session that changes.
+    changes: watching::Sender<u64>,
+    ready: watching::Sender<bool>,
+    rpc: OnceLock<RpcChannel>,
+    handles: OnceLock<(ChangeHandle, ListenerHandle)>,
+    channel: Channel,
+}
+
+impl fmt::Debug for ReplicatedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicatedStore").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.earlier.notify_one();
+        self.table.close();
+    }
+}
+
+impl ReplicatedStore {
+    /// A store of this name; it tells the stores of a group apart (Tomcat: the context's name), and is the same on all nodes.
+    pub fn builder(name: impl Into<String>) -> StoreBuilder {
+        StoreBuilder::new(name.into())
+    }
+
+    /// Waits until this node has the sessions that the group had, or the wait for them is over. Cancel safe.
+    pub async fn ready(&self) {
+        // The sender is here.
+        let _ = self.0.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Whether it has them.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.is_open()
+    }
+
+    /// The fields of a session; `None` if there is none. Does not count as a use.
+    ///
+    /// # Errors
+    /// In [`Mode::Backup`], if nobody that holds it answers.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn get(&self, id: SessionId) -> Result<Option<HashMap<String, Value>>, SessionError> {
+        let session = self.0.table.get(id).await?;
+        let values = |session: &Session| {
+            let values = session.live()?.values(&self.0.policies);
+            Some(values.map(|(name, value)| (name.to_owned(), value)).collect())
+        };
+        Ok(session.as_ref().and_then(values))
+    }
+
+    /// Makes a session with these fields, which ends when it was not used for `idle`; its id. For servers without tower-sessions.
+    ///
+    /// # Errors
+    /// If it could not be written, or something is too large.
+    ///
+    /// # Cancel safety
+    /// It may have been made.
+    pub async fn create_session(
+        &self,
+        data: &HashMap<String, Value>,
+        idle: Duration,
+    ) -> Result<SessionId, SessionError> {
+        let id = SessionId::from_bits(u128::from_ne_bytes(self.0.env.unique()?));
+        self.0.create(id, data, RecordEnd::after(idle, self.0.now().wall_ms)).await
+    }
+
+    /// The session for a request: change its data, and [save](Self::save_session) it with all that it has. Counts as a use.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn load_session(&self, id: SessionId) -> Result<Option<SessionRecord>, SessionError> {
+        self.0.load(id).await
+    }
+
+    /// Writes what a request changed of the data that it [loaded](Self::load_session). Of a session that is over nothing is
+    /// written, and that is no error.
+    ///
+    /// # Errors
+    /// If it could not be written, or something is too large; then nothing was written.
+    ///
+    /// # Cancel safety
+    /// It may have been written.
+    pub async fn save_session(
+        &self,
+        id: SessionId,
+        data: &HashMap<String, Value>,
+        idle: Duration,
+    ) -> Result<(), SessionError> {
+        self.0.save(id, data, RecordEnd::after(idle, self.0.now().wall_ms)).await
+    }
+
+    /// Ends a session: a logout. Whether there was one. It stays ended.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    ///
+    /// # Cancel safety
+    /// With all sessions here it is ended at the first poll; otherwise it may be ended or not.
+    pub async fn invalidate(&self, id: SessionId) -> Result<bool, SessionError> {
+        self.0.end(id, EndReason::Invalidated).await
+    }
+
+    /// Ends all sessions whose `field` has this value, on all nodes, and says how many: log out everywhere. Fast for fields that are
+    /// [indexed](StoreBuilder::index); others are looked for. A session that is made or given the value at the same time on
+    /// another node may be missed.
+    ///
+    /// # Errors
+    /// If some could not be ended; the others are.
+    ///
+    /// # Cancel safety
+    /// What was ended by then is ended.
+    pub async fn kill_all(&self, field: &str, value: &Value) -> Result<usize, SessionError> {
+        self.0.kill_all(field, value).await
+    }
+
+    /// What happens to sessions from now on, as a stream. For callbacks see [`StoreBuilder::on_event`].
+    #[must_use]
+    pub fn events(&self) -> SessionEvents {
+        self.0.events.stream()
+    }
+
+    /// The ids of the sessions that live and that this node holds, in no particular order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<SessionId> {
+        let live = self.0.table.held().into_iter().filter(|(_, session)| session.live().is_some());
+        live.map(|(id, _)| id).collect()
+    }
+
+    /// Who decides when this session ends: the member that served it last, as far as this node knows.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn owner(&self, id: SessionId) -> Result<Option<MemberId>, SessionError> {
+        let session = self.0.table.get(id).await?;
+        Ok(session.and_then(|session| session.live().map(|live| MemberId::from_bytes(live.owner.1))))
+    }
+
+    /// How long this session has not been used, as far as this node knows.
+    #[must_use]
+    pub fn idle(&self, id: SessionId) -> Option<Duration> {
+        self.0.keeper().idle(id, self.0.now())
+    }
+
+    /// What it holds, and what has happened.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let (sessions, owned) = {
+            let keeper = self.0.keeper();
+            (keeper.live(), keeper.owned())
+        };
+        StoreStats { sessions, owned, state: *self.0.state.borrow(), counts: self.0.counters.snapshot() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Leaves the group in order, for a rolling deployment: tells the others when each session was used last, hands over those
+    /// that would be lost, and closes. Call it when no more requests come; the gate says 503 from now on.
+    ///
+    /// # Errors
+    /// If what only this node holds was not handed over in time. The store is open still: try again.
+    ///
+    /// # Cancel safety
+    /// Handing over goes on; the store does not close.
+    pub async fn leave(&self, within: Duration) -> Result<(), SessionError> {
+        self.0.ready.send_replace(false);
+        self.0.leave(within).await?;
+        self.0.closed.store(true, Ordering::Release);
+        self.0.earlier.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+}
+
+impl Inner {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) const fn shortfall(&self) -> Shortfall {
+        self.shortfall
+    }
+
+    pub(crate) const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether requests may come.
+    pub(crate) fn is_open(&self) -> bool {
+        *self.ready.borrow() && !self.is_closed()
+    }
+
+    pub(crate) fn now_time(&self) -> Time {
+        self.env.now()
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Now {
+        let time = self.env.now();
+        Now { time, wall_ms: u64::try_from(self.env.wall_ms_at(time)).unwrap_or_default() }
+    }
+
+    fn me(&self) -> [u8; 16] {
+        *self.me.as_bytes()
+    }
+
+    /// Has the task look at the keeper again.
+    fn wake(&self) {
+        self.earlier.notify_one();
+    }
+
+    async fn kill_all(&self, field: &str, value: &Value) -> Result<usize, SessionError> {
+        let here = self.kill_here(field, value).await;
+        let elsewhere = match self.table {
+            // All are here.
+            Table::All(_) => 0,
+            Table::Backup(_) => self.kill_elsewhere(field, value).await?,
+        };
+        Ok(here? + elsewhere)
+    }
+
+    /// Ends those that this node holds.
+    async fn kill_here(&self, field: &str, value: &Value) -> Result<usize, SessionError> {
+        let indexed = self.index().find(field, value);
+        let found = indexed.unwrap_or_else(|| {
+            let has = |session: &Session| {
+                let field = session.live().and_then(|live| live.fields.get(field)?.value(self.policies.of(field)));
+                field.as_ref() == Some(value)
+            };
+            self.table.held().into_iter().filter(|(_, session)| has(session)).map(|(id, _)| id).collect()
+        });
+        let (mut ended, mut failed) = (0, None);
+        for id in found {
+            match self.end(id, EndReason::Killed).await {
+                Ok(was_there) => ended += usize::from(was_there),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(ended), Err)
+    }
+
+    async fn leave(&self, within: Duration) -> Result<(), MapError> {
+        self.tell_all_uses(within).await;
+        self.table.leave(within).await
+    }
+}

@@ -1,0 +1,418 @@
+//! Creating, loading, saving and deleting, as requests need them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tribes_core::MemberId;
+use tribes_replication::Durability;
+
+use super::table::Table;
+use super::{Commit, Expire, Inner};
+use crate::SessionId;
+use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Session, TooLarge};
+use crate::error::SessionError;
+use crate::event::SessionEvent;
+use crate::request;
+use crate::stamp::Stamp;
+
+/// Lifetimes are kept to a tenth of a second: what a record says of the same one differs by what it took to say it.
+const GRAIN_MS: u128 = 100;
+/// How long a session is fetched at most that this node lacks a write of.
+const PULL: Duration = Duration::from_millis(200);
+
+/// A session as a request has it; see [`ReplicatedStore::load_session`](crate::ReplicatedStore::load_session).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SessionRecord {
+    /// Its fields; and, under a key that begins with a zero byte, what the request was given, by which it is told what it changed
+    /// when it saves.
+    pub data: HashMap<String, Value>,
+    /// How long it lives if it is not used again; `None`: for ever.
+    pub left: Option<Duration>,
+}
+
+/// When a record ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordEnd {
+    /// How long from now.
+    pub(crate) left: Duration,
+    /// The same as a date, in milliseconds since 1970.
+    pub(crate) date_ms: u64,
+}
+
+impl RecordEnd {
+    /// After `idle` without a use.
+    pub(super) fn after(idle: Duration, wall_ms: u64) -> Self {
+        let ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        Self { left: idle, date_ms: wall_ms.saturating_add(ms) }
+    }
+}
+
+impl Inner {
+    /// Makes a session under `id`, or another if that is taken; its id.
+    pub(crate) async fn create(
+        &self,
+        mut id: SessionId,
+        data: &HashMap<String, Value>,
+        end: RecordEnd,
+    ) -> Result<SessionId, SessionError> {
+        let previous = data.get(BASE_KEY).and_then(Base::from_value).map(|base| base.id).filter(|base| *base != id);
+        // Whatever it was given belongs to another session: all of it is new in this one.
+        let change = self.change(None, data, end)?;
+        loop {
+            let stamp = self.stamp(0);
+            let mut document = change.new_document(stamp, self.hashes);
+            document.previous = previous;
+            self.check_session(&document)?;
+            let session = Session::Live(Box::new(document));
+            let mut taken = false;
+            let commit = self
+                .table
+                .update(id, self.durability, |found| {
+                    // Our own, if the answer to an earlier attempt was lost.
+                    let is_ours = |found: &Session| found.live().is_some_and(|live| live.born == stamp);
+                    taken = found.as_ref().is_some_and(|found| !is_ours(found));
+                    found.is_none().then(|| session.clone())
+                })
+                .await?;
+            if !taken {
+                self.counters.created.one();
+                self.counters.renamed.add(usize::from(previous.is_some()));
+                if let (Table::Backup(_), Session::Live(document)) = (&self.table, &session) {
+                    self.noticed(id, &session, true);
+                    self.tell_created(id, document);
+                }
+                self.wrote(id, stamp, commit);
+                return Ok(id);
+            }
+            id = SessionId::from_bits(u128::from_ne_bytes(self.env.unique()?));
+        }
+    }
+
+    /// What a request is given of a session; none if there is no such session, or it is over.
+    pub(crate) async fn load(&self, id: SessionId) -> Result<Option<SessionRecord>, SessionError> {
+        let session = self.get_fresh(id).await?;
+        if session.is_none() {
+            self.notice_elsewhere(id, None);
+        }
+        let Some(document) = session.as_ref().and_then(Session::live).filter(|document| !self.is_over(id, document))
+        else {
+            self.counters.missed.one();
+            return Ok(None);
+        };
+        self.counters.loaded.one();
+        self.notice_elsewhere(id, session.as_ref());
+        let (values, base) = Base::of(id, document, &self.policies, self.hashes);
+        let mut data: HashMap<String, Value> = values.into_iter().collect();
+        data.extend(base.to_value().map(|base| (BASE_KEY.to_owned(), base)));
+        if let Some(stamp) = document.latest_write() {
+            request::note_seen(id, stamp);
+        }
+        if !request::note_use(id) {
+            self.used(&[id]).await;
+        }
+        Ok(Some(SessionRecord { data, left: self.left(id, document) }))
+    }
+
+    /// Writes what a request changed. A session that is over stays over.
+    pub(crate) async fn save(
+        &self,
+        id: SessionId,
+        data: &HashMap<String, Value>,
+        end: RecordEnd,
+    ) -> Result<(), SessionError> {
+        let base = data.get(BASE_KEY).and_then(Base::from_value).filter(|base| base.id == id);
+        let change = self.change(base.as_ref(), data, end)?;
+        let (mut stamp, mut over, mut too_large, mut after) = (Stamp::default(), false, None, None);
+        let commit = self
+            .table
+            .update(id, self.durability, |found| {
+                (over, too_large, after) = (false, None, found.clone());
+                let mut document = match found {
+                    Some(Session::Live(document)) => document,
+                    Some(Session::Dead(_)) => {
+                        over = true;
+                        return None;
+                    }
+                    // Nobody has it any more that can be asked: what the request has is all there is.
+                    None => {
+                        stamp = self.stamp(0);
+                        let whole = self.change(None, data, end).ok()?;
+                        after = Some(Session::Live(Box::new(whole.new_document(stamp, self.hashes))));
+                        return after.clone();
+                    }
+                };
+                // The answer to an earlier attempt was lost: it is in there.
+                if stamp != Stamp::default() && document.has(stamp) {
+                    return None;
+                }
+                stamp = self.stamp(document.latest());
+                if !change.apply(&mut document, stamp, self.hashes) {
+                    stamp = Stamp::default();
+                    return None;
+                }
+                too_large = self.check_session(&document).err();
+                if too_large.is_some() {
+                    return None;
+                }
+                after = Some(Session::Live(document));
+                after.clone()
+            })
+            .await?;
+        if let Some(error) = too_large {
+            return Err(error);
+        }
+        self.notice_elsewhere(id, after.as_ref());
+        if over {
+            self.counters.resurrections_prevented.one();
+            tracing::debug!(?id, "a request saved a session that has ended: it stays so");
+            return Ok(());
+        }
+        if !request::note_use(id) {
+            self.used(&[id]).await;
+        }
+        if stamp == Stamp::default() {
+            self.counters.unchanged.one();
+            return Ok(());
+        }
+        self.counters.saved.one();
+        self.wrote(id, stamp, commit);
+        Ok(())
+    }
+
+    /// Ends a session; whether there was one.
+    pub(crate) async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, SessionError> {
+        let (mut was_there, mut stamp, mut after) = (false, Stamp::default(), None);
+        let commit = self
+            .table
+            .update(id, self.durability, |found| {
+                after = found;
+                let Some(Session::Live(document)) = &after else { return None };
+                // It may have been used elsewhere since, and that is for its owner to know.
+                if reason == EndReason::Timeout && !self.may_time_out(id, document) {
+                    return None;
+                }
+                was_there = true;
+                stamp = self.stamp(document.latest());
+                after = Some(Session::Dead(Death { stamp, reason, by: self.me() }));
+                after.clone()
+            })
+            .await?;
+        self.notice_elsewhere(id, after.as_ref());
+        if let Some(Session::Dead(death)) = after.filter(|_| was_there) {
+            let counters = &self.counters;
+            match reason {
+                EndReason::Invalidated => counters.invalidated.one(),
+                EndReason::Timeout => counters.timed_out.one(),
+                EndReason::Killed => counters.killed.one(),
+            }
+            if let Table::Backup(_) = self.table {
+                self.tell_end(id, death).await;
+            }
+            self.wrote(id, stamp, commit);
+        }
+        Ok(was_there)
+    }
+
+    /// Whether this node may end a session whose time is over, as far as it knows.
+    fn may_time_out(&self, id: SessionId, document: &Document) -> bool {
+        let mut keeper = self.keeper();
+        let now = self.now();
+        // As it is, not as this node knew it.
+        keeper.changed(id, &Session::Live(Box::new(document.clone())), false, now);
+        keeper.is_over(id, now)
+    }
+
+    /// Learns how a session is that others hold. What this node holds it learns from the table.
+    fn notice_elsewhere(&self, id: SessionId, session: Option<&Session>) {
+        let Table::Backup(_) = self.table else { return };
+        match session {
+            Some(session) if session.live().is_some() || self.keeper().knows(id) => self.noticed(id, session, true),
+            Some(_) => {}
+            None => self.notice_loss(id),
+        }
+    }
+
+    /// Nobody holds a session.
+    fn notice_loss(&self, id: SessionId) {
+        let mut keeper = self.keeper();
+        if keeper.is_live(id) {
+            keeper.gone(id);
+            drop(keeper);
+            self.counters.lost.one();
+            tracing::warn!(?id, "a session is lost: all that held it are gone");
+            self.events.tell(SessionEvent::Lost { id });
+        }
+    }
+
+    /// These sessions were used here.
+    pub(crate) async fn used(&self, ids: &[SessionId]) {
+        for id in ids {
+            let take_over = self.keeper().used(*id, self.now());
+            if take_over {
+                self.take_over(*id).await;
+            }
+        }
+        self.wake();
+    }
+
+    /// Waits for what a request wrote, as long as it should wait; what fell short.
+    pub(crate) async fn settle(&self, commits: Vec<Commit>) -> Vec<tribes_replication::MapError> {
+        let mut short = Vec::new();
+        for commit in commits {
+            short.extend(commit.outcome().await.err());
+        }
+        self.counters.shortfalls.add(short.len());
+        short
+    }
+
+    /// A write is made. If no request waits for it, it is on its way all the same.
+    fn wrote(&self, id: SessionId, stamp: Stamp, commit: Option<Commit>) {
+        request::note_seen(id, stamp);
+        if let Some(Commit::Done(Err(error))) = commit.and_then(request::note_commit) {
+            self.counters.shortfalls.one();
+            tracing::debug!(?id, %error, "a session was saved, though not as far as it should be");
+        }
+    }
+
+    /// This member serves a session whose owner is gone.
+    async fn take_over(&self, id: SessionId) {
+        let me = self.me();
+        let change = |found: Option<Session>| {
+            let Some(Session::Live(mut document)) = found else { return None };
+            if document.owner.1 == me || self.keeper().is_present(document.owner.1) {
+                return None;
+            }
+            let stamp = self.stamp(document.latest());
+            document.owner = (stamp, me);
+            document.note(stamp);
+            Some(Session::Live(document))
+        };
+        if let Err(error) = self.table.update(id, Durability::Queued, change).await {
+            tracing::debug!(?id, %error, "this member serves a session, and could not say so");
+        }
+    }
+
+    fn change(
+        &self,
+        base: Option<&Base>,
+        data: &HashMap<String, Value>,
+        end: RecordEnd,
+    ) -> Result<Change, SessionError> {
+        let change = Change::between(base, data, (self.lifetime(end), self.me()), &self.policies, self.hashes);
+        change.check(self.limits).map_err(|error| self.refuse(error))?;
+        Ok(change)
+    }
+
+    fn check_session(&self, document: &Document) -> Result<(), SessionError> {
+        let (bytes, limit) = (document.bytes(), self.limits.session);
+        if bytes > limit {
+            return Err(self.refuse(TooLarge { field: None, bytes, limit }));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, error: TooLarge) -> SessionError {
+        self.counters.refused.one();
+        let TooLarge { field, bytes, limit } = error;
+        match field {
+            Some(field) => SessionError::FieldTooLarge { field, bytes, limit },
+            None => SessionError::SessionTooLarge { bytes, limit },
+        }
+    }
+
+    fn lifetime(&self, end: RecordEnd) -> Lifetime {
+        if let Some(limit) = self.inactivity {
+            return Lifetime::Idle(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1));
+        }
+        match self.expire {
+            Expire::AtDate => Lifetime::Until(end.date_ms),
+            Expire::OnInactivity => {
+                let grains = (end.left.as_millis() + GRAIN_MS / 2) / GRAIN_MS * GRAIN_MS;
+                Lifetime::Idle(u64::try_from(grains).unwrap_or(u64::MAX).max(1))
+            }
+        }
+    }
+
+    /// How long a session lives if it is not used again.
+    fn left(&self, id: SessionId, document: &Document) -> Option<Duration> {
+        let now = self.now();
+        match document.lifetime.1 {
+            Lifetime::Unlimited => None,
+            Lifetime::Until(date_ms) => Some(Duration::from_millis(date_ms.saturating_sub(now.wall_ms))),
+            Lifetime::Idle(ms) => {
+                let idle = self.keeper().idle(id, now).unwrap_or_default();
+                Some(Duration::from_millis(ms).saturating_sub(idle))
+            }
+        }
+    }
+
+    /// Whether its time is over, though nobody has ended it yet. What others may know better is theirs to say.
+    fn is_over(&self, id: SessionId, document: &Document) -> bool {
+        document.owner.1 == self.me() && self.left(id, document).is_some_and(|left| left.is_zero())
+    }
+
+    fn stamp(&self, seen: u64) -> Stamp {
+        self.clock.stamp(self.env.wall_ms(), seen)
+    }
+
+    /// A session no older than the client has seen it, if that can be had soon.
+    async fn get_fresh(&self, id: SessionId) -> Result<Option<Session>, SessionError> {
+        let found = self.table.get(id).await?;
+        let Some(wanted) = request::current().and_then(|request| request.wanted) else { return Ok(found) };
+        let has = |session: &Option<Session>| match session {
+            Some(Session::Live(document)) => document.has(wanted),
+            Some(Session::Dead(_)) => true,
+            None => false,
+        };
+        if has(&found) {
+            return Ok(found);
+        }
+        self.counters.waited_reads.one();
+        let until = self.env.now() + self.max_wait;
+        let mut changes = self.changes.subscribe();
+        loop {
+            let found = self.table.get(id).await?;
+            if has(&found) {
+                return Ok(found);
+            }
+            // The sender is in this store.
+            if self.env.until(until, changes.changed()).await.is_none() {
+                break;
+            }
+        }
+        let came = AtomicUsize::new(0);
+        if let Some(pulled) = self.pull(id, wanted, PULL).await {
+            let add = |found: Option<Session>| {
+                came.fetch_add(1, Ordering::Relaxed);
+                let merged = match found.clone() {
+                    Some(found) => Session::merge(found, pulled.clone()),
+                    None => pulled.clone(),
+                };
+                (found.as_ref() != Some(&merged)).then_some(merged)
+            };
+            self.table.update(id, Durability::Local, add).await?;
+            self.counters.pulled.add(came.into_inner().min(1));
+        }
+        let found = self.table.get(id).await?;
+        if !has(&found) {
+            self.counters.stale_reads.one();
+            request::note_stale();
+        }
+        Ok(found)
+    }
+
+    /// Whether there is such a session.
+    pub(crate) async fn has(&self, id: SessionId) -> bool {
+        matches!(self.table.get(id).await, Ok(Some(Session::Live(_))))
+    }
+
+    /// The part that this node has in a session.
+    pub(crate) async fn role(&self, id: SessionId) -> Option<(bool, MemberId)> {
+        let session = self.table.get(id).await.ok()??;
+        let owner = session.live()?.owner.1;
+        Some((owner == self.me(), MemberId::from_bytes(owner)))
+    }
+}

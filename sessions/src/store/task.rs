@@ -1,0 +1,138 @@
+//! What a store does by itself: takes the state over, ends what is over, tells of uses.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tribes_core::Env;
+
+use super::Inner;
+use crate::document::EndReason;
+use crate::keeper::Action;
+use crate::stats::StateResult;
+
+/// A member that did not say all is asked again after so long.
+const AGAIN: Duration = Duration::from_millis(200);
+/// The keeper's time does not run finer than that.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+
+pub(super) fn begin(inner: &Arc<Inner>, timeout: Duration) {
+    let env = inner.env.clone();
+    env.spawn(take_over_state(Arc::downgrade(inner), env.clone(), timeout));
+    env.spawn(keep(Arc::downgrade(inner), env.clone()));
+}
+
+/// Until the sessions of the group are here, and when they were used last.
+async fn take_over_state(inner: Weak<Inner>, env: Env, timeout: Duration) {
+    let began = env.now();
+    let deadline = began + timeout;
+    let came = env.until(deadline, state_came(&inner, &env)).await;
+    let Some(inner) = inner.upgrade() else { return };
+    let result = match came {
+        Some(result) if env.now() < deadline => result,
+        _ => StateResult::Timeout,
+    };
+    let took = env.now() - began;
+    if result == StateResult::Timeout {
+        tracing::error!(
+            store = inner.name,
+            ?took,
+            "the sessions of the group did not come in time; those that are missing come later"
+        );
+    } else {
+        tracing::info!(store = inner.name, ?result, ?took, sessions = inner.keeper().live(), "ready");
+    }
+    inner.ready.send_replace(true);
+    inner.state.send_replace(Some((result, took)));
+}
+
+async fn state_came(inner: &Weak<Inner>, env: &Env) -> StateResult {
+    {
+        // Held while it waits: nobody else waits for less.
+        let Some(inner) = inner.upgrade() else { return StateResult::Timeout };
+        inner.table.ready().await;
+        if inner.others().is_empty() {
+            return StateResult::Alone;
+        }
+    }
+    let mut said = Vec::new();
+    loop {
+        let Some(inner) = inner.upgrade() else { return StateResult::Timeout };
+        let left: Vec<_> = inner.others().into_iter().filter(|member| !said.contains(&member.id())).collect();
+        if left.is_empty() {
+            return StateResult::Complete;
+        }
+        for member in left {
+            if inner.learn_ages(&member).await {
+                said.push(member.id());
+            } else {
+                env.sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Does what the keeper wants done, when it is time. Does not keep the store alive while it waits.
+async fn keep(inner: Weak<Inner>, env: Env) {
+    let Some(earlier) = inner.upgrade().map(|inner| Arc::clone(&inner.earlier)) else { return };
+    loop {
+        let (actions, wake) = {
+            let Some(inner) = inner.upgrade().filter(|inner| !inner.is_closed()) else { return };
+            let mut keeper = inner.keeper();
+            let actions = keeper.tick(inner.now());
+            (actions, keeper.next_wake())
+        };
+        if actions.is_empty() {
+            env.until(wake.max(env.now() + SHORTEST_SLEEP), earlier.notified()).await;
+        } else {
+            perform(&inner, actions);
+        }
+    }
+}
+
+fn perform(inner: &Weak<Inner>, actions: Vec<Action>) {
+    let (mut ended, mut told) = (Vec::new(), Vec::new());
+    for action in actions {
+        match action {
+            Action::End(_) | Action::Forget(_) => ended.push(action),
+            Action::Touch(ages) => told.push(ages),
+        }
+    }
+    let Some(inner) = inner.upgrade() else { return };
+    // The one is not to wait for the other.
+    if !ended.is_empty() {
+        let weak = Arc::downgrade(&inner);
+        inner.env.spawn(async move {
+            for action in ended {
+                let Some(inner) = weak.upgrade() else { return };
+                end(&inner, action).await;
+            }
+        });
+    }
+    if !told.is_empty() {
+        let weak = Arc::downgrade(&inner);
+        inner.env.spawn(async move {
+            for ages in told {
+                let Some(inner) = weak.upgrade() else { return };
+                inner.tell_uses(ages, Duration::MAX).await;
+            }
+        });
+    }
+}
+
+async fn end(inner: &Inner, action: Action) {
+    let result = match action {
+        // It may have been used since.
+        Action::End(id) if inner.keeper().is_over(id, inner.now()) => inner.end(id, EndReason::Timeout).await.map(drop),
+        Action::Forget(id) => {
+            let forgotten = inner.table.forget(id).await;
+            if forgotten.is_ok() {
+                inner.keeper().gone(id);
+            }
+            forgotten.map_err(Into::into)
+        }
+        Action::End(_) | Action::Touch(_) => Ok(()),
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a session could not be ended, and will be later");
+    }
+}

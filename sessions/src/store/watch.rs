@@ -1,0 +1,129 @@
+//! What happens in the table.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use tribes_core::{Channel, Departure, ListenerHandle, Member, MemberId, MembershipListener};
+use tribes_replication::{By, Change, ChangeHandle};
+
+use super::Inner;
+use super::table::Table;
+use crate::SessionId;
+use crate::document::{Document, NodeId, Session};
+use crate::event::SessionEvent;
+
+/// Watches the table and the members for as long as the handles are there.
+pub(super) fn begin(inner: &Arc<Inner>) -> (ChangeHandle, ListenerHandle) {
+    let weak = Arc::downgrade(inner);
+    let changes = inner.table.watch(move |change, by| {
+        if let Some(inner) = weak.upgrade() {
+            inner.session_changed(change, by);
+        }
+    });
+    let members = inner.channel.listen_members(Members(Arc::downgrade(inner)));
+    // What was there before.
+    inner.members_changed(&inner.channel);
+    for (id, session) in inner.table.held() {
+        inner.noticed(id, &session, false);
+        inner.index().changed(id, None, Some(&session), &inner.policies);
+    }
+    (changes, members)
+}
+
+struct Members(Weak<Inner>);
+
+impl Members {
+    fn changed(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.members_changed(&inner.channel);
+        }
+    }
+}
+
+impl MembershipListener for Members {
+    fn member_added(&self, _: &Arc<Member>) {
+        self.changed();
+    }
+
+    fn member_removed(&self, _: &Arc<Member>, _: Departure) {
+        self.changed();
+    }
+}
+
+impl Inner {
+    fn members_changed(&self, channel: &Channel) {
+        let view = channel.view();
+        let present: BTreeSet<NodeId> = view.members().iter().map(|member| *member.id().as_bytes()).collect();
+        self.keeper().present(present);
+        self.wake();
+    }
+
+    fn session_changed(&self, change: &Change<SessionId, Vec<Session>>, by: By) {
+        let id = change.key;
+        let merged = |sessions: &Option<Vec<Session>>| sessions.iter().flatten().cloned().reduce(Session::merge);
+        let (old, new) = (merged(&change.old), merged(&change.new));
+        let is_ready = *self.ready.borrow();
+        self.index().changed(id, old.as_ref(), new.as_ref(), &self.policies);
+        // What comes while the state is taken over was made at some time; how long ago it was used is said by others.
+        match &new {
+            Some(session) => self.noticed(id, session, by == By::Local || is_ready),
+            None => self.keeper().gone(id),
+        }
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        if let (None, Some(Session::Live(document)), Table::All(_), true) = (&old, &new, &self.table, is_ready) {
+            self.tell_created(id, document);
+        }
+        self.tell_conflicts(id, change);
+    }
+
+    /// This node learns how a session is now.
+    pub(super) fn noticed(&self, id: SessionId, session: &Session, fresh: bool) {
+        let (transition, failed_over) = {
+            let mut keeper = self.keeper();
+            let transition = keeper.changed(id, session, fresh, self.now());
+            (transition, transition.owners.filter(|(from, _)| !keeper.is_present(*from)))
+        };
+        self.wake();
+        if let Session::Dead(death) = session
+            && transition.ended
+        {
+            let by = MemberId::from_bytes(death.by);
+            self.events.tell(SessionEvent::Destroyed { id, reason: death.reason, by });
+        }
+        if let Some((from, to)) = failed_over {
+            let (from, to) = (MemberId::from_bytes(from), MemberId::from_bytes(to));
+            self.events.tell(SessionEvent::FailedOver { id, from, to });
+        }
+    }
+
+    /// There is a new session.
+    pub(super) fn tell_created(&self, id: SessionId, document: &Document) {
+        self.events.tell(SessionEvent::Created { id, by: MemberId::from_bytes(document.owner.1) });
+        if let Some(from) = document.previous {
+            self.events.tell(SessionEvent::Renamed { from, to: id });
+        }
+    }
+
+    /// Tells of writes that did not know of each other and meet now.
+    fn tell_conflicts(&self, id: SessionId, change: &Change<SessionId, Vec<Session>>) {
+        fn documents(sessions: &Option<Vec<Session>>) -> impl Iterator<Item = &Document> {
+            sessions.iter().flatten().filter_map(Session::live)
+        }
+        let old: Vec<&Document> = documents(&change.old).collect();
+        let arrived = documents(&change.new).filter(|document| !old.contains(document));
+        let mut told = BTreeSet::new();
+        for document in arrived {
+            for (name, field) in &document.fields {
+                let held = || old.iter().filter_map(|document| document.fields.get(name));
+                // A write that is here already has met all others.
+                if held().any(|held| held.stamp() == field.stamp()) {
+                    continue;
+                }
+                if held().any(|held| held.conflicts_with(field)) && told.insert(name.clone()) {
+                    self.counters.conflicts.one();
+                    self.events.tell(SessionEvent::Conflict { id, field: name.to_string() });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Sessions on groups of whole nodes, on the testkit's network: real channels, real tower-sessions, virtual time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "figures are part of what tests show")]
+
+mod beyond;
+mod nine_steps;
+mod site;
