@@ -55,6 +55,17 @@ pub(crate) enum Action {
     Touch(Vec<(SessionId, u64)>),
 }
 
+/// How this node came to know how a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Somebody wrote to it just now; all who hold it learn the same.
+    Written,
+    /// It was served here just now; nobody else knows that.
+    Served,
+    /// It was so for unknown time, and comes from others.
+    Came,
+}
+
 /// What became of a session, for this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Transition {
@@ -131,9 +142,8 @@ impl Keeper {
         node == self.me || self.present.contains(&node)
     }
 
-    /// A session is as it is now. `fresh`: it was changed just now, and so used; otherwise it came from others that had it for
-    /// unknown time.
-    pub(crate) fn changed(&mut self, id: SessionId, session: &Session, fresh: bool, now: Now) -> Transition {
+    /// A session is as it is now.
+    pub(crate) fn changed(&mut self, id: SessionId, session: &Session, news: News, now: Now) -> Transition {
         let state = match session {
             Session::Live(document) => State::Live { lifetime: document.lifetime.1, owner: document.owner.1 },
             Session::Dead(death) => State::Dead { by: death.by, since: now.time },
@@ -149,13 +159,14 @@ impl Keeper {
                 }
                 self.live -= usize::from(transition.ended);
                 kept.state = state;
-                if fresh {
+                if news != News::Came {
                     kept.used = kept.used.max(now.time);
                 }
             }
             None => {
                 self.live += usize::from(matches!(state, State::Live { .. }));
-                let kept = Kept { used: now.time, certain: fresh, told: now.time, due: Time::NEVER, state };
+                let told = if news == News::Written { now.time } else { Time::ZERO };
+                let kept = Kept { used: now.time, certain: news != News::Came, told, due: Time::NEVER, state };
                 self.kept.insert(id, kept);
             }
         }
@@ -189,14 +200,13 @@ impl Keeper {
     pub(crate) fn used(&mut self, id: SessionId, now: Now) -> bool {
         let Some(kept) = self.kept.get_mut(&id) else { return false };
         let State::Live { lifetime, owner } = kept.state else { return false };
-        let idle = now.time - kept.used;
         kept.used = now.time;
         kept.certain = true;
         if let Lifetime::Idle(limit) = lifetime {
             let limit = Duration::from_millis(limit);
             let lag = self.rules.lag(limit);
             // The owner is about to end it, or does not know of this member: it is told at once.
-            let hurry = owner != self.me && idle >= limit / 2;
+            let hurry = owner != self.me && now.time - kept.told >= limit / 2;
             let at = if hurry { now.time } else { now.time.max(kept.told + lag) };
             let untold = self.untold.entry(id).or_insert(at);
             *untold = at.min(*untold);

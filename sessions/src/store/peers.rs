@@ -12,6 +12,7 @@ use super::Inner;
 use crate::SessionId;
 use crate::document::{Death, Session};
 use crate::error::SessionError;
+use crate::keeper::News;
 use crate::stamp::Stamp;
 
 /// How long the others may take to hear of uses before they are told again.
@@ -86,7 +87,7 @@ impl Inner {
             }
             Question::Ended(id, death) => {
                 if self.keeper().knows(id) {
-                    self.noticed(id, &Session::Dead(death), false);
+                    self.noticed(id, &Session::Dead(death), News::Came);
                 }
                 Reply::Noted
             }

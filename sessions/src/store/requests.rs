@@ -14,6 +14,7 @@ use crate::SessionId;
 use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Session, TooLarge};
 use crate::error::SessionError;
 use crate::event::SessionEvent;
+use crate::keeper::News;
 use crate::request;
 use crate::stamp::Stamp;
 
@@ -81,7 +82,7 @@ impl Inner {
                 self.counters.created.one();
                 self.counters.renamed.add(usize::from(previous.is_some()));
                 if let (Table::Backup(_), Session::Live(document)) = (&self.table, &session) {
-                    self.noticed(id, &session, true);
+                    self.noticed(id, &session, News::Written);
                     self.tell_created(id, document);
                 }
                 self.wrote(id, stamp, commit);
@@ -221,7 +222,7 @@ impl Inner {
         let mut keeper = self.keeper();
         let now = self.now();
         // As it is, not as this node knew it.
-        keeper.changed(id, &Session::Live(Box::new(document.clone())), false, now);
+        keeper.changed(id, &Session::Live(Box::new(document.clone())), News::Came, now);
         keeper.is_over(id, now)
     }
 
@@ -229,7 +230,9 @@ impl Inner {
     fn notice_elsewhere(&self, id: SessionId, session: Option<&Session>) {
         let Table::Backup(_) = self.table else { return };
         match session {
-            Some(session) if session.live().is_some() || self.keeper().knows(id) => self.noticed(id, session, true),
+            Some(session) if session.live().is_some() || self.keeper().knows(id) => {
+                self.noticed(id, session, News::Served)
+            }
             Some(_) => {}
             None => self.notice_loss(id),
         }

@@ -11,6 +11,7 @@ use super::table::Table;
 use crate::SessionId;
 use crate::document::{Document, NodeId, Session};
 use crate::event::SessionEvent;
+use crate::keeper::News;
 
 /// Watches the table and the members for as long as the handles are there.
 pub(super) fn begin(inner: &Arc<Inner>) -> (ChangeHandle, ListenerHandle) {
@@ -24,7 +25,7 @@ pub(super) fn begin(inner: &Arc<Inner>) -> (ChangeHandle, ListenerHandle) {
     // What was there before.
     inner.members_changed(&inner.channel);
     for (id, session) in inner.table.held() {
-        inner.noticed(id, &session, false);
+        inner.noticed(id, &session, News::Came);
         inner.index().changed(id, None, Some(&session), &inner.policies);
     }
     (changes, members)
@@ -66,7 +67,8 @@ impl Inner {
         self.index().changed(id, old.as_ref(), new.as_ref(), &self.policies);
         // What comes while the state is taken over was made at some time; how long ago it was used is said by others.
         match &new {
-            Some(session) => self.noticed(id, session, by == By::Local || is_ready),
+            Some(session) if by == By::Local || is_ready => self.noticed(id, session, News::Written),
+            Some(session) => self.noticed(id, session, News::Came),
             None => self.keeper().gone(id),
         }
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
@@ -77,10 +79,10 @@ impl Inner {
     }
 
     /// This node learns how a session is now.
-    pub(super) fn noticed(&self, id: SessionId, session: &Session, fresh: bool) {
+    pub(super) fn noticed(&self, id: SessionId, session: &Session, news: News) {
         let (transition, failed_over) = {
             let mut keeper = self.keeper();
-            let transition = keeper.changed(id, session, fresh, self.now());
+            let transition = keeper.changed(id, session, news, self.now());
             (transition, transition.owners.filter(|(from, _)| !keeper.is_present(*from)))
         };
         self.wake();

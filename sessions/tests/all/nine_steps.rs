@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower_sessions::Session;
 use tribes_core::MemberId;
 use tribes_sessions::{EndReason, Mode, SessionEvent, SessionId, StateResult};
@@ -109,14 +109,17 @@ async fn nine_steps(world: &World, variant: Variant) {
     let a_id = a.server().channel.local().id();
     assert!(a.events().contains(&SessionEvent::Created { id: s1, by: a_id }));
 
-    // 4. A crashes.
+    // 4. A crashes. On a bad network nobody may have acknowledged the session in time: then it takes a comparison.
+    if variant.is_lossy {
+        world.sleep(Duration::from_secs(20)).await;
+    }
     a.kill();
     let gone = |place: &Place| place.server().channel.view().members().iter().all(|member| member.id() != a_id);
     within(world, Duration::from_secs(10), "B sees that A is gone", async || gone(&b)).await;
     for place in &more {
         within(world, Duration::from_secs(10), "others see that A is gone", async || gone(place)).await;
     }
-    assert_eq!(b.fields(s1).await, Some(json!({ "user": 7 })), "the session is kept");
+    has(world, variant, &b, s1, Some(json!({ "user": 7 }))).await;
     assert!(b.ends(s1).is_empty());
 
     // 5. B gets a request for S1.
@@ -137,11 +140,7 @@ async fn nine_steps(world: &World, variant: Variant) {
     a.open(1 + more.len()).await;
     assert_eq!(user.clone().get(&a, "/").await.status, StatusCode::SERVICE_UNAVAILABLE);
     a.store().ready().await;
-    if variant.is_lossy {
-        let same = async || a.fields(s1).await == Some(json!({ "user": 7, "seen": 1 }));
-        within(world, soon(variant), "A has the session", same).await;
-    }
-    assert_eq!(a.fields(s1).await, Some(json!({ "user": 7, "seen": 1 })));
+    has(world, variant, &a, s1, Some(json!({ "user": 7, "seen": 1 }))).await;
     assert_ne!(a.server().channel.local().id(), a_id);
     if variant.mode == Mode::All && !variant.is_lossy {
         let (on_a, on_b) = (a.store().idle(s1).unwrap(), b.store().idle(s1).unwrap());
@@ -163,7 +162,7 @@ async fn nine_steps(world: &World, variant: Variant) {
     let by = a.server().channel.local().id();
     let ended = SessionEvent::Destroyed { id: s1, reason: EndReason::Invalidated, by };
     for place in [&a, &b].into_iter().chain(&more) {
-        assert_eq!(place.fields(s1).await, None, "{} brought it back", place.name);
+        has(world, variant, place, s1, None).await;
         let ends = place.ends(s1);
         let had_it = variant.mode == Mode::All || !ends.is_empty();
         assert!(!had_it || ends == std::slice::from_ref(&ended), "{}: {ends:?}", place.name);
@@ -184,21 +183,18 @@ async fn nine_steps(world: &World, variant: Variant) {
     // 9. S2 times out: not before its time, and then at once everywhere.
     let until = |time: Duration| (used + time) - world.env().now();
     world.sleep(until(timeout - Duration::from_millis(50))).await;
-    assert_eq!(b.fields(s2).await, Some(json!({ "user": 8 })), "not yet");
     if !variant.is_lossy {
+        assert_eq!(b.fields(s2).await, Some(json!({ "user": 8 })), "not yet");
         assert_eq!(a.fields(s2).await, Some(json!({ "user": 8 })), "nor there");
     }
     // Used when it was made, which took no longer than that.
     world.sleep(until(timeout + Duration::from_millis(200))).await;
-    if variant.is_lossy {
-        within(world, soon(variant), "B ends S2", async || !alive(&b, s2).await).await;
-    }
-    assert_eq!(b.fields(s2).await, None);
+    has(world, variant, &b, s2, None).await;
     within(world, soon(variant), "A has not S2 any more", async || a.fields(s2).await.is_none()).await;
     world.sleep(soon(variant)).await;
     let ended = SessionEvent::Destroyed { id: s2, reason: EndReason::Timeout, by: b_id };
     for place in [&a, &b].into_iter().chain(&more) {
-        assert_eq!(place.fields(s2).await, None, "{}", place.name);
+        has(world, variant, place, s2, None).await;
         let ends = place.ends(s2);
         assert!(ends == [ended.clone()] || (variant.mode != Mode::All && ends.is_empty()), "{}: {ends:?}", place.name);
     }
@@ -216,16 +212,16 @@ async fn nine_variants(world: &World, variant: Variant, a: &mut Place, b: &mut P
     let began = world.env().now();
     let at = |share: u32| (began + timeout * share / 10) - world.env().now();
     world.sleep(at(8)).await;
-    assert_eq!(user.get(b, "/").await.body, json!({ "user": 9 }));
+    reads(world, variant, &mut user, b).await;
     world.sleep(at(16)).await;
-    assert_eq!(user.get(a, "/").await.body, json!({ "user": 9 }), "a read counts");
+    reads(world, variant, &mut user, a).await;
     world.sleep(at(24)).await;
-    assert_eq!(user.get(b, "/").await.body, json!({ "user": 9 }), "also one on another node");
+    reads(world, variant, &mut user, b).await;
     // 9a.
     let used = world.env().now();
     world.sleep((used + (timeout - Duration::from_millis(100))) - world.env().now()).await;
     b.kill();
-    assert!(alive(a, s3).await);
+    has(world, variant, a, s3, Some(json!({ "user": 9 }))).await;
     // Its end is due before anybody has noticed that B is gone; then it is ended at once.
     let noticed = Duration::from_secs(4);
     let slack = if variant.is_lossy { Duration::from_secs(10) } else { Duration::from_millis(200) };
@@ -236,6 +232,28 @@ async fn nine_variants(world: &World, variant: Variant, a: &mut Place, b: &mut P
     // Where another has ended it and A does not hold it, the news may be lost on the way; then A finds out by itself.
     let told = async || matches!(a.ends(s3)[..], [SessionEvent::Destroyed { reason: EndReason::Timeout, .. }]);
     within(world, soon(variant), "A tells of its end once", told).await;
+}
+
+/// The session has these fields at `place`: at once, or, on a bad network, when what is lost was made up for.
+async fn has(world: &World, variant: Variant, place: &Place, id: SessionId, fields: Option<Value>) {
+    let same = async || place.fields(id).await == fields;
+    if variant.is_lossy {
+        within(world, soon(variant), &format!("{} has {fields:?}", place.name), same).await;
+    } else {
+        assert_eq!(place.fields(id).await, fields, "{}", place.name);
+    }
+}
+
+/// The client finds its session at `place`. On a bad network it may be told first that there is none, or that nobody answers.
+async fn reads(world: &World, variant: Variant, user: &mut Browser, place: &Place) {
+    let wanted = json!({ "user": 9 });
+    if variant.is_lossy {
+        let cookies = user.clone();
+        let found = async || cookies.clone().get(place, "/").await.body == wanted;
+        within(world, soon(variant), "the client finds its session", found).await;
+    } else {
+        assert_eq!(user.get(place, "/").await.body, wanted, "{}", place.name);
+    }
 }
 
 async fn owner(place: &Place, id: SessionId) -> Option<MemberId> {
