@@ -78,8 +78,9 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
-//! | `full` | no | all interceptors, `replication` and `persist` |
+//! | `full` | no | all interceptors, `replication`, `persist` and `sessions` |
 //! | `replication` | no | maps that every member holds: `replication::ReplicatedMap` |
+//! | `sessions` | no | web sessions that survive the crash of a server: `sessions::ReplicatedStore` |
 //! | `persist` | no | `replication`, and maps that are kept in files |
 //! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |
 //!
@@ -130,6 +131,13 @@ pub mod membership {
 pub mod replication {
     #[doc(inline)]
     pub use tribes_replication::*;
+}
+
+/// Web sessions that survive the crash of a server.
+#[cfg(feature = "sessions")]
+pub mod sessions {
+    #[doc(inline)]
+    pub use tribes_sessions::*;
 }
 
 /// What most programs use: `use tribes::prelude::*;`

@@ -48,12 +48,8 @@ fn browser(variant: Variant) -> Browser {
 
 /// How long what is to happen at once may take.
 fn soon(variant: Variant) -> Duration {
-    // What is lost on the way is noticed and made up for; where others hold a session, only after they did not answer.
-    Duration::from_secs(match (variant.is_lossy, variant.mode) {
-        (false, _) => 1,
-        (true, Mode::All) => 15,
-        (true, _) => 40,
-    })
+    // What is lost on the way is noticed and made up for: at the latest by comparisons, every 10 s, of which some are lost.
+    Duration::from_secs(if variant.is_lossy { 40 } else { 1 })
 }
 
 async fn nine_steps(world: &World, variant: Variant) {
@@ -123,13 +119,24 @@ async fn nine_steps(world: &World, variant: Variant) {
     assert!(b.ends(s1).is_empty());
 
     // 5. B gets a request for S1.
-    let answer = user.get(&b, "/failover").await;
+    let before = user.clone();
+    let mut answer = user.get(&b, "/failover").await;
+    if variant.is_lossy && answer.body != json!("A") {
+        // Whoever holds it may not have answered.
+        let found = async || {
+            user = before.clone();
+            answer = user.get(&b, "/failover").await;
+            answer.body == json!("A")
+        };
+        within(world, soon(variant), "B finds the session", found).await;
+    }
     assert_eq!(answer.body, json!("A"), "the handler sees where the client comes from");
     assert_eq!(user.id(), s1, "the id does not change");
     assert_eq!(user.route(), "B", "the client belongs to B now: {:?}", answer.set_cookie);
     let answer = user.post(&b, "/", json!({ "seen": 1 })).await;
     assert_eq!(answer.body, json!({ "user": 7, "seen": 1 }));
-    assert_eq!(b.store().stats().counts.failovers, 1);
+    let failovers = b.store().stats().counts.failovers;
+    assert!(failovers == 1 || (variant.is_lossy && failovers > 1), "{failovers}");
     let b_id = b.server().channel.local().id();
     within(world, soon(variant), "B owns S1", async || owner(&b, s1).await == Some(b_id)).await;
     let failed_over = SessionEvent::FailedOver { id: s1, from: a_id, to: b_id };

@@ -1,0 +1,50 @@
+//! A shop whose sessions survive the crash of a server.
+//!
+//! - `shop serve` is one node: an axum application with a login and a cart. Start as many as you like.
+//! - `shop tour` starts nodes as processes of their own, walks a client through what can happen to them, killing them on the way, and
+//!   says at each step what is expected and what was seen.
+
+mod admin;
+mod application;
+mod serve;
+mod tour;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tribes::prelude::BoxError;
+
+/// A shop whose sessions survive the crash of a server.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one node of the shop.
+    Serve(serve::Serve),
+    /// Walks through the life of a session while nodes crash.
+    Tour(tour::Tour),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let result: Result<bool, BoxError> = match Args::parse().command {
+        Command::Serve(serve) => serve.run().await.map(|()| true),
+        Command::Tour(tour) => tour.run().await,
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! One node of the shop.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+use tower_sessions::SessionManagerLayer;
+use tribes::prelude::BoxError;
+use tribes::sessions::{
+    Conflict, Durability, Mode, ReadyGateLayer, ReplicatedStore, ReplicationLayer, Skip, StickyLayer,
+};
+
+use crate::admin::Ended;
+use crate::{admin, application};
+
+/// How much is known of a save when its request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Saves {
+    /// It is on its way to the others.
+    Async,
+    /// Another node has it.
+    Acked,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The node's name, as balancers know it.
+    #[arg(long)]
+    name: String,
+    /// Where clients come.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    http: SocketAddr,
+    /// The multicast group in which nodes find each other.
+    #[arg(long, default_value = "228.0.0.4:45564")]
+    group: String,
+    /// How many other nodes hold each session; all, if it is not said.
+    #[arg(long)]
+    copies: Option<usize>,
+    /// How much is known of a save when its request is answered.
+    #[arg(long, value_enum, default_value = "acked")]
+    saves: Saves,
+    /// Seconds without a request after which a session ends.
+    #[arg(long, default_value_t = 1800.0)]
+    idle: f64,
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> Result<(), BoxError> {
+        let channel = tribes::channel().bind("127.0.0.1:0").multicast(&self.group).name(&self.name).build()?;
+        channel.start().await?;
+        let ended = Ended::default();
+        let events = ended.clone();
+        let store = ReplicatedStore::builder("shop")
+            .mode(self.copies.map_or(Mode::All, |copies| Mode::Backup { copies }))
+            .durability(match self.saves {
+                Saves::Async => Durability::Queued,
+                Saves::Acked => Durability::copies(1, Duration::from_millis(500)),
+            })
+            .inactivity(Duration::from_secs_f64(self.idle))
+            .conflict("cart", Conflict::Union)
+            .index("user")
+            .on_event(move |event| events.note(event))
+            .open(&channel)?;
+
+        let app = application::routes()
+            .layer(SessionManagerLayer::new(store.clone()).with_secure(false))
+            .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
+            .layer(StickyLayer::new(&store, &self.name).attributes("HttpOnly; SameSite=Strict; Path=/"))
+            .layer(ReadyGateLayer::new(&store));
+        // What is not the administration's goes through the layers, also what the gate answers itself.
+        let app = admin::routes(&channel, &store, ended).fallback_service(app);
+
+        let listener = TcpListener::bind(self.http).await?;
+        println!("{} listens at http://{}", self.name, listener.local_addr()?);
+        axum::serve(listener, app).with_graceful_shutdown(stop()).await?;
+        // No requests come any more: what only this node has goes to the others.
+        store.leave(Duration::from_secs(10)).await?;
+        channel.stop().await;
+        Ok(())
+    }
+}
+
+/// Until somebody asks this process to end.
+async fn stop() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminated) = signal(SignalKind::terminate()) else { return drop(interrupted.await) };
+        tokio::select! {
+            _ = interrupted => {}
+            _ = terminated.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    drop(interrupted.await);
+}

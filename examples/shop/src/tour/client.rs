@@ -1,0 +1,57 @@
+//! A client that keeps its cookie.
+
+use reqwest::header::{COOKIE, SET_COOKIE};
+use tribes::prelude::BoxError;
+
+use super::nodes::Node;
+use crate::application::{Account, Piece};
+
+/// A browser, as far as sessions go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    /// The session's cookie as it came: `id.node`.
+    pub(super) cookie: Option<String>,
+}
+
+impl Client {
+    /// The session's id.
+    pub(super) fn id(&self) -> String {
+        self.part(0)
+    }
+
+    /// The node to which the client belongs.
+    pub(super) fn route(&self) -> String {
+        self.part(1)
+    }
+
+    fn part(&self, number: usize) -> String {
+        self.cookie.as_deref().and_then(|cookie| cookie.split('.').nth(number)).unwrap_or_default().to_owned()
+    }
+
+    pub(super) async fn account(&mut self, node: &Node) -> Result<Account, BoxError> {
+        Ok(self.send(self.http.get(format!("{}/account", node.url))).await?.error_for_status()?.json().await?)
+    }
+
+    pub(super) async fn add(&mut self, node: &Node, article: &str) -> Result<Piece, BoxError> {
+        Ok(self.post(node, &format!("/cart/{article}")).await?.json().await?)
+    }
+
+    pub(super) async fn post(&mut self, node: &Node, path: &str) -> Result<reqwest::Response, BoxError> {
+        Ok(self.send(self.http.post(format!("{}{path}", node.url))).await?.error_for_status()?)
+    }
+
+    async fn send(&mut self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, BoxError> {
+        if let Some(cookie) = &self.cookie {
+            request = request.header(COOKIE, format!("id={cookie}"));
+        }
+        let response = request.send().await?;
+        for cookie in response.headers().get_all(SET_COOKIE) {
+            let cookie = cookie.to_str()?;
+            if let Some(value) = cookie.split(';').next().and_then(|pair| pair.strip_prefix("id=")) {
+                self.cookie = Some(value.to_owned()).filter(|value| !value.is_empty());
+            }
+        }
+        Ok(response)
+    }
+}
