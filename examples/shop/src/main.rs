@@ -4,6 +4,8 @@
 //! - `shop tour` starts nodes as processes of their own, walks a client through what can happen to them, killing them on the way, and
 //!   says at each step what is expected and what was seen.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+
 mod admin;
 mod application;
 mod serve;

@@ -34,6 +34,10 @@ pub(crate) struct Serve {
     /// The multicast group in which nodes find each other.
     #[arg(long, default_value = "228.0.0.4:45564")]
     group: String,
+    /// Waits until it sees so many other nodes, for ten seconds at most, before it takes their sessions over. Without it, a node
+    /// that hears of nobody within a second takes itself for the first.
+    #[arg(long, default_value_t = 0)]
+    expect: usize,
     /// How many other nodes hold each session; all, if it is not said.
     #[arg(long)]
     copies: Option<usize>,
@@ -48,7 +52,10 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn run(self) -> Result<(), BoxError> {
         let channel = tribes::channel().bind("127.0.0.1:0").multicast(&self.group).name(&self.name).build()?;
-        channel.start().await?;
+        if let Err(error) = channel.start_and_wait(self.expect, Duration::from_secs(10)).await {
+            // Those that are missing may be down: that is what this is all for.
+            eprintln!("{}: {error}", self.name);
+        }
         let ended = Ended::default();
         let events = ended.clone();
         let store = ReplicatedStore::builder("shop")
@@ -66,7 +73,7 @@ impl Serve {
         let app = application::routes()
             .layer(SessionManagerLayer::new(store.clone()).with_secure(false))
             .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
-            .layer(StickyLayer::new(&store, &self.name).attributes("HttpOnly; SameSite=Strict; Path=/"))
+            .layer(StickyLayer::new(&store, &self.name).remember(true).attributes("HttpOnly; SameSite=Strict; Path=/"))
             .layer(ReadyGateLayer::new(&store));
         // What is not the administration's goes through the layers, also what the gate answers itself.
         let app = admin::routes(&channel, &store, ended).fallback_service(app);

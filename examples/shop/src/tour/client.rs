@@ -10,23 +10,21 @@ use crate::application::{Account, Piece};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Client {
     http: reqwest::Client,
-    /// The session's cookie as it came: `id.node`.
+    /// The session's cookie as it came: `id~version.node`.
     pub(super) cookie: Option<String>,
 }
 
 impl Client {
     /// The session's id.
     pub(super) fn id(&self) -> String {
-        self.part(0)
+        let id = self.cookie.as_deref().and_then(|cookie| cookie.split(['~', '.']).next());
+        id.unwrap_or_default().to_owned()
     }
 
     /// The node to which the client belongs.
     pub(super) fn route(&self) -> String {
-        self.part(1)
-    }
-
-    fn part(&self, number: usize) -> String {
-        self.cookie.as_deref().and_then(|cookie| cookie.split('.').nth(number)).unwrap_or_default().to_owned()
+        let route = self.cookie.as_deref().and_then(|cookie| cookie.split('.').nth(1));
+        route.unwrap_or_default().to_owned()
     }
 
     pub(super) async fn account(&mut self, node: &Node) -> Result<Account, BoxError> {

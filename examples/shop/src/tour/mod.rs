@@ -6,9 +6,10 @@ mod nodes;
 mod steps;
 
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
+use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
 use self::nodes::Nodes;

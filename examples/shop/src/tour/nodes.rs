@@ -39,10 +39,11 @@ impl Nodes {
         Ok(Self { group: format!("228.0.0.4:{port}"), copies, http: reqwest::Client::new() })
     }
 
-    /// Starts a node; it listens, and is not ready yet.
-    pub(super) async fn start(&self, name: &str) -> Result<Node, BoxError> {
+    /// Starts a node beside `others`; it listens, and is not ready yet.
+    pub(super) async fn start(&self, name: &str, others: usize) -> Result<Node, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "--name", name, "--group", &self.group, "--idle", &IDLE.as_secs_f64().to_string()]);
+        command.args(["--expect", &others.to_string()]);
         if let Some(copies) = self.copies {
             command.args(["--copies", &copies.to_string()]);
         }

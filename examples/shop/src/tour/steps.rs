@@ -1,9 +1,10 @@
 //! The nine steps.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
 use super::client::Client;
@@ -22,6 +23,11 @@ async fn fields(node: &Node, id: &str) -> Option<BTreeMap<String, Value>> {
     Some(node.report().await?.sessions.remove(id)?.fields)
 }
 
+/// Enough of an id to tell it from others: the whole is the key to the session.
+fn short(id: &str) -> &str {
+    id.get(..6).unwrap_or(id)
+}
+
 async fn report(node: &Node) -> Result<Report, BoxError> {
     Ok(node.report().await.ok_or_else(|| format!("{} does not answer", node.name))?)
 }
@@ -36,8 +42,8 @@ async fn ready(node: &Node) -> (Option<()>, Duration) {
 }
 
 /// Starts a node that has to get the state, and looks that it answers nobody before it has it.
-async fn join(nodes: &Nodes, name: &str, log: &mut Log) -> Result<Node, BoxError> {
-    let node = nodes.start(name).await?;
+async fn join(nodes: &Nodes, name: &str, others: usize, log: &mut Log) -> Result<Node, BoxError> {
+    let node = nodes.start(name, others).await?;
     let (mut early, mut others) = (0, 0);
     let (came, took) = within(READY, async || {
         let status = node.status("/account").await;
@@ -58,7 +64,7 @@ async fn join(nodes: &Nodes, name: &str, log: &mut Log) -> Result<Node, BoxError
 
 pub(super) async fn walk(nodes: &mut Nodes, count: usize, is_everywhere: bool, log: &mut Log) -> Result<(), BoxError> {
     log.step("1", "A starts");
-    let a = nodes.start("A").await?;
+    let a = nodes.start("A", 0).await?;
     let (came, took) = ready(&a).await;
     let seen = report(&a).await?;
     let text = format!(
@@ -74,10 +80,10 @@ pub(super) async fn walk(nodes: &mut Nodes, count: usize, is_everywhere: bool, l
     );
 
     log.step("2", "B starts, and has nothing to take over");
-    let b = join(nodes, "B", log).await?;
+    let b = join(nodes, "B", 1, log).await?;
     let mut more = Vec::new();
     for name in ["C", "D", "E", "F", "G", "H"].iter().take(count - 2) {
-        more.push(join(nodes, name, log).await?);
+        more.push(join(nodes, name, 2 + more.len(), log).await?);
     }
     let all = within(SOON, async || (report(&a).await.ok()?.others.len() == count - 1).then_some(())).await;
     log.expect("all see each other", format!("{all:?}"), all.0.is_some());
@@ -90,7 +96,10 @@ pub(super) async fn walk(nodes: &mut Nodes, count: usize, is_everywhere: bool, l
     let s1 = user.id();
     let mut has = BTreeMap::new();
     for node in [&b].into_iter().chain(&more) {
-        has.insert(node.name.clone(), fields(node, &s1).await.is_some_and(|fields| fields["user"] == json!("anna")));
+        has.insert(
+            node.name.clone(),
+            fields(node, &s1).await.is_some_and(|fields| fields.get("user") == Some(&json!("anna"))),
+        );
     }
     let holders = has.values().filter(|has| **has).count();
     // Acknowledged by one other; with all sessions everywhere the rest follows at once.
@@ -107,14 +116,14 @@ pub(super) async fn walk(nodes: &mut Nodes, count: usize, is_everywhere: bool, l
     log.step("5", "B gets a request for S1");
     let account = user.account(&b).await?;
     log.expect("the user is still logged in", format!("{:?}", account.user), account.user.as_deref() == Some("anna"));
-    log.expect("the id is the same", format!("{}…", &s1[..6]), user.id() == s1);
+    log.expect("the id is the same", format!("{}…", short(&s1)), user.id() == s1);
     log.expect("the client belongs to B now", format!("route {:?}", user.route()), user.route() == "B");
     let nails = user.add(&b, "nails").await?;
     let seen = report(&b).await?;
     log.expect("one failover is counted", seen.failovers, seen.failovers == 1);
 
     log.step("6", "A restarts");
-    let a = join(nodes, "A", log).await?;
+    let a = join(nodes, "A", count - 1, log).await?;
     let now = report(&a).await?;
     log.expect("it is another incarnation", &now.member, now.member != a_member);
     let mut at_a = user.clone();
@@ -159,13 +168,13 @@ pub(super) async fn walk(nodes: &mut Nodes, count: usize, is_everywhere: bool, l
     user.add(&b, "screws").await?;
     let used = Instant::now();
     let s2 = user.id();
-    let text = format!("{}…, route {:?}", &s2[..6], user.route());
+    let text = format!("{}…, route {:?}", short(&s2), user.route());
     log.expect("it is another, and belongs to B", text, s2 != s1 && user.route() == "B");
 
     log.step("9", "S2 is not used for 5 s");
     let nodes: Vec<&Node> = [&a, &b].into_iter().chain(&more).collect();
     let before = IDLE.saturating_sub(Duration::from_millis(500));
-    tokio::time::sleep_until((began + before).into()).await;
+    tokio::time::sleep_until(began + before).await;
     let mut there = 0;
     for node in &nodes {
         there += usize::from(fields(node, &s2).await.is_some());
