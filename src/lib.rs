@@ -164,6 +164,9 @@ pub mod guides {
     #[cfg(feature = "replication")]
     #[doc = include_str!("../guides/maps.md")]
     pub mod maps {}
+    #[cfg(feature = "sessions")]
+    #[doc = include_str!("../guides/sessions.md")]
+    pub mod sessions {}
 }
 
 #[cfg(doctest)]
