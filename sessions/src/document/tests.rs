@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 use tribes_replication::Diffable;
+use tribes_testkit::suite::Seeds;
 
 use super::*;
 use crate::SessionId;
@@ -347,8 +348,7 @@ fn check_delta(earlier: &Session, later: &Session) {
 
 #[test]
 fn merging_gives_the_same_in_any_order() {
-    let seeds = std::env::var("TRIBES_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
-    for seed in 0..seeds {
+    Seeds::from_env_or(200).run("cargo test -p tribes-sessions --lib merging_gives", |seed| {
         let states = history(seed);
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x0DD);
         for _ in 0..20 {
@@ -362,5 +362,5 @@ fn merging_gives_the_same_in_any_order() {
         rng.shuffle(&mut shuffled);
         let all = |states: &[Session]| states.iter().cloned().reduce(Session::merge).unwrap();
         assert_eq!(all(&states), all(&shuffled), "seed {seed}");
-    }
+    });
 }
