@@ -78,9 +78,10 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
-//! | `full` | no | all interceptors, `replication` and `persist` |
+//! | `full` | no | all interceptors, `replication`, `persist` and `farm` |
 //! | `replication` | no | maps that every member holds: `replication::ReplicatedMap` |
 //! | `persist` | no | `replication`, and maps that are kept in files |
+//! | `farm` | no | `replication`, and a folder of files that every member has: `farm::Farm` |
 //! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |
 //!
 //! [`MessageDispatch`](interceptors::MessageDispatch) and
@@ -132,6 +133,13 @@ pub mod replication {
     pub use tribes_replication::*;
 }
 
+/// A folder of files that every member of a group has.
+#[cfg(feature = "farm")]
+pub mod farm {
+    #[doc(inline)]
+    pub use tribes_farm::*;
+}
+
 /// What most programs use: `use tribes::prelude::*;`
 pub mod prelude {
     pub use tribes_core::{
@@ -156,6 +164,9 @@ pub mod guides {
     #[cfg(feature = "replication")]
     #[doc = include_str!("../guides/maps.md")]
     pub mod maps {}
+    #[cfg(feature = "farm")]
+    #[doc = include_str!("../guides/farm.md")]
+    pub mod farm {}
 }
 
 #[cfg(doctest)]
