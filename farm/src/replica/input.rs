@@ -182,7 +182,7 @@ impl Replica {
 
     fn transferred(&mut self, now: Time) {
         self.take_transfers();
-        let moving = |artefact: &Artefact| matches!(artefact.step, Step::Fetching | Step::Judging);
+        let moving = |artefact: &Artefact| matches!(artefact.step, Step::Fetching | Step::Judging | Step::Staged);
         let names: Vec<_> = self.artefacts.iter().filter(|(_, a)| moving(a)).map(|(name, _)| name.clone()).collect();
         names.iter().for_each(|name| self.go_on(name, now));
     }
