@@ -52,7 +52,10 @@ fn main() {
             }
         }
     }
-    println!("{} MB, median of {rounds} (lowest to highest), and bytes a second that arrived, all members together:", size / 1_000_000);
+    println!(
+        "{} MB, median of {rounds} (lowest to highest), and bytes a second that arrived, all members together:",
+        size / 1_000_000
+    );
     for nodes in 1..=3 {
         let mut median = BTreeMap::new();
         for what in ["farm", "rsync", "rsync --fsync"] {
@@ -114,7 +117,8 @@ impl Daemon {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = folder.join("rsyncd.conf");
         let source = folder.join("source");
-        std::fs::write(&config, format!("use chroot = no\n[files]\npath = {}\nread only = yes\n", source.display())).unwrap();
+        std::fs::write(&config, format!("use chroot = no\n[files]\npath = {}\nread only = yes\n", source.display()))
+            .unwrap();
         let config = format!("--config={}", config.display());
         let process = Command::new("rsync")
             .args(["--daemon", "--no-detach", "--address=127.0.0.1", &format!("--port={port}"), &config])

@@ -99,7 +99,9 @@ impl Farm {
     }
 
     /// Waits until this member has what the group had when it joined: of each artefact the version that is to be here is live, or
-    /// waits for others to be staged there as well; or it was rejected or failed, or nobody has it any more. Cancel safe.
+    /// waits for others to be staged there as well; or it was rejected or failed, or nothing of it came for
+    /// the [`idle_timeout`](FarmBuilder::idle_timeout). What a member has that is not ready itself, because it has just come, too, may be
+    /// missing. Cancel safe.
     pub async fn ready(&self) {
         // The sender is here.
         let _ = self.shared().ready.subscribe().wait_for(|ready| *ready).await;

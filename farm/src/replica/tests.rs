@@ -179,7 +179,8 @@ impl World {
             Event::Dies(at) => {
                 self.members[at].alive = false;
                 self.members[at].activating = false;
-                self.events.retain(|event| !matches!(event, Event::Activated(who, ..) | Event::Opened(who, _) if *who == at));
+                self.events
+                    .retain(|event| !matches!(event, Event::Activated(who, ..) | Event::Opened(who, _) if *who == at));
                 self.see_each_other();
                 at
             }

@@ -76,7 +76,8 @@ async fn one_after_another_and_back_if_one_fails() {
     let two = farms[2].1.publish_bytes("rules", "two").await.unwrap();
     let error = within("it to be stopped", two.wait(Activated::Everywhere)).await.unwrap_err();
     let WaitError::Stopped(report) = error else { panic!("{error}") };
-    let why = |why: &StopReason| report.nodes.iter().filter(|node| node.state == NodeState::Stopped(why.clone())).count();
+    let why =
+        |why: &StopReason| report.nodes.iter().filter(|node| node.state == NodeState::Stopped(why.clone())).count();
     assert_eq!((why(&StopReason::Failed("not well".into())), why(&StopReason::Followed)), (1, 2), "{report}");
     let back = |farm: &Farm| farm.status_of("rules").unwrap().live == Some(one.version());
     for (_, farm) in &farms {
@@ -117,7 +118,8 @@ async fn what_one_rejects_is_activated_by_nobody() {
 async fn the_later_of_two_publishers_wins_everywhere() {
     let behaviour = Arc::new(Behaviour::default());
     let (_group, farms) = farms(2, &behaviour).await;
-    let (mine, yours) = tokio::join!(farms[0].1.publish_bytes("rules", "mine"), farms[1].1.publish_bytes("rules", "yours"));
+    let (mine, yours) =
+        tokio::join!(farms[0].1.publish_bytes("rules", "mine"), farms[1].1.publish_bytes("rules", "yours"));
     let (mine, yours) = (mine.unwrap(), yours.unwrap());
     let (winner, loser, content) =
         if mine.version() > yours.version() { (mine, yours, "mine") } else { (yours, mine, "yours") };
