@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Disk, PIECE, Stamp, hash_file, sync_folder};
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -83,7 +84,11 @@ impl Disk {
     }
 }
 
-/// Copies exactly `size` bytes; the hash of the whole and of each chunk.
+/// Pieces that are copied, and wait to be hashed into the whole.
+const AHEAD: usize = 4;
+
+/// Copies exactly `size` bytes; the hash of the whole and of each chunk. Of what has several chunks the whole is hashed by a thread of
+/// its own: hashing is what takes longest.
 fn copy(
     source: &mut dyn Read,
     target: &mut File,
@@ -91,28 +96,48 @@ fn copy(
     chunk: u32,
     algorithm: Algorithm,
 ) -> Result<(Digest, Vec<Digest>), ImportError> {
-    let (mut whole, mut list, mut left) = (Hasher::new(algorithm), Vec::new(), size);
-    let mut bytes = Vec::with_capacity((chunk as usize).min(PIECE));
+    if size <= u64::from(chunk) {
+        let mut hash = algorithm.digest(&[]);
+        copy_pieces(source, target, size, chunk, |bytes| hash = algorithm.digest(&bytes))?;
+        return Ok((hash, if size == 0 { Vec::new() } else { vec![hash] }));
+    }
+    std::thread::scope(|scope| {
+        let (send, pieces) = std::sync::mpsc::sync_channel::<Arc<Vec<u8>>>(AHEAD);
+        let whole = scope.spawn(move || {
+            let mut hasher = Hasher::new(algorithm);
+            pieces.iter().for_each(|piece| hasher.update(&piece));
+            hasher.finish()
+        });
+        let mut list = Vec::new();
+        copy_pieces(source, target, size, chunk, |bytes| {
+            let bytes = Arc::new(bytes);
+            // It takes all as long as it lives, and if it does not, that is seen below.
+            let _ = send.send(Arc::clone(&bytes));
+            list.push(algorithm.digest(&bytes));
+        })?;
+        drop(send);
+        let whole = whole.join().map_err(|_panic| io::Error::other("hashing panicked"))?;
+        Ok((whole, list))
+    })
+}
+
+fn copy_pieces(
+    source: &mut dyn Read,
+    target: &mut File,
+    size: u64,
+    chunk: u32,
+    mut copied: impl FnMut(Vec<u8>),
+) -> Result<(), ImportError> {
+    let mut left = size;
     while left > 0 {
         let len = left.min(u64::from(chunk));
-        bytes.clear();
+        let mut bytes = Vec::with_capacity((chunk as usize).min(PIECE));
         if source.take(len).read_to_end(&mut bytes)? as u64 != len {
             return Err(ImportError::Changed);
         }
-        // The only chunk is the whole.
-        if size > u64::from(chunk) {
-            list.push(algorithm.digest(&bytes));
-        }
-        whole.update(&bytes);
         target.write_all(&bytes)?;
+        copied(bytes);
         left -= len;
     }
-    if source.read(&mut [0])? != 0 {
-        return Err(ImportError::Changed);
-    }
-    let hash = whole.finish();
-    if list.is_empty() && size > 0 {
-        list.push(hash);
-    }
-    Ok((hash, list))
+    if source.read(&mut [0])? == 0 { Ok(()) } else { Err(ImportError::Changed) }
 }

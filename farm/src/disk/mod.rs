@@ -17,7 +17,8 @@ mod import;
 mod live;
 mod partial;
 mod records;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -239,7 +239,7 @@ fn take(shared: &Arc<Shared>, input: Input) {
     match input {
         Input::Loaded => {
             drop(replica);
-            return loaded(shared);
+            loaded(shared);
         }
         Input::Opened(hash, opened) => replica.opened(&hash, opened, now),
         Input::Listed(hash, peer, list) => replica.listed(&hash, peer, list, now),
@@ -288,7 +288,7 @@ fn take_in(shared: &Arc<Shared>, gone: &mut BTreeMap<MemberId, Time>) {
     gone.retain(|id, _| view.by_id(*id).is_none());
     let tellers = shared.told.iter().filter_map(|(key, _)| read_key(&key)).map(|(id, _)| id);
     for id in tellers.filter(|id| *id != me && view.by_id(*id).is_none()) {
-        gone.entry(id).or_insert(shared.now() + FORGET_MEMBER);
+        gone.entry(id).or_insert_with(|| shared.now() + FORGET_MEMBER);
     }
 }
 

@@ -35,13 +35,13 @@ pub(super) fn perform(shared: &Arc<Shared>, action: Action) {
                     Some(artefact) => this.callbacks.judge(&this.env, artefact).await,
                     None => Ok(()),
                 };
-                this.input(Input::Judged(name, manifest, verdict));
+                this.input(Input::Judged(name, *manifest, verdict));
             });
         }
         Action::Activate { name, manifest, before, back } => {
             shared.env.spawn(async move {
                 let result = activate(&this, &name, &manifest, before, back).await;
-                this.input(Input::Activated(name, manifest, result));
+                this.input(Input::Activated(name, *manifest, result));
             });
         }
         Action::Remove(name) => {
@@ -171,7 +171,7 @@ async fn activate(
     shared: &Arc<Shared>,
     name: &ArtefactName,
     manifest: &Manifest,
-    before: Option<Manifest>,
+    before: Option<Box<Manifest>>,
     back: bool,
 ) -> Result<(), String> {
     let failed = match make_live(shared, name, manifest).await {

@@ -122,7 +122,8 @@ impl Replica {
     fn mend_later(&mut self, name: &ArtefactName, now: Time) {
         if self.artefacts.contains_key(name) {
             let more = self.config.seed.wrapping_add(now.as_nanos()) % u64::try_from(MEND.as_nanos()).unwrap_or(1);
-            self.mend.entry(name.clone()).or_insert(now + MEND + std::time::Duration::from_nanos(more));
+            let at = now + MEND + std::time::Duration::from_nanos(more);
+            self.mend.entry(name.clone()).or_insert(at);
         }
     }
 

@@ -40,13 +40,13 @@ pub(crate) enum Action {
     /// To the others; `None`: nothing any more.
     Tell(ArtefactName, Option<Status>),
     /// Ask the application about a version that is fetched: [`Replica::judged`].
-    Judge(ArtefactName, Manifest),
+    Judge(ArtefactName, Box<Manifest>),
     /// Make a version live, and back if that fails: [`Replica::activated`]. `back`: others failed over a later one, so that this one has
     /// to be.
     Activate {
         name: ArtefactName,
-        manifest: Manifest,
-        before: Option<Manifest>,
+        manifest: Box<Manifest>,
+        before: Option<Box<Manifest>>,
         back: bool,
     },
     /// Take an artefact away: [`Replica::removed`].
@@ -233,9 +233,9 @@ impl Replica {
 
     fn activate(&mut self, name: &ArtefactName, back: bool) -> bool {
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
-        let Some(manifest) = artefact.target().cloned() else { return false };
+        let Some(manifest) = artefact.target().cloned().map(Box::new) else { return false };
         artefact.step = Step::Activating;
-        let before = artefact.live.clone();
+        let before = artefact.live.clone().map(Box::new);
         self.actions.push(Action::Activate { name: name.clone(), manifest, before, back });
         false
     }
@@ -306,7 +306,7 @@ impl Replica {
                     continue;
                 }
                 artefact.step = Step::Judging;
-                self.actions.push(Action::Judge(name.clone(), target));
+                self.actions.push(Action::Judge(name.clone(), Box::new(target)));
             }
         }
     }

@@ -107,10 +107,10 @@ impl World {
         for action in self.members[at].replica.take_actions() {
             match action {
                 Action::Transfer(Transfer::Open(content)) => self.events.push(Event::Opened(at, content.hash)),
-                Action::Judge(_, manifest) => self.events.push(Event::Judged(at, manifest)),
+                Action::Judge(_, manifest) => self.events.push(Event::Judged(at, *manifest)),
                 Action::Activate { manifest, back, .. } => {
                     self.members[at].activating = true;
-                    self.events.push(Event::Activated(at, manifest, back));
+                    self.events.push(Event::Activated(at, *manifest, back));
                 }
                 Action::Remove(_) => self.events.push(Event::Removed(at)),
                 Action::Tell(_, status) => {
@@ -345,7 +345,7 @@ fn what_is_not_to_be_believed_is_refused_and_mended() {
     let huge = Content { size: 3 << 30, chunk: 8 << 20, ..manifest(1).content.unwrap() };
     let huge = Record { current: Manifest { content: Some(huge), ..manifest(1) }, earlier: vec![] };
     let refused = Action::Refuse(name().to_string(), Refused::TooLarge);
-    assert_eq!(change(&mut replica, name().as_str(), Some(huge.clone())), [refused.clone()]);
+    assert_eq!(change(&mut replica, name().as_str(), Some(huge.clone())), [refused]);
     assert_eq!(replica.next_wake(Time::ZERO), Time::NEVER);
     // Over what is good, it is put right again; so is what is older, or gone.
     change(&mut replica, name().as_str(), Some(record(2)));

@@ -325,7 +325,7 @@ fn who_comes_later_gets_all_before_it_is_ready() {
         assert!(one.farm(&channel).trust(Trust::ed25519([])).start().await.is_err());
         let farm = one.farm(&channel).start().await.unwrap();
         farm.ready().await;
-        let contents: Vec<_> = (0..40u64).map(|number| bytes(number as usize * 1_024, number)).collect();
+        let contents: Vec<_> = (0..40usize).map(|number| bytes(number * 1_024, number as u64)).collect();
         for (number, content) in contents.iter().enumerate() {
             farm.publish_bytes(format!("{number}"), content.clone()).await.unwrap();
         }
