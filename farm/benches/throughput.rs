@@ -3,11 +3,12 @@
 //! ```text
 //! cargo bench -p tribes-farm --bench throughput            200 MB, 5 rounds
 //! cargo bench -p tribes-farm --bench throughput -- 50 3    50 MB, 3 rounds
+//! cargo bench -p tribes-farm --bench throughput --features blake3
 //! ```
 //!
 //! The farm: members of one process, over TCP, from the call that publishes until the file is live with all, twice hashed (each
 //! chunk, and the whole), synced and renamed. `rsync`: a daemon and one client for each copy, all at the same time, whole files
-//! (`-W`), with and without `--fsync`. The order changes from round to round. Needs `rsync` 3.2.4.
+//! (`-W`), with and without `--fsync`. The order changes from round to round. Needs `rsync` 3.2.4, and Linux.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a bench")]
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures, and tells")]
@@ -24,7 +25,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Folders, Group, bytes};
-use tribes_farm::{Activated, Farm, Trust};
+use tribes_farm::{Activated, Algorithm, Farm, Trust};
+
+#[cfg(not(feature = "blake3"))]
+const CONTESTANTS: [&str; 3] = ["farm", "rsync", "rsync --fsync"];
+#[cfg(feature = "blake3")]
+const CONTESTANTS: [&str; 4] = ["farm", "farm, BLAKE3", "rsync", "rsync --fsync"];
 
 fn main() {
     // Cargo adds --bench.
@@ -34,21 +40,24 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let rsync = Daemon::start(folder.path());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let mut times = BTreeMap::<(usize, &str), Vec<Duration>>::new();
+    let mut times = BTreeMap::<(usize, &str), Vec<(Duration, f64)>>::new();
     for round in 0..rounds {
         // Another content each time: whoever has it already would fetch nothing.
         std::fs::write(folder.path().join("source/file"), bytes(size, round as u64 + 1)).unwrap();
         for nodes in 1..=3 {
-            let mut turn = [("farm", 0), ("rsync", 1), ("rsync --fsync", 2)];
-            turn.rotate_left(round % 3);
-            for (what, number) in turn {
+            let mut turn = CONTESTANTS.to_vec();
+            turn.rotate_left(round % CONTESTANTS.len());
+            for what in turn {
                 settle();
-                let took = match number {
-                    0 => runtime.block_on(farm(nodes, &folder.path().join("source/file"))),
-                    1 => rsync.copy(nodes, &[], size),
+                let (file, before) = (folder.path().join("source/file"), used(rsync.process.id()));
+                let took = match what {
+                    "farm" => runtime.block_on(farm(nodes, &file, Algorithm::Sha256)),
+                    "farm, BLAKE3" => runtime.block_on(farm(nodes, &file, Algorithm::Blake3)),
+                    "rsync" => rsync.copy(nodes, &[], size),
                     _ => rsync.copy(nodes, &["--fsync"], size),
                 };
-                times.entry((nodes, what)).or_default().push(took);
+                let cpu = used(rsync.process.id()) - before;
+                times.entry((nodes, what)).or_default().push((took, cpu));
             }
         }
     }
@@ -58,17 +67,35 @@ fn main() {
     );
     for nodes in 1..=3 {
         let mut median = BTreeMap::new();
-        for what in ["farm", "rsync", "rsync --fsync"] {
+        for what in CONTESTANTS {
             let times = times.get_mut(&(nodes, what)).unwrap();
-            times.sort();
-            let (low, mid, high) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+            times.sort_by_key(|(took, _)| *took);
+            let (low, mid, high) = (times[0].0, times[times.len() / 2].0, times[times.len() - 1].0);
+            let mut cpu: Vec<f64> = times.iter().map(|(_, cpu)| *cpu).collect();
+            cpu.sort_by(f64::total_cmp);
+            let cpu = cpu[cpu.len() / 2];
             let rate = (nodes * size) as f64 / mid.as_secs_f64() / 1e6;
-            println!("{nodes} to: {what:14} {mid:8.3?} ({low:.3?} to {high:.3?})  {rate:6.0} MB/s");
-            median.insert(what, mid.as_secs_f64());
+            println!("{nodes} to: {what:14} {mid:8.3?} ({low:.3?} to {high:.3?})  {rate:6.0} MB/s  {cpu:.2} s of CPU");
+            median.insert(what, (mid.as_secs_f64(), cpu));
         }
-        let ratio = |other: &str| median["farm"] / median[other];
-        println!("      farm takes {:.2} of rsync, {:.2} of rsync --fsync", ratio("rsync"), ratio("rsync --fsync"));
+        let (farm, rsync) = (median["farm"], median["rsync --fsync"]);
+        println!(
+            "      the farm takes {:.2} of the time of rsync --fsync, {:.2} of its CPU",
+            farm.0 / rsync.0,
+            farm.1 / rsync.1
+        );
     }
+}
+
+/// Seconds of CPU that this process, the daemon, and all that they started and that has ended have used. Other than the time, that
+/// says something on a machine that is busy with other things, too. Linux has it in hundredths of a second.
+fn used(daemon: u32) -> f64 {
+    let of = |process: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+        fields.skip(11).take(4).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>()
+    };
+    (of("self") + of(&daemon.to_string())) / 100.0
 }
 
 /// What was written before is on disk before the next is measured.
@@ -76,12 +103,13 @@ fn settle() {
     assert!(Command::new("sync").status().unwrap().success());
 }
 
-async fn farm(nodes: usize, file: &Path) -> Duration {
+async fn farm(nodes: usize, file: &Path, algorithm: Algorithm) -> Duration {
     let group = Group::of(nodes + 1).await;
     let mut farms = Vec::new();
     for at in 0..=nodes {
         let folders = Folders::new();
-        let builder = Farm::builder(group.channel(at), "bench").staging(folders.of("staging")).trust(Trust::Cluster);
+        let builder = Farm::builder(group.channel(at), "bench").staging(folders.of("staging"));
+        let builder = builder.trust(Trust::Cluster).algorithm(algorithm);
         let builder = if at == 0 { builder } else { builder.live(folders.of("live")) };
         farms.push((folders, builder.start().await.unwrap()));
     }
@@ -94,9 +122,9 @@ async fn farm(nodes: usize, file: &Path) -> Duration {
     let report = published.wait(Activated::Everywhere).await.unwrap();
     let took = begun.elapsed();
     assert_eq!(report.nodes.len(), nodes);
-    let size = std::fs::metadata(file).unwrap().len();
+    let content = std::fs::read(file).unwrap();
     for (folders, _) in &farms[1..] {
-        assert_eq!(std::fs::metadata(folders.live("file")).unwrap().len(), size);
+        assert!(folders.read("file").as_ref() == Some(&content), "bit by bit");
     }
     for at in 0..=nodes {
         group.channel(at).stop().await;
