@@ -39,10 +39,11 @@ fn member(group: &str, folder: &Path, name: &str, more: &[&str]) -> Program {
 
 /// Runs a subcommand to its end: whether it went well, and what it said.
 fn run(group: &str, args: &[&str]) -> (bool, String) {
-    let more = ["--mcast", group, "--as", "visitor", "--within", "20s"];
+    let meet: &[&str] = &["--mcast", group, "--as", "visitor"];
+    let within: &[&str] = if args.contains(&"--within") { &[] } else { &["--within", "20s"] };
     let trust: &[&str] = if args.contains(&"--trust-key") { &[] } else { &["--trust-cluster"] };
-    let output =
-        tribes(&[&["farm"], args, &more, trust].concat()).stderr(std::process::Stdio::piped()).output().unwrap();
+    let mut command = tribes(&[&["farm"], args, meet, within, trust].concat());
+    let output = command.stderr(std::process::Stdio::piped()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     eprintln!("{args:?}: {text}");
     (output.status.success(), text)

@@ -40,7 +40,9 @@ fn has(farm: &Farm, name: &str, size: Option<u64>) -> bool {
 async fn a_file_that_is_still_written_is_not_published() {
     let group = Group::of(2).await;
     let (one, two) = (Folders::new(), Folders::new());
-    let (_publisher, receiver, seen) = pair(&group, &one, &two, watch()).await;
+    // Long against any pause of this test that a busy machine makes.
+    let settle = Duration::from_secs(1);
+    let (_publisher, receiver, seen) = pair(&group, &one, &two, watch().with_settle(settle)).await;
     let mut file = fs::File::create(one.of("in").join("slow.bin")).unwrap();
     let mut written = Vec::new();
     for step in 0..12u8 {
@@ -49,7 +51,7 @@ async fn a_file_that_is_still_written_is_not_published() {
         file.flush().unwrap();
         written.extend(part);
         // Slower than it is looked at, faster than it settles.
-        tokio::time::sleep(SETTLE / 4).await;
+        tokio::time::sleep(settle / 8).await;
     }
     drop(file);
     within("the whole file", receiver.changed(|farm| has(farm, "slow.bin", Some(120_000)))).await;
