@@ -47,6 +47,7 @@ pub(crate) struct Disk {
     partials: Mutex<BTreeMap<Digest, Arc<Partial>>>,
     /// Objects as they were when they were verified.
     verified: Mutex<BTreeMap<Digest, Stamp>>,
+    verifying: Mutex<()>,
     temporary: AtomicU64,
     _lock: File,
 }
@@ -75,6 +76,7 @@ impl Disk {
             live,
             partials: Mutex::default(),
             verified: Mutex::default(),
+            verifying: Mutex::default(),
             temporary: AtomicU64::new(0),
             _lock: lock,
         };
@@ -112,7 +114,13 @@ impl Disk {
     pub(crate) fn has_object(&self, content: &Content) -> io::Result<bool> {
         let path = self.object(&content.hash);
         let Some(stamp) = Stamp::of(&path)? else { return Ok(false) };
-        if self.verified().get(&content.hash) == Some(&stamp) {
+        let is_verified = || self.verified().get(&content.hash) == Some(&stamp);
+        if is_verified() {
+            return Ok(true);
+        }
+        // Several may ask for chunks of it.
+        let _one_at_a_time = self.verifying.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_verified() {
             return Ok(true);
         }
         let hash = hash_file(&mut File::open(&path)?, content.algorithm)?.1;
@@ -125,27 +133,17 @@ impl Disk {
         Ok(true)
     }
 
-    /// The hashes of a content's chunks, if they are kept here or can be computed.
+    /// The hashes of a content's chunks, if they are kept here. They are not computed: whoever asks would decide how much there is to
+    /// do.
     pub(crate) fn list(&self, content: &Content) -> io::Result<Option<Vec<Digest>>> {
         if let Some(list) = content.own_list().filter(|list| content.is_list(list)) {
             return Ok(Some(list));
         }
-        let kept = match fs::read(self.list_path(content)) {
-            Ok(bytes) => Some(read_list(&bytes)).filter(|list| content.is_list(list)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        if kept.is_some() || !self.has_object(content)? {
-            return Ok(kept);
+        match fs::read(self.list_path(content)) {
+            Ok(bytes) => Ok(Some(read_list(&bytes)).filter(|list| content.is_list(list))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        // It was published in chunks of another size by somebody else.
-        let mut file = File::open(self.object(&content.hash))?;
-        let list = hash_chunks(&mut file, content)?;
-        if !content.is_list(&list) {
-            return Ok(None);
-        }
-        self.keep_list(content, &list)?;
-        Ok(Some(list))
     }
 
     pub(crate) fn keep_list(&self, content: &Content, list: &[Digest]) -> io::Result<()> {
@@ -235,11 +233,6 @@ fn hash_file(file: &mut File, algorithm: Algorithm) -> io::Result<(u64, Digest)>
         hasher.update(read);
         size += read.len() as u64;
     }
-}
-
-fn hash_chunks(file: &mut File, content: &Content) -> io::Result<Vec<Digest>> {
-    let ranges = (0..content.chunks()).filter_map(|index| content.range(index));
-    ranges.map(|(start, len)| Ok(content.algorithm.digest(&read_at(file, start, len, &[])?))).collect()
 }
 
 /// After a rename: the name is on disk, too.
