@@ -78,10 +78,11 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `throughput` | yes | the interceptor [`Throughput`](interceptors) |
-//! | `full` | no | all interceptors, `replication`, `persist` and `sessions` |
+//! | `full` | no | all interceptors, `replication`, `persist`, `sessions` and `farm` |
 //! | `replication` | no | maps that every member holds: `replication::ReplicatedMap` |
 //! | `sessions` | no | web sessions that survive the crash of a server: `sessions::ReplicatedStore` |
 //! | `persist` | no | `replication`, and maps that are kept in files |
+//! | `farm` | no | `replication`, and a folder of files that every member has: `farm::Farm` |
 //! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |
 //!
 //! [`MessageDispatch`](interceptors::MessageDispatch) and
@@ -140,6 +141,13 @@ pub mod sessions {
     pub use tribes_sessions::*;
 }
 
+/// A folder of files that every member of a group has.
+#[cfg(feature = "farm")]
+pub mod farm {
+    #[doc(inline)]
+    pub use tribes_farm::*;
+}
+
 /// What most programs use: `use tribes::prelude::*;`
 pub mod prelude {
     pub use tribes_core::{
@@ -167,6 +175,9 @@ pub mod guides {
     #[cfg(feature = "sessions")]
     #[doc = include_str!("../guides/sessions.md")]
     pub mod sessions {}
+    #[cfg(feature = "farm")]
+    #[doc = include_str!("../guides/farm.md")]
+    pub mod farm {}
 }
 
 #[cfg(doctest)]

@@ -1,8 +1,9 @@
-//! The `tribes` command: see groups work, chat in one, share a map, drive a member from a script, measure.
+//! The `tribes` command: see groups work, chat in one, share a map or files, drive a member from a script, measure.
 
 mod chat;
 mod check;
 mod demo;
+mod farm;
 mod input;
 #[cfg(unix)]
 mod load;
@@ -32,6 +33,7 @@ enum Command {
     Demo,
     Chat(chat::ChatArgs),
     Check(check::CheckArgs),
+    Farm(farm::FarmCommand),
     Map(map::MapArgs),
     Node(Box<node::NodeArgs>),
     Rpc(rpc::RpcArgs),
@@ -54,6 +56,10 @@ fn main() -> ExitCode {
         Command::Check(args) => {
             log("error");
             on_all_cores(check::run(args))
+        }
+        Command::Farm(args) => {
+            log("error");
+            on_all_cores(farm::run(args))
         }
         Command::Map(args) => {
             log("error");

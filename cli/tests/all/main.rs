@@ -7,6 +7,8 @@ mod common;
 mod chat;
 mod check;
 mod demo;
+#[cfg(unix)]
+mod farm;
 mod load;
 mod load_report;
 mod map;

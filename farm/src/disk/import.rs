@@ -1,0 +1,143 @@
+//! From a file of the application to an object.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Disk, PIECE, Stamp, hash_file, sync_folder};
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::limits::Limits;
+use crate::manifest::{Content, list_digest};
+
+/// Why a file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    #[error("it changed while it was read")]
+    Changed,
+    #[error("it has {size} bytes, and {limit} are the limit")]
+    TooLarge { size: u64, limit: u64 },
+    #[error("it is no plain file")]
+    NoFile,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Disk {
+    /// Copies a file to an object. `twice`: reads it twice, and takes it only if it was the same.
+    pub(crate) fn import(
+        &self,
+        path: &Path,
+        twice: bool,
+        limits: &Limits,
+        algorithm: Algorithm,
+    ) -> Result<Content, ImportError> {
+        let metadata = fs::symlink_metadata(path)?;
+        let Some(before) = Stamp::of(path)?.filter(|_| metadata.is_file()) else { return Err(ImportError::NoFile) };
+        let mut source = File::open(path)?;
+        let first = if twice { Some(hash_file(&mut source, algorithm)?) } else { None };
+        let mut source = File::open(path)?;
+        let content = self.import_from(&mut source, before.size(), limits, algorithm)?;
+        let same = first.is_none_or(|first| first == (content.size, content.hash));
+        if same && Stamp::of(path)? == Some(before) { Ok(content) } else { Err(ImportError::Changed) }
+    }
+
+    /// Makes an object of `size` bytes that `source` gives.
+    pub(crate) fn import_from(
+        &self,
+        source: &mut dyn Read,
+        size: u64,
+        limits: &Limits,
+        algorithm: Algorithm,
+    ) -> Result<Content, ImportError> {
+        if size > limits.file {
+            return Err(ImportError::TooLarge { size, limit: limits.file });
+        }
+        let chunk = limits.chunk_for(size);
+        let temporary = self.temporary_path();
+        let mut file = File::create_new(&temporary)?;
+        let copied = copy(source, &mut file, size, chunk, algorithm);
+        let kept = copied.and_then(|(hash, list)| {
+            file.sync_all()?;
+            let content = Content { size, algorithm, hash, chunk, list: list_digest(algorithm, &list) };
+            if content.chunks() > 1 {
+                self.keep_list(&content, &list)?;
+            }
+            self.keep_object(&temporary, &hash)?;
+            Ok(content)
+        });
+        if kept.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        kept
+    }
+
+    /// Gives a file that is whole, verified and synced its name among the objects.
+    pub(super) fn keep_object(&self, path: &Path, hash: &Digest) -> io::Result<()> {
+        let object = self.object(hash);
+        fs::rename(path, &object)?;
+        sync_folder(&object)?;
+        if let Some(stamp) = Stamp::of(&object)? {
+            self.verified().insert(*hash, stamp);
+        }
+        Ok(())
+    }
+}
+
+/// Pieces that are copied, and wait to be hashed into the whole.
+const AHEAD: usize = 4;
+
+/// Copies exactly `size` bytes; the hash of the whole and of each chunk. Of what has several chunks the whole is hashed by a thread of
+/// its own: hashing is what takes longest.
+fn copy(
+    source: &mut dyn Read,
+    target: &mut File,
+    size: u64,
+    chunk: u32,
+    algorithm: Algorithm,
+) -> Result<(Digest, Vec<Digest>), ImportError> {
+    if size <= u64::from(chunk) {
+        let mut hash = algorithm.digest(&[]);
+        copy_pieces(source, target, size, chunk, |bytes| hash = algorithm.digest(&bytes))?;
+        return Ok((hash, if size == 0 { Vec::new() } else { vec![hash] }));
+    }
+    std::thread::scope(|scope| {
+        let (send, pieces) = std::sync::mpsc::sync_channel::<Arc<Vec<u8>>>(AHEAD);
+        let whole = scope.spawn(move || {
+            let mut hasher = Hasher::new(algorithm);
+            pieces.iter().for_each(|piece| hasher.update(&piece));
+            hasher.finish()
+        });
+        let mut list = Vec::new();
+        copy_pieces(source, target, size, chunk, |bytes| {
+            let bytes = Arc::new(bytes);
+            // It takes all as long as it lives, and if it does not, that is seen below.
+            let _ = send.send(Arc::clone(&bytes));
+            list.push(algorithm.digest(&bytes));
+        })?;
+        drop(send);
+        let whole = whole.join().map_err(|_panic| io::Error::other("hashing panicked"))?;
+        Ok((whole, list))
+    })
+}
+
+fn copy_pieces(
+    source: &mut dyn Read,
+    target: &mut File,
+    size: u64,
+    chunk: u32,
+    mut copied: impl FnMut(Vec<u8>),
+) -> Result<(), ImportError> {
+    let mut left = size;
+    while left > 0 {
+        let len = left.min(u64::from(chunk));
+        let mut bytes = Vec::with_capacity((chunk as usize).min(PIECE));
+        if source.take(len).read_to_end(&mut bytes)? as u64 != len {
+            return Err(ImportError::Changed);
+        }
+        target.write_all(&bytes)?;
+        copied(bytes);
+        left -= len;
+    }
+    if source.read(&mut [0])? == 0 { Ok(()) } else { Err(ImportError::Changed) }
+}

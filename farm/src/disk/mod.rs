@@ -1,0 +1,250 @@
+//! Files: what is kept where, and how it gets there. All of it blocks.
+//!
+//! ```text
+//! staging/lock        one process at a time
+//! staging/tmp/        what is being written; emptied at start
+//! staging/objects/    whole contents under their hashes, verified and synced
+//! staging/lists/      hashes of the chunks of a content
+//! staging/partial/    what is being fetched
+//! staging/records/    what is known of each artefact, and what is live here
+//! live/               the artefacts under their names: hard links to objects, or copies where there are no links
+//! ```
+//!
+//! Nothing gets another name than a temporary one before it is whole and synced. Names of peers are joined to `live` alone, part by
+//! part, and no part may be a symbolic link.
+
+mod import;
+mod live;
+mod partial;
+mod records;
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+pub(crate) use self::import::ImportError;
+pub(crate) use self::live::Stamp;
+use self::partial::Partial;
+pub(crate) use self::records::Local;
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::manifest::Content;
+
+/// Files are read in pieces of this size.
+const PIECE: usize = 256 << 10;
+
+/// The two folders of a farm.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    staging: PathBuf,
+    live: Option<PathBuf>,
+    partials: Mutex<BTreeMap<Digest, Arc<Partial>>>,
+    /// Objects as they were when they were verified.
+    verified: Mutex<BTreeMap<Digest, Stamp>>,
+    verifying: Mutex<()>,
+    temporary: AtomicU64,
+    _lock: File,
+}
+
+impl Disk {
+    /// Takes the folders for this process, and makes them if there are none.
+    ///
+    /// # Errors
+    /// If they cannot be written, are taken, or are not on one file system.
+    pub(crate) fn open(staging: PathBuf, live: Option<PathBuf>) -> io::Result<Self> {
+        for folder in ["tmp", "objects", "lists", "partial", "records"] {
+            let folder = staging.join(folder);
+            fs::create_dir_all(&folder).map_err(|error| at(&folder, &error))?;
+            if !fs::symlink_metadata(&folder)?.is_dir() {
+                return Err(io::Error::other(format!("{} is no folder", folder.display())));
+            }
+        }
+        let lock = File::options().create(true).truncate(false).write(true).open(staging.join("lock"))?;
+        lock.try_lock()
+            .map_err(|_taken| io::Error::other(format!("{} is in use by another farm", staging.display())))?;
+        for left in fs::read_dir(staging.join("tmp"))? {
+            fs::remove_file(left?.path())?;
+        }
+        let disk = Self {
+            staging,
+            live,
+            partials: Mutex::default(),
+            verified: Mutex::default(),
+            verifying: Mutex::default(),
+            temporary: AtomicU64::new(0),
+            _lock: lock,
+        };
+        disk.check_one_file_system()?;
+        Ok(disk)
+    }
+
+    fn check_one_file_system(&self) -> io::Result<()> {
+        let Some(live) = &self.live else { return Ok(()) };
+        fs::create_dir_all(live).map_err(|error| at(live, &error))?;
+        let (probe, there) = (self.temporary_path(), live.join(format!(".tribes-farm-{}", std::process::id())));
+        File::create(&probe)?;
+        let renamed = fs::rename(&probe, &there);
+        let _ = fs::remove_file(if renamed.is_ok() { &there } else { &probe });
+        renamed.map_err(|error| {
+            let (staging, live) = (self.staging.display(), live.display());
+            io::Error::new(error.kind(), format!("{staging} and {live} have to be on one file system: {error}"))
+        })
+    }
+
+    pub(crate) fn object(&self, hash: &Digest) -> PathBuf {
+        self.staging.join("objects").join(hash.to_string())
+    }
+
+    fn list_path(&self, content: &Content) -> PathBuf {
+        self.staging.join("lists").join(format!("{}-{}", content.hash, content.chunk))
+    }
+
+    fn temporary_path(&self) -> PathBuf {
+        self.staging.join("tmp").join(self.temporary.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Whether the object is here whole. It is hashed unless that was done before and it has not changed since: whoever
+    /// writes into a live file writes into the object, too.
+    pub(crate) fn has_object(&self, content: &Content) -> io::Result<bool> {
+        let path = self.object(&content.hash);
+        let Some(stamp) = Stamp::of(&path)? else { return Ok(false) };
+        let is_verified = || self.verified().get(&content.hash) == Some(&stamp);
+        if is_verified() {
+            return Ok(true);
+        }
+        // Several may ask for chunks of it.
+        let _one_at_a_time = self.verifying.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_verified() {
+            return Ok(true);
+        }
+        let hash = hash_file(&mut File::open(&path)?, content.algorithm)?.1;
+        if hash != content.hash {
+            tracing::warn!(object = %content.hash, "a verified file was changed on disk; it is fetched anew");
+            fs::remove_file(&path)?;
+            return Ok(false);
+        }
+        self.verified().insert(content.hash, stamp);
+        Ok(true)
+    }
+
+    /// The hashes of a content's chunks, if they are kept here. They are not computed: whoever asks would decide how much there is to
+    /// do.
+    pub(crate) fn list(&self, content: &Content) -> io::Result<Option<Vec<Digest>>> {
+        if let Some(list) = content.own_list().filter(|list| content.is_list(list)) {
+            return Ok(Some(list));
+        }
+        match fs::read(self.list_path(content)) {
+            Ok(bytes) => Ok(Some(read_list(&bytes)).filter(|list| content.is_list(list))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn keep_list(&self, content: &Content, list: &[Digest]) -> io::Result<()> {
+        let bytes: Vec<u8> = list.iter().flat_map(|digest| *digest.as_bytes()).collect();
+        self.write_whole(&self.list_path(content), &bytes)
+    }
+
+    /// A chunk of what is here, whole or in part.
+    pub(crate) fn read_chunk(&self, content: &Content, index: u32, before: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let Some((start, len)) = content.range(index) else { return Ok(None) };
+        let partial = self.partials().get(&content.hash).cloned();
+        if let Some(partial) = partial.filter(|partial| partial.is_of(content)) {
+            return partial.read(index, start, len, before);
+        }
+        if !self.has_object(content)? {
+            return Ok(None);
+        }
+        let mut file = File::open(self.object(&content.hash))?;
+        read_at(&mut file, start, len, before).map(Some)
+    }
+
+    /// Writes a file whole, so that after a crash there is the old one or the new one.
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.temporary_path();
+        let mut file = File::create_new(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(path)
+    }
+
+    /// Drops what none of `used` needs. What was being fetched is kept for `keep_partial` after it was written last.
+    pub(crate) fn collect(&self, used: &BTreeSet<Digest>, wall_ms: i64, keep_partial: Duration) -> io::Result<()> {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(wall_ms).unwrap_or_default());
+        for folder in ["objects", "lists", "partial"] {
+            for entry in fs::read_dir(self.staging.join(folder))? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                let hash = name.split('-').next().unwrap_or_default();
+                if used.iter().any(|used| used.to_string() == hash) {
+                    continue;
+                }
+                let old = entry
+                    .metadata()?
+                    .modified()
+                    .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age >= keep_partial));
+                if folder == "objects" || old {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        self.verified().retain(|hash, _| used.contains(hash));
+        Ok(())
+    }
+
+    fn verified(&self) -> MutexGuard<'_, BTreeMap<Digest, Stamp>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn partials(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Partial>>> {
+        self.partials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_list(bytes: &[u8]) -> Vec<Digest> {
+    bytes.as_chunks::<32>().0.iter().map(|bytes| Digest::from_bytes(*bytes)).collect()
+}
+
+/// The bytes at `start`, with `before` in front of them.
+fn read_at(file: &mut File, start: u64, len: usize, before: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(before.len() + len);
+    bytes.extend_from_slice(before);
+    file.seek(SeekFrom::Start(start))?;
+    let read = Read::by_ref(file).take(len as u64).read_to_end(&mut bytes)?;
+    if read == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// The length and hash of a file from its beginning.
+fn hash_file(file: &mut File, algorithm: Algorithm) -> io::Result<(u64, Digest)> {
+    file.seek(SeekFrom::Start(0))?;
+    let (mut hasher, mut size) = (Hasher::new(algorithm), 0);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = file.read(&mut piece)?;
+        let Some(read) = piece.get(..read).filter(|read| !read.is_empty()) else { return Ok((size, hasher.finish())) };
+        hasher.update(read);
+        size += read.len() as u64;
+    }
+}
+
+/// After a rename: the name is on disk, too.
+fn sync_folder(file: &Path) -> io::Result<()> {
+    match file.parent() {
+        // Only there can folders be opened.
+        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// An error that says where.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,220 @@
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::limits::Limits;
+use crate::name::ArtefactName;
+use crate::transfer::{Fault, Opened};
+
+const LIMITS: Limits = Limits { file: 1 << 20, total: 1 << 30, artefacts: 10, chunk: 1024, parallel_peers: 1 };
+
+fn disk(folder: &Path) -> Disk {
+    Disk::open(folder.join("staging"), Some(folder.join("live"))).unwrap()
+}
+
+fn name(text: &str) -> ArtefactName {
+    text.parse().unwrap()
+}
+
+fn import(disk: &Disk, bytes: &[u8]) -> Content {
+    disk.import_from(&mut &*bytes, bytes.len() as u64, &LIMITS, Algorithm::Sha256).unwrap()
+}
+
+/// A content that another member has, and its chunks.
+fn elsewhere(size: usize) -> (Content, Vec<Digest>, Vec<Vec<u8>>) {
+    let folder = tempfile::tempdir().unwrap();
+    let other = disk(folder.path());
+    let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+    let content = import(&other, &bytes);
+    let chunk = |index| other.read_chunk(&content, index, &[]).unwrap().unwrap();
+    let list = other.list(&content).unwrap().unwrap();
+    (content, list, (0..content.chunks()).map(chunk).collect())
+}
+
+#[test]
+fn an_imported_file_is_read_back_in_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    for size in [0, 1, 1023, 1024, 1025, 2048] {
+        let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+        let file = folder.path().join("file");
+        fs::write(&file, &bytes).unwrap();
+        let content = disk.import(&file, true, &LIMITS, Algorithm::Sha256).unwrap();
+        assert_eq!((content.size, content.hash), (size as u64, Algorithm::Sha256.digest(&bytes)));
+        let chunks = (0..content.chunks()).map(|index| disk.read_chunk(&content, index, &[]).unwrap().unwrap());
+        assert_eq!(chunks.collect::<Vec<_>>().concat(), bytes);
+        assert_eq!(disk.read_chunk(&content, content.chunks(), &[]).unwrap(), None);
+        assert!(content.is_list(&disk.list(&content).unwrap().unwrap()), "{size}");
+        // By somebody else, in other chunks.
+        let other = Content { chunk: 512, ..content };
+        assert_eq!(disk.list(&other).unwrap().is_some(), other.own_list().is_some_and(|list| other.is_list(&list)));
+    }
+}
+
+#[test]
+fn only_a_plain_file_of_a_size_that_is_taken_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let import = |path: &Path| disk.import(path, false, &LIMITS, Algorithm::Sha256);
+    fs::write(folder.path().join("file"), b"x").unwrap();
+    symlink(folder.path().join("file"), folder.path().join("link")).unwrap();
+    assert!(matches!(import(&folder.path().join("link")), Err(ImportError::NoFile)));
+    assert!(matches!(import(folder.path()), Err(ImportError::NoFile)));
+    assert!(matches!(import(&folder.path().join("none")), Err(ImportError::Io(_))));
+    File::create(folder.path().join("large")).unwrap().set_len((1 << 20) + 1).unwrap();
+    assert!(matches!(import(&folder.path().join("large")), Err(ImportError::TooLarge { .. })));
+    // It grows or shrinks while it is read.
+    for (size, bytes) in [(3, &b"xxxx"[..]), (5, b"xxxx")] {
+        let result = disk.import_from(&mut &*bytes, size, &LIMITS, Algorithm::Sha256);
+        assert!(matches!(result, Err(ImportError::Changed)));
+    }
+    assert_eq!(fs::read_dir(folder.path().join("staging/tmp")).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// Row 24: what is corrupt is not kept, and the whole gets its name only when it is right.
+#[test]
+fn chunks_are_kept_if_they_are_right_and_make_an_object() {
+    let (content, list, chunks) = elsewhere(2500);
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    assert_eq!(disk.look(&content).unwrap(), Opened::Nothing);
+    let mut wrong = list.clone();
+    wrong.swap(0, 1);
+    assert_eq!(disk.take_list(&content, &wrong), Err(Fault::Corrupt));
+    assert_eq!(disk.take_list(&content, &list[1..]), Err(Fault::Corrupt));
+    assert!(matches!(disk.take_chunk(&content, 0, &list[0], &chunks[0]), Err(Fault::Disk(_))), "nothing is begun");
+    disk.take_list(&content, &list).unwrap();
+    let mut corrupt = chunks[1].clone();
+    corrupt[7] ^= 1;
+    for (index, bytes) in [(1, &corrupt), (0, &chunks[1]), (2, &chunks[0]), (3, &chunks[0]), (u32::MAX, &vec![])] {
+        let expected = list.get(index as usize).unwrap_or(&list[0]);
+        assert_eq!(disk.take_chunk(&content, index, expected, bytes), Err(Fault::Corrupt), "{index}");
+    }
+    assert_eq!(disk.finish(&content), Err(Fault::Corrupt), "it is not whole");
+    assert!(!disk.has_object(&content).unwrap());
+    disk.take_list(&content, &list).unwrap();
+    for (index, bytes) in (0..).zip(&chunks) {
+        assert_eq!(disk.read_chunk(&content, index, &[]).unwrap(), None);
+        disk.take_chunk(&content, index, &list[index as usize], bytes).unwrap();
+        assert_eq!(disk.read_chunk(&content, index, &[9]).unwrap().unwrap()[1..], bytes[..], "it helps others already");
+    }
+    disk.finish(&content).unwrap();
+    assert_eq!(fs::read(disk.object(&content.hash)).unwrap(), chunks.concat());
+    assert_eq!(disk.look(&content).unwrap(), Opened::Whole);
+}
+
+#[test]
+fn a_later_process_finds_the_chunks_that_are_right() {
+    let (content, list, chunks) = elsewhere(4 * 1024);
+    let folder = tempfile::tempdir().unwrap();
+    let path = {
+        let disk = disk(folder.path());
+        disk.take_list(&content, &list).unwrap();
+        disk.take_chunk(&content, 1, &list[1], &chunks[1]).unwrap();
+        disk.take_chunk(&content, 3, &list[3], &chunks[3]).unwrap();
+        assert!(Disk::open(folder.path().join("staging"), None).is_err(), "one process at a time");
+        folder.path().join("staging/partial").join(format!("{}-{}", content.hash, content.chunk))
+    };
+    // A write that got half way.
+    let mut file = File::options().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(3 * 1024 + 5)).unwrap();
+    file.write_all(b"torn").unwrap();
+    let disk = disk(folder.path());
+    assert_eq!(disk.look(&content).unwrap(), Opened::Part(list.into(), vec![false, true, false, false]));
+}
+
+#[test]
+fn an_object_that_was_changed_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let content = import(&disk, b"right");
+    disk.activate(&name("a"), &content).unwrap();
+    // Whoever writes into the live file writes into the object.
+    let later = SystemTime::now() + Duration::from_secs(5);
+    fs::write(folder.path().join("live/a"), b"wrong").unwrap();
+    File::options().write(true).open(folder.path().join("live/a")).unwrap().set_modified(later).unwrap();
+    assert_eq!(disk.read_chunk(&content, 0, &[]).unwrap(), None);
+    assert!(!disk.has_object(&content).unwrap());
+}
+
+#[test]
+fn a_version_gets_its_name_at_one_moment_and_folders_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, live) = (disk(folder.path()), folder.path().join("live"));
+    let (one, two) = (import(&disk, b"one"), import(&disk, b"two"));
+    let stamp = disk.activate(&name("a/b/c"), &one).unwrap();
+    assert_eq!(fs::read(live.join("a/b/c")).unwrap(), b"one");
+    assert!(disk.is_live(&name("a/b/c"), &one, stamp).unwrap());
+    disk.activate(&name("a/b/c"), &one).unwrap();
+    let stamp = disk.activate(&name("a/b/c"), &two).unwrap();
+    assert_eq!(fs::read(live.join("a/b/c")).unwrap(), b"two");
+    assert!(!disk.is_live(&name("a/b/c"), &one, Stamp::made(3, 1)).unwrap());
+    assert!(disk.is_live(&name("a/b/c"), &two, stamp).unwrap());
+    disk.activate(&name("a/d"), &one).unwrap();
+    disk.deactivate(&name("a/b/c")).unwrap();
+    disk.deactivate(&name("a/b/c")).unwrap();
+    assert!(live.join("a/d").exists() && !live.join("a/b").exists());
+    // What is in the way stays.
+    assert!(disk.activate(&name("a"), &one).is_err());
+    assert!(disk.activate(&name("a/d/e"), &one).is_err());
+    assert_eq!(fs::read_dir(folder.path().join("staging/tmp")).unwrap().count(), 0);
+}
+
+/// Row 25, seen from the disk: a link in `live` leads nowhere.
+#[test]
+fn links_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, live, outside) = (disk(folder.path()), folder.path().join("live"), folder.path().join("outside"));
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), b"mine").unwrap();
+    symlink(&outside, live.join("dir")).unwrap();
+    symlink(outside.join("file"), live.join("link")).unwrap();
+    let content = import(&disk, b"theirs");
+    assert!(disk.activate(&name("dir/file"), &content).is_err());
+    assert!(disk.deactivate(&name("dir/file")).is_err());
+    // The link itself is replaced.
+    disk.activate(&name("link"), &content).unwrap();
+    assert_eq!(fs::read(outside.join("file")).unwrap(), b"mine");
+    assert_eq!(fs::read(live.join("link")).unwrap(), b"theirs");
+    let staging = folder.path().join("other");
+    fs::create_dir(&staging).unwrap();
+    symlink(&outside, staging.join("objects")).unwrap();
+    assert!(Disk::open(staging, None).is_err());
+}
+
+#[test]
+fn what_nobody_needs_goes_and_what_is_fetched_stays_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let (used, unused) = (import(&disk, b"used"), import(&disk, b"unused"));
+    let (content, list, _) = elsewhere(3000);
+    disk.take_list(&content, &list).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let day = Duration::from_secs(24 * 3600);
+    disk.collect(&[used.hash].into(), now + 23 * 3_600_000, day).unwrap();
+    assert!(disk.has_object(&used).unwrap() && !disk.has_object(&unused).unwrap());
+    let partials = || fs::read_dir(folder.path().join("staging/partial")).unwrap().count();
+    assert_eq!(partials(), 1);
+    disk.collect(&[used.hash].into(), now + 25 * 3_600_000, day).unwrap();
+    assert_eq!(partials(), 0);
+}
+
+#[test]
+fn records_are_there_again_and_what_is_no_record_is_passed_over() {
+    use crate::manifest::{Manifest, Record, Version};
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let content = import(&disk, b"x");
+    let version = Version { time: 5, node: 7 };
+    let current = Manifest { version, name: "a/b".into(), content: Some(content), signed: None };
+    let record = Record { current: current.clone(), earlier: vec![] };
+    let local = Local { record, live: Some((current, Some(Stamp::made(1, 2)))), stopped: None };
+    disk.save(&local).unwrap();
+    disk.save(&local).unwrap();
+    fs::write(folder.path().join("staging/records/garbage"), b"\xFF\xFF").unwrap();
+    assert_eq!(disk.records().unwrap(), [local]);
+    disk.forget("a/b").unwrap();
+    disk.forget("a/b").unwrap();
+    assert_eq!(disk.records().unwrap(), []);
+}

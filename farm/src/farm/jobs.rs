@@ -1,0 +1,291 @@
+//! Doing what was decided.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tribes_core::MemberId;
+use tribes_core::rpc::{Answer, Payload};
+use tribes_replication::Durability;
+
+use super::callbacks::Artefact;
+use super::drive::Input;
+use super::shared::{Shared, blocking};
+use super::wire::{self, Question};
+use crate::disk::Local;
+use crate::manifest::{Content, Manifest, Record};
+use crate::name::ArtefactName;
+use crate::replica::Action;
+use crate::transfer::{self, Fault};
+
+/// How long a member may take for a chunk.
+const ANSWER: Duration = Duration::from_secs(10);
+
+pub(super) fn perform(shared: &Arc<Shared>, action: Action) {
+    let this = Arc::clone(shared);
+    match action {
+        Action::Transfer(action) => transfer(this, action),
+        Action::Save(name) => shared.save_later(name),
+        Action::Tell(name, status) => shared.tell(Some(&name), status),
+        Action::Judge(name, manifest) => {
+            shared.env.spawn(async move {
+                let path = manifest.content.map(|content| this.disk.object(&content.hash)).unwrap_or_default();
+                let verdict = match Artefact::of(&name, &manifest, path) {
+                    Some(artefact) => this.callbacks.judge(&this.env, artefact).await,
+                    None => Ok(()),
+                };
+                this.input(Input::Judged(name, *manifest, verdict));
+            });
+        }
+        Action::Activate { name, manifest, before, back } => {
+            shared.env.spawn(async move {
+                let result = activate(&this, &name, &manifest, before, back).await;
+                this.input(Input::Activated(name, *manifest, result));
+            });
+        }
+        Action::Remove(name) => {
+            shared.env.spawn(async move {
+                let result = remove(&this, &name).await;
+                this.input(Input::Removed(name, result));
+            });
+        }
+        Action::Mend(name) => mend(shared, name),
+        Action::Forget(name) => {
+            // It may be gone already.
+            let _ = shared.records.begin_remove(name.as_str(), Durability::Local);
+            shared.stamps().remove(&name);
+            shared.counters.forget(&name);
+            shared.save_later(name);
+        }
+        Action::Refuse(key, why) => {
+            let times = shared.counters.refused(why);
+            if times.is_power_of_two() {
+                tracing::warn!(farm = shared.name, artefact = key, %why, times, "what a member publishes is refused");
+            }
+        }
+        Action::Superseded(name, by) => {
+            shared.counters.count(|stats| stats.superseded += 1);
+            tracing::warn!(farm = shared.name, artefact = %name, %by, "a version published here lost against one published elsewhere");
+        }
+        Action::Ready => {
+            shared.ready.send_replace(true);
+        }
+    }
+}
+
+fn transfer(this: Arc<Shared>, action: transfer::Action) {
+    let env = this.env.clone();
+    match action {
+        transfer::Action::Open(content) => {
+            env.spawn(async move {
+                let disk = Arc::clone(&this.disk);
+                let looked = blocking(move || disk.look(&content)).await;
+                let opened = looked.and_then(|opened| opened.map_err(|error| error.to_string()));
+                this.input(Input::Opened(content.hash, opened));
+            });
+        }
+        transfer::Action::AskList { peer, content } => {
+            env.spawn(async move {
+                let list = ask(&this, peer, Question::List(content)).await;
+                let disk = Arc::clone(&this.disk);
+                let taken = blocking(move || {
+                    let list = wire::read_list(&list?);
+                    disk.take_list(&content, &list)?;
+                    Ok(list.into())
+                });
+                let taken = taken.await.unwrap_or_else(|why| Err(Fault::Disk(why)));
+                this.count_fault(&content, taken.as_ref().err());
+                this.input(Input::Listed(content.hash, peer, taken));
+            });
+        }
+        transfer::Action::AskChunk { peer, content, index, expected } => {
+            env.spawn(async move {
+                let chunk = ask(&this, peer, Question::Chunk(content, index)).await;
+                let disk = Arc::clone(&this.disk);
+                let taken = blocking(move || {
+                    let chunk = chunk?;
+                    disk.take_chunk(&content, index, &expected, &chunk)?;
+                    Ok(chunk.len() as u64)
+                });
+                let taken = taken.await.unwrap_or_else(|why| Err(Fault::Disk(why)));
+                this.count_fault(&content, taken.as_ref().err());
+                if let Ok(bytes) = taken {
+                    this.count(&content, |stats| {
+                        stats.chunks += 1;
+                        stats.bytes += bytes;
+                    });
+                }
+                this.input(Input::Pulled(content.hash, peer, index, taken.map(drop)));
+            });
+        }
+        transfer::Action::Finish(content) => {
+            env.spawn(async move {
+                let disk = Arc::clone(&this.disk);
+                let finished = blocking(move || disk.finish(&content)).await;
+                let finished = finished.unwrap_or_else(|why| Err(Fault::Disk(why)));
+                this.count_fault(&content, finished.as_ref().err());
+                this.input(Input::Finished(content.hash, finished));
+            });
+        }
+        transfer::Action::Leave(hash) => this.disk.leave(&hash),
+        // These are the replica's own affair.
+        transfer::Action::Done(_) | transfer::Action::Stalled(..) => {}
+    }
+}
+
+/// Asks a member; whatever its answer is, it ends within the time.
+async fn ask(shared: &Shared, peer: MemberId, question: Question) -> Result<Bytes, Fault> {
+    let member = shared.channel.view().by_id(peer).cloned().ok_or(Fault::Unreachable)?;
+    let payload = Payload::encode(&question).map_err(|_never| Fault::Unreachable)?;
+    let replies = shared.rpc.call(&member, payload).within(ANSWER).await.map_err(|_stopped| Fault::Unreachable)?;
+    match replies.into_iter().next() {
+        Some((_, Answer::Replied(reply))) => wire::read(reply.bytes()).ok_or(Fault::Absent),
+        _ => Err(Fault::Unreachable),
+    }
+}
+
+impl Shared {
+    /// Counts for each artefact that has this content as its current version.
+    fn count(&self, content: &Content, change: impl Fn(&mut super::stats::ArtefactStats)) {
+        let of = |record: &Record| {
+            record.versions().any(|manifest| manifest.content.is_some_and(|c| c.hash == content.hash))
+        };
+        let names: Vec<ArtefactName> = {
+            let replica = self.replica();
+            let artefacts = replica.artefacts().iter().filter(|(_, artefact)| of(&artefact.record));
+            artefacts.map(|(name, _)| name.clone()).collect()
+        };
+        names.iter().for_each(|name| self.counters.of(name, &change));
+    }
+
+    fn count_fault(&self, content: &Content, fault: Option<&Fault>) {
+        if fault == Some(&Fault::Corrupt) {
+            self.count(content, |stats| stats.verify_failures += 1);
+        }
+    }
+}
+
+/// Makes a version live; if it or the application fails, the one before.
+async fn activate(
+    shared: &Arc<Shared>,
+    name: &ArtefactName,
+    manifest: &Manifest,
+    before: Option<Box<Manifest>>,
+    back: bool,
+) -> Result<(), String> {
+    let failed = match make_live(shared, name, manifest).await {
+        Err(why) => {
+            shared.counters.of(name, |stats| stats.failed += 1);
+            return Err(why);
+        }
+        Ok(artefact) => shared.callbacks.activated(&shared.env, artefact).await,
+    };
+    let Err(why) = failed else {
+        shared.counters.of(name, |stats| {
+            stats.activated += 1;
+            stats.rolled_back += u64::from(back);
+        });
+        return Ok(());
+    };
+    tracing::error!(farm = shared.name, artefact = %name, version = %manifest.version, why, "an activation failed");
+    shared.counters.of(name, |stats| stats.failed += 1);
+    if back {
+        // There is nothing else to go back to: it was good before.
+        return Ok(());
+    }
+    let restored = match before {
+        Some(before) => match make_live(shared, name, &before).await {
+            Ok(artefact) => shared.callbacks.activated(&shared.env, artefact).await,
+            Err(why) => Err(why),
+        },
+        None => remove(shared, name).await,
+    };
+    shared.counters.of(name, |stats| stats.rolled_back += 1);
+    if let Err(why) = restored {
+        tracing::error!(farm = shared.name, artefact = %name, why, "what was live before is not live again");
+    }
+    Err(why)
+}
+
+async fn make_live(shared: &Arc<Shared>, name: &ArtefactName, manifest: &Manifest) -> Result<Artefact, String> {
+    let Some(content) = manifest.content else { return Err("there is nothing to make live".into()) };
+    let (disk, of) = (Arc::clone(&shared.disk), name.clone());
+    let stamp = blocking(move || disk.activate(&of, &content)).await?.map_err(|error| error.to_string())?;
+    shared.stamps().insert(name.clone(), stamp);
+    let path = shared.disk.live_path(name).unwrap_or_default();
+    Artefact::of(name, manifest, path).ok_or_else(|| "there is nothing to make live".into())
+}
+
+async fn remove(shared: &Arc<Shared>, name: &ArtefactName) -> Result<(), String> {
+    let (disk, of) = (Arc::clone(&shared.disk), name.clone());
+    blocking(move || disk.deactivate(&of)).await?.map_err(|error| error.to_string())?;
+    shared.stamps().remove(name);
+    shared.callbacks.removed(&shared.env, name.clone()).await;
+    Ok(())
+}
+
+/// Puts what is known here into the map, unless what is there is as good.
+pub(super) fn mend(shared: &Arc<Shared>, name: ArtefactName) {
+    let this = Arc::clone(shared);
+    shared.env.spawn(async move {
+        let Some(known) = this.replica().artefact(&name).map(|artefact| artefact.record.clone()) else { return };
+        let mended = this.records.update(name.as_str(), |found| {
+            let is_good = |found: &Record| found.check(name.as_str(), &this.name, &this.trust, &this.limits).is_ok();
+            let better = found.is_some_and(|found| is_good(&found) && found >= known);
+            (!better).then(|| known.clone())
+        });
+        if let Err(error) = mended.await {
+            tracing::debug!(farm = this.name, artefact = %name, %error, "a record is not mended");
+        }
+    });
+}
+
+/// Saves what has to be, as long as the farm runs. One after another: what is later is not overwritten.
+pub(super) async fn save(shared: Arc<Shared>) {
+    loop {
+        let names = std::mem::take(&mut *shared.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
+        if names.is_empty() {
+            if shared.is_closed() {
+                return;
+            }
+            shared.save.notified().await;
+            continue;
+        }
+        let locals: Vec<_> = names.into_iter().map(|name| (local(&shared, &name), name)).collect();
+        let disk = Arc::clone(&shared.disk);
+        let saved = blocking(move || {
+            for (local, name) in locals {
+                match local {
+                    Some(local) => disk.save(&local)?,
+                    None => disk.forget(name.as_str())?,
+                }
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        if let Ok(Err(error)) = saved.await {
+            tracing::error!(farm = shared.name, %error, "what is known of artefacts is not saved");
+        }
+    }
+}
+
+fn local(shared: &Shared, name: &ArtefactName) -> Option<Local> {
+    let stamp = shared.stamps().get(name).copied();
+    let replica = shared.replica();
+    let artefact = replica.artefact(name)?;
+    let live = artefact.live.clone().map(|live| (live, stamp));
+    Some(Local { record: artefact.record.clone(), live, stopped: artefact.stopped.clone() })
+}
+
+/// Drops from disk what nobody needs.
+pub(super) async fn collect(shared: Arc<Shared>) {
+    // What is being published is not known yet.
+    let Ok(_alone) = shared.publishing.try_write() else { return };
+    let used: BTreeSet<_> = shared.replica().used(shared.keep_versions);
+    let (disk, wall_ms, keep) = (Arc::clone(&shared.disk), shared.env.wall_ms(), shared.keep_partial);
+    match blocking(move || disk.collect(&used, wall_ms, keep)).await {
+        Ok(Err(error)) => tracing::warn!(farm = shared.name, %error, "what nobody needs stays on disk"),
+        Err(error) => tracing::warn!(farm = shared.name, error, "what nobody needs stays on disk"),
+        Ok(Ok(())) => {}
+    }
+}

@@ -1,0 +1,341 @@
+//! What a member knows and does of each artefact. No I/O and no clock.
+//!
+//! A *record* says which versions there are; it comes by the replicated map, and is believed if it is checked. Of it follows the
+//! version that is *aimed* at here: the current one, or, if that was stopped, the one before. The aim is fetched, looked at, activated
+//! when [`rollout`] says so, and each step is told to the others.
+
+mod input;
+mod ready;
+mod rollout;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tribes_core::{MemberId, Time};
+
+pub use self::rollout::{Activation, Stage, StopReason};
+use self::rollout::{Decision, Other, decide};
+pub(crate) use self::rollout::{Status, Stop};
+use crate::limits::Limits;
+use crate::manifest::{Manifest, Record, Refused, Version};
+use crate::name::ArtefactName;
+use crate::transfer::{self, Transfers};
+use crate::trust::Trust;
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+/// A worse record than the one known here is mended after this time, and as much again by chance: somebody else may be faster.
+const MEND: Duration = Duration::from_millis(500);
+/// How long removals are remembered.
+pub(crate) const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    Transfer(transfer::Action),
+    /// What is known of an artefact, and what is live: to disk.
+    Save(ArtefactName),
+    /// To the others; `None`: nothing any more.
+    Tell(ArtefactName, Option<Status>),
+    /// Ask the application about a version that is fetched: [`Replica::judged`].
+    Judge(ArtefactName, Box<Manifest>),
+    /// Make a version live, and back if that fails: [`Replica::activated`]. `back`: others failed over a later one, so that this one has
+    /// to be.
+    Activate {
+        name: ArtefactName,
+        manifest: Box<Manifest>,
+        before: Option<Box<Manifest>>,
+        back: bool,
+    },
+    /// Take an artefact away: [`Replica::removed`].
+    Remove(ArtefactName),
+    /// Put what is known here into the map, if what is there is worse.
+    Mend(ArtefactName),
+    /// Nobody needs to know of it any more: out of the map, and off the disk.
+    Forget(ArtefactName),
+    /// What was published here lost against this version, which had not known of it.
+    Superseded(ArtefactName, Version),
+    /// A record was refused.
+    Refuse(String, Refused),
+    /// All that the group has is here.
+    Ready,
+}
+
+/// How a member is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) farm: String,
+    pub(crate) me: MemberId,
+    pub(crate) trust: Trust,
+    pub(crate) limits: Limits,
+    pub(crate) activation: Activation,
+    /// Whether it takes artefacts; otherwise it only publishes.
+    pub(crate) receives: bool,
+    /// Who publishes here.
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Replica {
+    config: Config,
+    artefacts: BTreeMap<ArtefactName, Artefact>,
+    /// Members that take artefacts, without this one.
+    receivers: BTreeSet<MemberId>,
+    told: BTreeMap<ArtefactName, BTreeMap<MemberId, Status>>,
+    transfers: Transfers,
+    mend: BTreeMap<ArtefactName, Time>,
+    /// The highest version ever seen, also of what was refused.
+    latest: Option<u64>,
+    loaded: bool,
+    ready: bool,
+    actions: Vec<Action>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Artefact {
+    pub(crate) record: Record,
+    pub(crate) live: Option<Manifest>,
+    pub(crate) stopped: Option<Stop>,
+    aim: Option<Version>,
+    step: Step,
+    /// It does not come, and may never.
+    stalled: bool,
+    told: Option<(Status, Time)>,
+}
+
+/// How far the aim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    New,
+    Fetching,
+    Judging,
+    Staged,
+    Activating,
+    Removing,
+    Active,
+    /// It failed, and nothing else is to be had.
+    Stuck,
+}
+
+impl Step {
+    /// Somebody is at it, and will tell how it ended.
+    const fn is_busy(self) -> bool {
+        matches!(self, Self::Judging | Self::Activating | Self::Removing)
+    }
+}
+
+impl Artefact {
+    /// The version that is to be here; `None`: no version.
+    pub(crate) fn target(&self) -> Option<&Manifest> {
+        let is_stopped = self.stopped.as_ref().is_some_and(|stop| stop.version == self.record.current.version);
+        if is_stopped { self.record.earlier.first() } else { Some(&self.record.current) }
+    }
+
+    fn is_current(&self) -> bool {
+        self.target().is_some_and(|target| target.version == self.record.current.version)
+    }
+}
+
+impl Replica {
+    pub(crate) fn new(config: Config, tuning: transfer::Tuning) -> Self {
+        Self {
+            config,
+            artefacts: BTreeMap::new(),
+            receivers: BTreeSet::new(),
+            told: BTreeMap::new(),
+            transfers: Transfers::new(tuning),
+            mend: BTreeMap::new(),
+            latest: None,
+            loaded: false,
+            ready: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is to be done since it was asked last.
+    pub(crate) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Goes on with an artefact, as far as it can.
+    fn go_on(&mut self, name: &ArtefactName, now: Time) {
+        if !self.config.receives {
+            return;
+        }
+        while self.step(name, now) {}
+        self.tell(name, now);
+        self.look_ready();
+    }
+
+    /// One step; whether there was one to be done.
+    fn step(&mut self, name: &ArtefactName, now: Time) -> bool {
+        let Some(artefact) = self.artefacts.get_mut(name) else { return false };
+        if artefact.step.is_busy() {
+            return false;
+        }
+        let target = artefact.target().cloned();
+        let version = target.as_ref().map(|target| target.version);
+        if artefact.aim != version || artefact.step == Step::New {
+            artefact.aim = version;
+            artefact.step = Step::New;
+            artefact.stalled = false;
+            return self.begin(name, target, now);
+        }
+        if !artefact.is_current() {
+            // Gone back to, without asking anybody.
+            return artefact.step == Step::Staged && self.activate(name, true);
+        }
+        let decision = self.decision(name);
+        let Some(artefact) = self.artefacts.get_mut(name) else { return false };
+        match (decision, artefact.step) {
+            (Decision::Stop, Step::Fetching | Step::Staged | Step::Active) => {
+                self.stop(name, StopReason::Followed);
+                true
+            }
+            (Decision::Activate, Step::Staged) => self.activate(name, false),
+            _ => false,
+        }
+    }
+
+    /// Begins with a new aim.
+    fn begin(&mut self, name: &ArtefactName, target: Option<Manifest>, now: Time) -> bool {
+        self.drop_transfers(now);
+        let Some(artefact) = self.artefacts.get_mut(name) else { return false };
+        let content = target.as_ref().and_then(|target| target.content);
+        match content {
+            None if artefact.live.is_none() => artefact.step = Step::Active,
+            None => {
+                artefact.step = Step::Removing;
+                self.actions.push(Action::Remove(name.clone()));
+            }
+            Some(_) if artefact.live == target => artefact.step = Step::Active,
+            Some(content) => {
+                artefact.step = Step::Fetching;
+                self.transfers.want(content, now);
+                self.take_transfers();
+            }
+        }
+        true
+    }
+
+    fn decision(&self, name: &ArtefactName) -> Decision {
+        let Some(artefact) = self.artefacts.get(name) else { return Decision::Wait };
+        let (version, told) = (artefact.record.current.version, self.told.get(name));
+        let of = |id: &MemberId| (*id, Other::of(told.and_then(|told| told.get(id)), version));
+        let others: BTreeMap<MemberId, Other> = self.receivers.iter().map(of).collect();
+        let staged = artefact.step == Step::Staged;
+        let is_removal = artefact.record.current.content.is_none();
+        let activation = if is_removal { Activation::Immediate } else { self.config.activation };
+        decide(activation, self.config.me, staged, !self.ready, &others)
+    }
+
+    fn activate(&mut self, name: &ArtefactName, back: bool) -> bool {
+        let Some(artefact) = self.artefacts.get_mut(name) else { return false };
+        let Some(manifest) = artefact.target().cloned().map(Box::new) else { return false };
+        artefact.step = Step::Activating;
+        let before = artefact.live.clone().map(Box::new);
+        self.actions.push(Action::Activate { name: name.clone(), manifest, before, back });
+        false
+    }
+
+    /// This member does without the current version.
+    fn stop(&mut self, name: &ArtefactName, why: StopReason) {
+        let Some(artefact) = self.artefacts.get_mut(name) else { return };
+        artefact.stopped = Some(Stop { version: artefact.record.current.version, why });
+        self.actions.push(Action::Save(name.clone()));
+    }
+
+    /// As [`stop`](Self::stop), over something that happened here. It is no affair of the others if this member has just come and
+    /// one of them has the version live.
+    fn stop_here(&mut self, name: &ArtefactName, why: StopReason) {
+        let version = self.artefacts.get(name).map(|artefact| artefact.record.current.version);
+        let is_live = |status: &Status| Some(status.version) == version && status.stage == Stage::Active;
+        let elsewhere = self.told.get(name).is_some_and(|told| told.values().any(is_live));
+        let unfit = !self.ready && elsewhere;
+        self.stop(name, if unfit { StopReason::Unfit(why.to_string()) } else { why });
+    }
+
+    /// Tells the others how far this member is, if that is news.
+    fn tell(&mut self, name: &ArtefactName, now: Time) {
+        let Some(artefact) = self.artefacts.get_mut(name) else { return };
+        let content = artefact.target().and_then(|target| target.content);
+        let done = content.and_then(|content| self.transfers.bytes_here(&content.hash)).unwrap_or_default();
+        let stage = match artefact.step {
+            Step::New | Step::Fetching | Step::Judging => Stage::Fetching { done },
+            Step::Staged => Stage::Staged,
+            Step::Activating | Step::Removing => Stage::Activating,
+            Step::Active | Step::Stuck => Stage::Active,
+        };
+        let version = artefact.aim.unwrap_or(artefact.record.current.version);
+        let status = Status { version, stage, stopped: artefact.stopped.clone() };
+        let news = artefact.told.as_ref().is_none_or(|(told, at)| {
+            let progress = matches!((told.stage, stage), (Stage::Fetching { .. }, Stage::Fetching { .. }));
+            let same = told.version == version && told.stopped == status.stopped;
+            *told != status && !(progress && same && now - *at < TELL_EVERY)
+        });
+        if news {
+            artefact.told = Some((status.clone(), now));
+            self.actions.push(Action::Tell(name.clone(), Some(status)));
+        }
+    }
+
+    /// What the transfers want done; what is fetched is judged.
+    fn take_transfers(&mut self) {
+        let mut actions = self.transfers.take_actions();
+        while !actions.is_empty() {
+            for action in actions {
+                match action {
+                    transfer::Action::Done(hash) => self.fetched(&hash),
+                    transfer::Action::Stalled(hash, why) => self.stalled(&hash, &why),
+                    other => self.actions.push(Action::Transfer(other)),
+                }
+            }
+            actions = self.transfers.take_actions();
+        }
+    }
+
+    fn fetched(&mut self, hash: &crate::digest::Digest) {
+        for (name, artefact) in &mut self.artefacts {
+            let target = artefact.target().filter(|target| target.content.is_some_and(|content| content.hash == *hash));
+            if let Some(target) = target.cloned().filter(|_| artefact.step == Step::Fetching) {
+                if !artefact.is_current() {
+                    // It was live before: nobody is asked again.
+                    artefact.step = Step::Staged;
+                    continue;
+                }
+                artefact.step = Step::Judging;
+                self.actions.push(Action::Judge(name.clone(), Box::new(target)));
+            }
+        }
+    }
+
+    fn stalled(&mut self, hash: &crate::digest::Digest, why: &str) {
+        let of = |artefact: &Artefact| {
+            let target = artefact.target().and_then(|target| target.content);
+            artefact.step == Step::Fetching
+                && artefact.is_current()
+                && target.is_some_and(|content| content.hash == *hash)
+        };
+        let names: Vec<_> =
+            self.artefacts.iter().filter(|(_, artefact)| of(artefact)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            tracing::warn!(artefact = %name, why, "an artefact does not come");
+            self.artefacts.entry(name.clone()).and_modify(|artefact| artefact.stalled = true);
+            // Alone it goes on trying; together with others it must not hold them up.
+            if self.config.activation != Activation::Immediate {
+                self.stop_here(&name, StopReason::Stalled(why.to_owned()));
+            }
+        }
+    }
+
+    /// Fetches nothing that nobody aims at any more.
+    fn drop_transfers(&mut self, now: Time) {
+        let aims = self.artefacts.values().filter_map(|artefact| artefact.target()?.content);
+        let aims: BTreeSet<_> = aims.map(|content| content.hash).collect();
+        for hash in self.transfers.all().into_iter().filter(|hash| !aims.contains(hash)) {
+            self.transfers.forget(&hash, now);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Looking at what a member knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tribes_core::MemberId;
+
+use super::{Action, Activation, Artefact, Replica, Status, Step, StopReason};
+use crate::digest::Digest;
+use crate::manifest::{Manifest, Version};
+use crate::name::ArtefactName;
+
+impl Replica {
+    /// Ready: of all that the map had, this member has what it is to have. Whatever waits for others does not count.
+    pub(super) fn look_ready(&mut self) {
+        let done = |step| matches!(step, Step::Staged | Step::Active | Step::Stuck);
+        let is_here = |artefact: &Artefact| artefact.stalled || done(artefact.step);
+        if !self.ready && self.loaded && (!self.config.receives || self.artefacts.values().all(is_here)) {
+            self.ready = true;
+            self.actions.push(Action::Ready);
+        }
+    }
+
+    pub(crate) fn artefact(&self, name: &ArtefactName) -> Option<&Artefact> {
+        self.artefacts.get(name)
+    }
+
+    pub(crate) const fn artefacts(&self) -> &BTreeMap<ArtefactName, Artefact> {
+        &self.artefacts
+    }
+
+    pub(crate) const fn receivers(&self) -> &BTreeSet<MemberId> {
+        &self.receivers
+    }
+
+    /// What a member told last; this one, too.
+    pub(crate) fn status_of(&self, member: MemberId, name: &ArtefactName) -> Option<&Status> {
+        if member == self.config.me {
+            return self.artefacts.get(name)?.told.as_ref().map(|(status, _)| status);
+        }
+        self.told.get(name)?.get(&member)
+    }
+
+    pub(crate) const fn receives(&self) -> bool {
+        self.config.receives
+    }
+
+    pub(crate) const fn activation(&self) -> Activation {
+        self.config.activation
+    }
+
+    pub(crate) const fn me(&self) -> MemberId {
+        self.config.me
+    }
+
+    /// A version later than all that were seen.
+    pub(crate) fn next_version(&mut self, wall_ms: u64, node: u64) -> Version {
+        let version = Version::after(self.latest, wall_ms, node);
+        self.latest = Some(version.time);
+        version
+    }
+
+    /// The version that the group found unfit, as far as anybody told.
+    pub(crate) fn unfit(&self, name: &ArtefactName) -> Option<Version> {
+        let current = self.artefacts.get(name)?.record.current.version;
+        let members = self.receivers.iter().copied().chain([self.config.me]);
+        let stops = members.filter_map(|member| self.status_of(member, name)?.stopped.as_ref());
+        let together = self.config.activation != Activation::Immediate;
+        let stops = stops.filter(|stop| together && !matches!(stop.why, StopReason::Unfit(_)));
+        stops.map(|stop| stop.version).find(|stopped| *stopped == current)
+    }
+
+    /// Contents that are needed: of the current version, what is live, and `keep` earlier ones.
+    pub(crate) fn used(&self, keep: usize) -> BTreeSet<Digest> {
+        let of = |artefact: &Artefact| {
+            let versions: Vec<Manifest> =
+                artefact.record.versions().take(keep + 1).chain(&artefact.live).cloned().collect();
+            versions.into_iter().filter_map(|manifest| Some(manifest.content?.hash)).collect::<Vec<_>>()
+        };
+        self.artefacts.values().flat_map(of).collect()
+    }
+
+    pub(crate) const fn is_ready(&self) -> bool {
+        self.ready
+    }
+}

@@ -1,0 +1,408 @@
+//! Members without I/O: what they tell comes in any order that a seed decides, members die, and applications fail.
+
+use super::*;
+use crate::digest::Algorithm;
+use crate::manifest::Content;
+use crate::transfer::{Action as Transfer, Opened, Tuning};
+
+const ROLLING: Activation = Activation::AllStagedThenRolling { max_unavailable: 1 };
+
+fn id(number: usize) -> MemberId {
+    MemberId::from_bytes([u8::try_from(number).unwrap() + 1; 16])
+}
+
+fn name() -> ArtefactName {
+    "plugin.wasm".parse().unwrap()
+}
+
+fn manifest(time: u64) -> Manifest {
+    let hash = Algorithm::Sha256.digest(&time.to_be_bytes());
+    let content = Content { size: 5, algorithm: Algorithm::Sha256, hash, chunk: 1024, list: hash };
+    Manifest { version: Version { time, node: 9 }, name: name().to_string(), content: Some(content), signed: None }
+}
+
+fn record(time: u64) -> Record {
+    (1..=time).fold(None, |known, time| Some(Record::followed_by(known.as_ref(), manifest(time), 3, None))).unwrap()
+}
+
+fn replica(me: usize, activation: Activation) -> Replica {
+    let config = Config {
+        farm: "test".into(),
+        me: id(me),
+        trust: Trust::Cluster,
+        limits: Limits::default(),
+        activation,
+        receives: true,
+        seed: me as u64,
+    };
+    Replica::new(config, Tuning { parallel_peers: 1, idle_timeout: Duration::from_secs(300), seed: 0 })
+}
+
+enum Event {
+    Record(usize, u64),
+    Told { to: usize, from: usize, number: u64, status: Option<Status> },
+    Opened(usize, crate::digest::Digest),
+    Judged(usize, Manifest),
+    Activated(usize, Manifest, bool),
+    Removed(usize),
+    Dies(usize),
+}
+
+struct Member {
+    replica: Replica,
+    /// The last number that it took of each other member.
+    taken: BTreeMap<usize, u64>,
+    activating: bool,
+    fails: bool,
+    rejects: bool,
+    alive: bool,
+}
+
+struct World {
+    members: Vec<Member>,
+    events: Vec<Event>,
+    rng: fastrand::Rng,
+    told: u64,
+    /// How many activated at the same time at most.
+    most: usize,
+}
+
+impl World {
+    /// `count` members with version 1 live.
+    fn new(seed: u64, count: usize, activation: Activation) -> Self {
+        let mut world =
+            Self { members: Vec::new(), events: Vec::new(), rng: fastrand::Rng::with_seed(seed), told: 0, most: 0 };
+        for me in 0..count {
+            world.add(me, activation, Some(1));
+        }
+        world.run();
+        world
+    }
+
+    fn add(&mut self, me: usize, activation: Activation, live: Option<u64>) {
+        let mut replica = replica(me, activation);
+        if let Some(time) = live {
+            replica.restore(record(time), Some(manifest(time)), None);
+        }
+        let member =
+            Member { replica, taken: BTreeMap::new(), activating: false, fails: false, rejects: false, alive: true };
+        self.members.push(member);
+        self.see_each_other();
+        if live.is_some() {
+            self.members[me].replica.loaded(Time::ZERO);
+        }
+        self.perform(me);
+    }
+
+    fn see_each_other(&mut self) {
+        let alive: BTreeSet<usize> = (0..self.members.len()).filter(|at| self.members[*at].alive).collect();
+        for at in alive.clone() {
+            let others: BTreeSet<_> = alive.iter().filter(|other| **other != at).map(|other| id(*other)).collect();
+            self.members[at].replica.members(&others, others.clone(), Time::ZERO);
+            self.perform(at);
+        }
+    }
+
+    fn perform(&mut self, at: usize) {
+        for action in self.members[at].replica.take_actions() {
+            match action {
+                Action::Transfer(Transfer::Open(content)) => self.events.push(Event::Opened(at, content.hash)),
+                Action::Judge(_, manifest) => self.events.push(Event::Judged(at, *manifest)),
+                Action::Activate { manifest, back, .. } => {
+                    self.members[at].activating = true;
+                    self.events.push(Event::Activated(at, *manifest, back));
+                }
+                Action::Remove(_) => self.events.push(Event::Removed(at)),
+                Action::Tell(_, status) => {
+                    self.told += 1;
+                    for to in (0..self.members.len()).filter(|to| *to != at) {
+                        let (number, status) = (self.told, status.clone());
+                        self.events.push(Event::Told { to, from: at, number, status });
+                    }
+                }
+                _ => {}
+            }
+        }
+        let activating = self.members.iter().filter(|member| member.alive && member.activating).count();
+        self.most = self.most.max(activating);
+    }
+
+    /// Lets happen what is to happen, in any order.
+    fn run(&mut self) {
+        for _ in 0..100_000 {
+            if self.events.is_empty() {
+                return;
+            }
+            let event = self.events.swap_remove(self.rng.usize(0..self.events.len()));
+            self.happens(event);
+        }
+        panic!("it goes on for ever");
+    }
+
+    fn happens(&mut self, event: Event) {
+        let now = Time::ZERO;
+        let at = match event {
+            Event::Record(at, time) => {
+                self.members[at].replica.record_changed(name().as_str(), Some(record(time)), now, 0);
+                at
+            }
+            Event::Told { to, from, number, status } => {
+                let taken = self.members[to].taken.entry(from).or_default();
+                // The map keeps what is later.
+                if number > *taken {
+                    *taken = number;
+                    self.members[to].replica.told(id(from), &name(), status, now);
+                }
+                to
+            }
+            Event::Opened(at, hash) => {
+                self.members[at].replica.opened(&hash, Ok(Opened::Whole), now);
+                at
+            }
+            Event::Judged(at, manifest) => {
+                let verdict = if self.members[at].rejects { Err("no".to_owned()) } else { Ok(()) };
+                self.members[at].replica.judged(&name(), &manifest, verdict, now);
+                at
+            }
+            Event::Activated(at, manifest, back) => {
+                let member = &mut self.members[at];
+                member.activating = false;
+                let fails = member.fails && !back && manifest.version.time > 1;
+                let result = if fails { Err("ill".to_owned()) } else { Ok(()) };
+                member.replica.activated(&name(), &manifest, result, now);
+                at
+            }
+            Event::Removed(at) => {
+                self.members[at].replica.removed(&name(), Ok(()), now);
+                at
+            }
+            Event::Dies(at) => {
+                self.members[at].alive = false;
+                self.members[at].activating = false;
+                self.events
+                    .retain(|event| !matches!(event, Event::Activated(who, ..) | Event::Opened(who, _) if *who == at));
+                self.see_each_other();
+                at
+            }
+        };
+        if self.members[at].alive {
+            self.perform(at);
+        }
+    }
+
+    fn publish(&mut self, time: u64) {
+        (0..self.members.len()).for_each(|at| self.events.push(Event::Record(at, time)));
+    }
+
+    /// Which version is live at those that are alive.
+    fn live(&self) -> Vec<Option<u64>> {
+        let alive = self.members.iter().filter(|member| member.alive);
+        let live = |member: &Member| Some(member.replica.artefact(&name())?.live.as_ref()?.version.time);
+        alive.map(live).collect()
+    }
+
+    fn why(&self, at: usize) -> Option<StopReason> {
+        Some(self.members[at].replica.artefact(&name())?.stopped.clone()?.why)
+    }
+}
+
+#[test]
+fn a_version_rolls_out_one_after_another() {
+    for seed in 0..100 {
+        for (activation, most) in [(ROLLING, 1), (Activation::AllStagedThenRolling { max_unavailable: 2 }, 2)] {
+            let mut world = World::new(seed, 5, activation);
+            world.publish(2);
+            world.run();
+            assert_eq!(world.live(), [Some(2); 5], "seed {seed}");
+            assert!(world.most <= most, "seed {seed}: {} at the same time", world.most);
+        }
+    }
+}
+
+#[test]
+fn a_failing_member_takes_all_back() {
+    for seed in 0..200 {
+        for activation in [ROLLING, Activation::AllStaged] {
+            let mut world = World::new(seed, 4, activation);
+            let ill = world.rng.usize(0..4);
+            world.members[ill].fails = true;
+            world.publish(2);
+            world.run();
+            assert_eq!(world.live(), [Some(1); 4], "seed {seed}");
+            assert_eq!(world.why(ill), Some(StopReason::Failed("ill".into())));
+            assert!((0..4).all(|at| at == ill || world.why(at) == Some(StopReason::Followed)), "seed {seed}");
+            // A later version is another matter.
+            world.members[ill].fails = false;
+            world.publish(3);
+            world.run();
+            assert_eq!(world.live(), [Some(3); 4], "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn what_one_rejects_is_live_nowhere() {
+    for seed in 0..100 {
+        let mut world = World::new(seed, 4, ROLLING);
+        world.members[2].rejects = true;
+        world.most = 0;
+        world.publish(2);
+        world.run();
+        assert_eq!((world.live(), world.most), (vec![Some(1); 4], 0), "seed {seed}");
+        assert_eq!(world.why(2), Some(StopReason::Rejected("no".into())));
+    }
+}
+
+#[test]
+fn alone_each_decides_for_itself() {
+    let mut world = World::new(1, 3, Activation::Immediate);
+    world.members[0].rejects = true;
+    world.members[1].fails = true;
+    world.publish(2);
+    world.run();
+    assert_eq!(world.live(), [Some(1), Some(1), Some(2)]);
+}
+
+/// Whoever dies, and whenever: the others come to the end, or all go back if it was ill.
+#[test]
+fn a_death_does_not_hold_up_a_roll_out() {
+    for seed in 0..300 {
+        let mut world = World::new(seed, 5, ROLLING);
+        let dies = world.rng.usize(0..5);
+        world.members[dies].fails = world.rng.bool();
+        world.publish(2);
+        for _ in 0..world.rng.usize(0..120) {
+            if world.events.is_empty() {
+                break;
+            }
+            let event = world.events.swap_remove(world.rng.usize(0..world.events.len()));
+            world.happens(event);
+        }
+        world.events.push(Event::Dies(dies));
+        world.run();
+        let live = world.live();
+        assert!(live == [Some(2); 4] || live == [Some(1); 4], "seed {seed}: {live:?}");
+        assert!(world.members[dies].fails || live == [Some(2); 4], "seed {seed}: {live:?}");
+    }
+}
+
+/// Somebody who joins gets what the others have, and if it fails over that, it is its own affair.
+#[test]
+fn who_joins_holds_up_nobody() {
+    for (ill, expected) in [(false, Some(2)), (true, Some(1))] {
+        let mut world = World::new(3, 3, ROLLING);
+        world.publish(2);
+        world.run();
+        world.add(3, ROLLING, None);
+        world.members[3].fails = ill;
+        // What the others told before it came.
+        for from in 0..3 {
+            let status = world.members[3].replica.status_of(id(from), &name()).cloned();
+            assert_eq!(status, None);
+            let status = world.members[from].replica.status_of(id(from), &name()).cloned();
+            world.events.push(Event::Told { to: 3, from, number: world.told, status });
+        }
+        world.run();
+        world.events.push(Event::Record(3, 2));
+        world.run();
+        world.members[3].replica.loaded(Time::ZERO);
+        world.perform(3);
+        world.run();
+        assert_eq!(world.live(), [Some(2), Some(2), Some(2), expected], "{ill}");
+        assert!(world.members[3].replica.is_ready());
+        assert_eq!(matches!(world.why(3), Some(StopReason::Unfit(_))), ill);
+    }
+}
+
+#[test]
+fn a_removal_needs_nobody_s_consent() {
+    let mut world = World::new(5, 3, ROLLING);
+    let removed = Manifest { content: None, ..manifest(2) };
+    for at in 0..3 {
+        let record = Record::followed_by(Some(&record(1)), removed.clone(), 3, None);
+        world.members[at].replica.record_changed(name().as_str(), Some(record), Time::ZERO, 0);
+        world.perform(at);
+    }
+    world.run();
+    assert_eq!(world.live(), [None; 3]);
+    // Long after, it is forgotten.
+    let week = u64::try_from(REMEMBER.as_millis()).unwrap();
+    world.members[0].replica.tick(Time::ZERO, week + 1000);
+    let actions = world.members[0].replica.take_actions();
+    assert!(actions.contains(&Action::Forget(name())), "{actions:?}");
+}
+
+#[test]
+fn what_is_not_to_be_believed_is_refused_and_mended() {
+    let mut replica = replica(0, Activation::Immediate);
+    let change = |replica: &mut Replica, key: &str, record: Option<Record>| {
+        replica.record_changed(key, record, Time::ZERO, 0);
+        replica.take_actions()
+    };
+    let escape = Record { current: Manifest { name: "../../x".into(), ..manifest(1) }, earlier: vec![] };
+    let actions = change(&mut replica, "../../x", Some(escape));
+    assert_eq!(actions, [Action::Refuse("../../x".into(), Refused::Name)]);
+    let huge = Content { size: 3 << 30, chunk: 8 << 20, ..manifest(1).content.unwrap() };
+    let huge = Record { current: Manifest { content: Some(huge), ..manifest(1) }, earlier: vec![] };
+    let refused = Action::Refuse(name().to_string(), Refused::TooLarge);
+    assert_eq!(change(&mut replica, name().as_str(), Some(huge.clone())), [refused]);
+    assert_eq!(replica.next_wake(Time::ZERO), Time::NEVER);
+    // Over what is good, it is put right again; so is what is older, or gone.
+    change(&mut replica, name().as_str(), Some(record(2)));
+    for worse in [Some(huge), Some(record(1)), None] {
+        change(&mut replica, name().as_str(), worse);
+        let wake = replica.next_wake(Time::ZERO);
+        assert!(wake >= Time::ZERO + MEND && wake <= Time::ZERO + 2 * MEND, "{wake:?}");
+        replica.tick(wake, 0);
+        assert!(replica.take_actions().contains(&Action::Mend(name())));
+        assert_eq!(replica.artefact(&name()).unwrap().record, record(2));
+    }
+    // Unless somebody else did.
+    change(&mut replica, name().as_str(), None);
+    change(&mut replica, name().as_str(), Some(record(2)));
+    assert_eq!(replica.next_wake(Time::ZERO), Time::NEVER);
+}
+
+#[test]
+fn there_is_a_limit_to_all_together() {
+    let mut replica = replica(0, Activation::Immediate);
+    replica.config.limits = Limits::default().with_artefacts(2).with_total(12);
+    let mut take = |name: &str, size: u64| {
+        let content = Content { size, ..manifest(1).content.unwrap() };
+        let current = Manifest { name: name.into(), content: Some(content), ..manifest(1) };
+        replica.record_changed(name, Some(Record { current, earlier: vec![] }), Time::ZERO, 0);
+        replica.take_actions().into_iter().find_map(|action| match action {
+            Action::Refuse(_, why) => Some(why),
+            _ => None,
+        })
+    };
+    assert_eq!(take("a", 5), None);
+    assert_eq!(take("b", 8), Some(Refused::Total));
+    assert_eq!(take("b", 7), None);
+    assert_eq!(take("c", 0), Some(Refused::TooMany));
+}
+
+#[test]
+fn progress_is_told_now_and_then() {
+    let mut replica = replica(0, Activation::Immediate);
+    let mut large = manifest(1);
+    let content = large.content.as_mut().unwrap();
+    content.size = 4096;
+    let (content, list) = (*content, [content.hash; 4]);
+    let peer = BTreeSet::from([id(5)]);
+    replica.members(&peer, BTreeSet::new(), Time::ZERO);
+    replica.record_changed(name().as_str(), Some(Record { current: large, earlier: vec![] }), Time::ZERO, 0);
+    replica.opened(&content.hash, Ok(Opened::Part(list.into(), vec![false; 4])), Time::ZERO);
+    let told = |replica: &mut Replica, index, ms| {
+        replica.pulled(&content.hash, id(5), index, Ok(()), Time::from_millis(ms));
+        let tell = |action| match action {
+            Action::Tell(_, Some(status)) => Some(status.stage),
+            _ => None,
+        };
+        replica.take_actions().into_iter().filter_map(tell).collect::<Vec<_>>()
+    };
+    told(&mut replica, 9, 0);
+    assert_eq!(told(&mut replica, 0, 1), []);
+    assert_eq!(told(&mut replica, 1, 600), [Stage::Fetching { done: 2048 }]);
+    assert_eq!(told(&mut replica, 2, 700), []);
+}
