@@ -11,13 +11,17 @@ tokio::task_local! {
     static REQUEST: Arc<RequestContext>;
 }
 
-/// What a request wants of the store, and what it did there.
+/// What a request wants of a store, and what it did there. A request may have to do with several stores: each has its own.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
+    /// The [address](crate::store::Inner::address) of the store.
+    store: usize,
+    /// That of another store.
+    outer: Option<Arc<Self>>,
     /// Whether reading a session counts as using it.
-    pub(crate) passes_by: bool,
-    /// The write that the client has seen last.
-    pub(crate) wanted: Option<Stamp>,
+    passes_by: bool,
+    /// The write that the client has seen last of this session.
+    wanted: Option<(SessionId, Stamp)>,
     done: Mutex<Done>,
 }
 
@@ -27,14 +31,25 @@ pub(crate) struct Done {
     pub(crate) commits: Vec<Commit>,
     /// Sessions that were read, or written.
     pub(crate) used: Vec<SessionId>,
-    /// The last write of each session that this request saw or made.
+    /// The last write that this request saw or made.
     pub(crate) seen: Option<(SessionId, Stamp)>,
-    pub(crate) stale: bool,
+}
+
+/// Who counts the use of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It does not count.
+    PassesBy,
+    /// It is counted when the response goes out.
+    Noted,
+    /// No layer of this store has the request.
+    NoRequest,
 }
 
 impl RequestContext {
-    pub(crate) fn new(passes_by: bool, wanted: Option<Stamp>) -> Self {
-        Self { passes_by, wanted, done: Mutex::default() }
+    pub(crate) fn new(store: usize, passes_by: bool, wanted: Option<(SessionId, Stamp)>) -> Self {
+        let outer = REQUEST.try_with(Arc::clone).ok();
+        Self { store, outer, passes_by, wanted, done: Mutex::default() }
     }
 
     pub(crate) fn done(&self) -> Done {
@@ -51,39 +66,51 @@ pub(crate) async fn scope<T>(context: Arc<RequestContext>, handle: impl Future<O
     REQUEST.scope(context, handle).await
 }
 
-/// The request that the present task handles, if a layer said so. A task that a handler spawns has none.
-pub(crate) fn current() -> Option<Arc<RequestContext>> {
-    REQUEST.try_with(Arc::clone).ok()
+/// Whether the present task handles a request of some store.
+pub(crate) fn is_handled() -> bool {
+    REQUEST.try_with(|_| ()).is_ok()
+}
+
+/// The request of this store that the present task handles, if a layer said so. A task that a handler spawns has none.
+fn current(store: usize) -> Option<Arc<RequestContext>> {
+    let mut found = REQUEST.try_with(Arc::clone).ok();
+    while let Some(request) = &found {
+        if request.store == store {
+            break;
+        }
+        found = request.outer.clone();
+    }
+    found
+}
+
+/// The write of this session that the client has seen last.
+pub(crate) fn wanted(store: usize, id: SessionId) -> Option<Stamp> {
+    current(store)?.wanted.filter(|(wanted, _)| *wanted == id).map(|(_, stamp)| stamp)
 }
 
 /// Notes a write; gives it back if there is no request to wait for it.
-pub(crate) fn note_commit(commit: Commit) -> Option<Commit> {
-    let Some(request) = current() else { return Some(commit) };
+pub(crate) fn note_commit(store: usize, commit: Commit) -> Option<Commit> {
+    let Some(request) = current(store) else { return Some(commit) };
     request.with(|done| done.commits.push(commit));
     None
 }
 
-/// Notes that a session was used; whether a request is there that tells so at its end, or does not want to.
-pub(crate) fn note_use(id: SessionId) -> bool {
-    let Some(request) = current() else { return false };
-    if !request.passes_by {
-        request.with(|done| {
-            if !done.used.contains(&id) {
-                done.used.push(id);
-            }
-        });
+/// Notes that a session was used.
+pub(crate) fn note_use(store: usize, id: SessionId) -> Use {
+    let Some(request) = current(store) else { return Use::NoRequest };
+    if request.passes_by {
+        return Use::PassesBy;
     }
-    true
+    request.with(|done| {
+        if !done.used.contains(&id) {
+            done.used.push(id);
+        }
+    });
+    Use::Noted
 }
 
-pub(crate) fn note_seen(id: SessionId, write: Stamp) {
-    if let Some(request) = current() {
+pub(crate) fn note_seen(store: usize, id: SessionId, write: Stamp) {
+    if let Some(request) = current(store) {
         request.with(|done| done.seen = Some((id, write)));
-    }
-}
-
-pub(crate) fn note_stale() {
-    if let Some(request) = current() {
-        request.with(|done| done.stale = true);
     }
 }

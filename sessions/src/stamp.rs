@@ -24,6 +24,9 @@ impl Stamp {
     }
 }
 
+/// How far ahead of the wall clock a stamp may be that this store's clock follows: an hour.
+const MAX_AHEAD: u64 = 3_600_000 << 16;
+
 /// Gives the stamps of one store.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -40,6 +43,10 @@ impl Clock {
     /// A stamp later than all given so far, and than `seen`.
     pub(crate) fn stamp(&self, wall_ms: i64, seen: u64) -> Stamp {
         let wall = u64::try_from(wall_ms).unwrap_or_default().min((1 << 48) - 1) << 16;
+        // Of a broken clock: this session goes by it, the others do not.
+        if seen > wall.saturating_add(MAX_AHEAD) {
+            return Stamp(seen.saturating_add(1), self.node);
+        }
         let next = |last: u64| wall.max(last.saturating_add(1)).max(seen.saturating_add(1));
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         Stamp(next(last.unwrap_or_else(|last| last)), self.node)
@@ -60,5 +67,7 @@ mod tests {
         let far = 5000 << 16;
         assert_eq!(clock.stamp(1000, far).time(), far + 1);
         assert!(clock.stamp(1000, 0).time() > far + 1);
+        assert_eq!(clock.stamp(1000, u64::MAX).time(), u64::MAX);
+        assert!(clock.stamp(1000, 0).time() < far + 100, "one broken clock does not lead this one astray");
     }
 }

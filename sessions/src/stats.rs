@@ -66,7 +66,7 @@ counters! {
     refused,
     /// Writes that fewer had in time than was asked for.
     shortfalls,
-    /// Sessions of members that were gone, served here.
+    /// Requests of clients that belonged to another node, gone or not, and whose session was here.
     failovers,
     /// Requests that got an older state than the client had seen.
     stale_reads,

@@ -65,6 +65,8 @@ impl From<session::Error> for Unavailable {
 
 impl axum::response::IntoResponse for Unavailable {
     fn into_response(self) -> axum::response::Response {
-        (StatusCode::SERVICE_UNAVAILABLE, self.0.to_string()).into_response()
+        // For the log: it names members.
+        eprintln!("{}", self.0);
+        (StatusCode::SERVICE_UNAVAILABLE, "try again").into_response()
     }
 }

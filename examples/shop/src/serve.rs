@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tower_sessions::SessionManagerLayer;
@@ -38,6 +39,9 @@ pub(crate) struct Serve {
     /// that hears of nobody within a second takes itself for the first.
     #[arg(long, default_value_t = 0)]
     expect: usize,
+    /// Shows at /admin what the node has, whole sessions with their ids: whoever sees that can be any user.
+    #[arg(long)]
+    admin: bool,
     /// How many other nodes hold each session; all, if it is not said.
     #[arg(long)]
     copies: Option<usize>,
@@ -64,7 +68,7 @@ impl Serve {
                 Saves::Async => Durability::Queued,
                 Saves::Acked => Durability::copies(1, Duration::from_millis(500)),
             })
-            .inactivity(Duration::from_secs_f64(self.idle))
+            .inactivity(Duration::try_from_secs_f64(self.idle)?)
             .conflict("cart", Conflict::Union)
             .index("user")
             .on_event(move |event| events.note(event))
@@ -76,7 +80,8 @@ impl Serve {
             .layer(StickyLayer::new(&store, &self.name).remember(true).attributes("HttpOnly; SameSite=Strict; Path=/"))
             .layer(ReadyGateLayer::new(&store));
         // What is not the administration's goes through the layers, also what the gate answers itself.
-        let app = admin::routes(&channel, &store, ended).fallback_service(app);
+        let admin = if self.admin { admin::routes(&channel, &store, ended) } else { Router::new() };
+        let app = admin.fallback_service(app);
 
         let listener = TcpListener::bind(self.http).await?;
         println!("{} listens at http://{}", self.name, listener.local_addr()?);

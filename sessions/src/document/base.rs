@@ -37,6 +37,9 @@ impl Hashes {
 pub(crate) struct Base {
     #[serde(rename = "i")]
     pub(crate) id: SessionId,
+    /// Tells one loading from another.
+    #[serde(rename = "n")]
+    pub(crate) nonce: u64,
     #[serde(rename = "f")]
     pub(super) fields: BTreeMap<Box<str>, Known>,
 }
@@ -58,7 +61,7 @@ pub(super) enum Known {
 impl Base {
     /// What a request is given of `document`: the values of its fields, and the base.
     pub(crate) fn of(
-        id: SessionId,
+        (id, nonce): (SessionId, u64),
         document: &Document,
         policies: &Policies,
         hashes: Hashes,
@@ -72,7 +75,7 @@ impl Base {
             }
             values.extend(value.map(|value| (name.to_string(), value)));
         }
-        (values, Self { id, fields })
+        (values, Self { id, nonce, fields })
     }
 
     /// As a value of a record.
@@ -88,8 +91,9 @@ impl Base {
 
 fn known(field: &Field, value: Option<&Value>, hashes: Hashes) -> Option<Known> {
     Some(match (field.part()?, value) {
-        (Part::Latest(latest), _) => {
-            Known::Plain(latest.value.as_ref().map(|json| hashes.of(json)), vec![latest.stamp])
+        // Written anew, as it will be when it is saved.
+        (Part::Latest(latest), value) => {
+            Known::Plain(value.map(|value| hashes.of(&value.to_string())), vec![latest.stamp])
         }
         (Part::Kept(kept), value) => Known::Plain(value.map(|value| hashes.of(&value.to_string())), kept.stamps()),
         (Part::Counter(_), Some(value)) => Known::Counter(value.as_i64()?),

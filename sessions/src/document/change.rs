@@ -92,6 +92,39 @@ impl Change {
         Ok(())
     }
 
+    /// What the request was given, and has written now: for when it saves again.
+    pub(crate) fn base_after(
+        &self,
+        base: Option<Base>,
+        id: crate::SessionId,
+        nonce: u64,
+        stamp: Stamp,
+        hashes: Hashes,
+    ) -> Base {
+        let mut fields = base.map(|base| base.fields).unwrap_or_default();
+        for (name, step) in &self.fields {
+            let earlier = fields.remove(name);
+            let known = match (step, earlier) {
+                (Step::Put { json, .. }, _) => Some(Known::Plain(Some(hashes.of(json)), vec![stamp])),
+                (Step::Remove { .. }, Some(Known::Plain(..))) => Some(Known::Plain(None, vec![stamp])),
+                (Step::Remove { .. }, _) => None,
+                (Step::Add(change), Some(Known::Counter(value))) => Some(Known::Counter(value.saturating_add(*change))),
+                (Step::Add(value), _) => Some(Known::Counter(*value)),
+                (Step::Parts { form, added, removed }, earlier) => {
+                    let mut parts = match earlier {
+                        Some(Known::Set(_, parts)) => parts,
+                        _ => BTreeMap::new(),
+                    };
+                    parts.retain(|key, _| !removed.contains(key));
+                    parts.extend(added.iter().map(|(key, value)| (hashes.of(key), hashes.of(value))));
+                    Some(Known::Set(*form, parts))
+                }
+            };
+            fields.extend(known.map(|known| (name.clone(), known)));
+        }
+        Base { id, nonce, fields }
+    }
+
     /// A document of a session that nobody knows.
     pub(crate) fn new_document(&self, stamp: Stamp, hashes: Hashes) -> Document {
         let mut document = Document::new(stamp, self.lifetime, self.owner);

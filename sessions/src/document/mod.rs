@@ -167,6 +167,11 @@ impl Document {
         self.writers.get(&write.node()).is_some_and(|time| *time >= write.time())
     }
 
+    /// Whether this write is the last of its author that it has.
+    pub(crate) fn is_last_of(&self, write: Stamp) -> bool {
+        self.writers.get(&write.node()) == Some(&write.time())
+    }
+
     /// Notes that it has this write.
     pub(crate) fn note(&mut self, write: Stamp) {
         let known = self.writers.entry(write.node()).or_default();

@@ -57,7 +57,7 @@ impl Node {
     }
 
     fn load(&self, session: &Session) -> Request {
-        let (values, base) = Base::of(ID, session.live().unwrap(), &self.policies, HASHES);
+        let (values, base) = Base::of((ID, 1), session.live().unwrap(), &self.policies, HASHES);
         // As it travels inside of a record.
         let base = Base::from_value(&base.to_value().unwrap());
         assert!(base.is_some());
@@ -98,6 +98,35 @@ fn overlapping_requests_that_change_different_fields_lose_nothing() {
     assert!(node.save(&one, &mut session));
     assert!(node.save(&two, &mut session));
     assert_eq!(read(&session), json!({ "user": 7, "cart": ["nails"], "theme": "dark" }));
+}
+
+#[test]
+fn a_request_that_saves_twice_changes_once() {
+    let mut node = Node::new(1);
+    let mut session =
+        node.create(json!({ "hits": 5, "cart": ["k", "l"], "note": "a", "same": 1, "gone": 1, "price": 3.0 * 0.07 }));
+    let mut request = node.load(&session);
+    for (name, value) in [("hits", json!(6)), ("cart", json!(["l", "m"])), ("note", json!("b")), ("same", json!(2))] {
+        request.data.insert(name.into(), value);
+    }
+    request.data.remove("gone");
+    let change = Change::between(request.base.as_ref(), &request.data, (IDLE, OWNER), &node.policies, HASHES);
+    let stamp = node.stamp(session.latest());
+    let Session::Live(document) = &mut session else { unreachable!() };
+    assert!(change.apply(document, stamp, HASHES));
+    request.base = Some(change.base_after(request.base.take(), ID, 1, stamp, HASHES));
+    // Somebody else goes on from there.
+    node.change(&mut session, |data| {
+        data.insert("same".into(), json!(3));
+        data.insert("cart".into(), json!(["m"]));
+    });
+    let before = session.clone();
+    assert!(!node.save(&request, &mut session), "it has not changed anything since");
+    assert_eq!(session, before);
+    request.data.insert("hits".into(), json!(7));
+    assert!(node.save(&request, &mut session));
+    let wanted = json!({ "hits": 7, "cart": ["m"], "note": "b", "same": 3, "price": 3.0 * 0.07 });
+    assert_eq!(read(&session), wanted);
 }
 
 #[test]

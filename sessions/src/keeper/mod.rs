@@ -222,7 +222,8 @@ impl Keeper {
             Time::from_nanos(now.time.as_nanos().saturating_sub(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX)));
         kept.used = if kept.certain { kept.used.max(used) } else { used };
         kept.certain = true;
-        kept.told = now.time;
+        // The others know of that use, and of none since.
+        kept.told = kept.told.max(used);
         self.schedule(id, now);
         true
     }

@@ -71,26 +71,39 @@ fn read_version(text: &str) -> Option<Stamp> {
     Some(Stamp(number(time).filter(|_| !time.is_empty())?, number(node)?))
 }
 
-/// The first cookie of this name, as it came.
-pub(super) fn find(headers: &HeaderMap, name: &str) -> Option<String> {
-    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(pairs).find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+/// The last cookie of this name, which is the one that session layers take, as it came; and whether there are others of
+/// another value.
+pub(super) fn find(headers: &HeaderMap, name: &str) -> Option<(String, bool)> {
+    let values = headers.get_all(COOKIE).iter().filter_map(text);
+    let found: Vec<&str> = values.flat_map(pairs).filter(|(found, _)| *found == name).map(|(_, value)| value).collect();
+    let last = *found.last()?;
+    Some((last.to_owned(), found.iter().any(|value| *value != last)))
 }
 
-/// Changes the values of all cookies of this name in a request.
-pub(super) fn rewrite(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> String) {
+/// Changes the values of all cookies of this name in a request; those are left out for which there is none.
+pub(super) fn rewrite(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> Option<String>) {
     let values: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
     headers.remove(COOKIE);
     for value in values {
-        let changed = value.to_str().ok().filter(|text| pairs(text).any(|(found, _)| found == name)).and_then(|text| {
-            let pairs = text.split(';').map(|pair| match pair.trim().split_once('=') {
-                Some((found, value)) if found.trim() == name => format!("{name}={}", change(value.trim())),
-                _ => pair.trim().to_owned(),
+        let changed = text(&value).filter(|text| pairs(text).any(|(found, _)| found == name)).and_then(|text| {
+            let pairs = text.split(';').filter_map(|pair| match pair.trim().split_once('=') {
+                Some((found, value)) if found.trim() == name => {
+                    change(value.trim()).map(|value| format!("{name}={value}"))
+                }
+                _ => Some(pair.trim().to_owned()),
             });
-            HeaderValue::from_str(&pairs.collect::<Vec<_>>().join("; ")).ok()
+            HeaderValue::from_bytes(pairs.collect::<Vec<_>>().join("; ").as_bytes()).ok()
         });
-        headers.append(COOKIE, changed.unwrap_or(value));
+        let changed = changed.unwrap_or(value);
+        if !changed.is_empty() {
+            headers.append(COOKIE, changed);
+        }
     }
+}
+
+/// Browsers send other than ASCII, too.
+fn text(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok()
 }
 
 fn pairs(header: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -101,7 +114,7 @@ fn pairs(header: &str) -> impl Iterator<Item = (&str, &str)> {
 pub(super) fn rewrite_set(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> String) -> bool {
     let values: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
     let is_named = |value: &HeaderValue| {
-        let pair = value.to_str().ok().and_then(|text| text.split(';').next()).and_then(|pair| pair.split_once('='));
+        let pair = text(value).and_then(|text| text.split(';').next()).and_then(|pair| pair.split_once('='));
         pair.is_some_and(|(found, _)| found.trim() == name)
     };
     if !values.iter().any(is_named) {
@@ -109,11 +122,11 @@ pub(super) fn rewrite_set(headers: &mut HeaderMap, name: &str, change: impl Fn(&
     }
     headers.remove(SET_COOKIE);
     for value in values {
-        let changed = value.to_str().ok().filter(|text| is_named(&value) && !is_removal(text)).and_then(|text| {
+        let changed = text(&value).filter(|text| is_named(&value) && !is_removal(text)).and_then(|text| {
             let (pair, attributes) = text.split_once(';').map_or((text, None), |(pair, rest)| (pair, Some(rest)));
             let (_, held) = pair.split_once('=')?;
             let attributes = attributes.map(|attributes| format!(";{attributes}")).unwrap_or_default();
-            HeaderValue::from_str(&format!("{name}={}{attributes}", change(held.trim()))).ok()
+            HeaderValue::from_bytes(format!("{name}={}{attributes}", change(held.trim())).as_bytes()).ok()
         });
         headers.append(SET_COOKIE, changed.unwrap_or(value));
     }
@@ -175,11 +188,20 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, HeaderValue::from_static("a=1; id=x.nodeA;theme=id=y"));
         headers.append(COOKIE, HeaderValue::from_static("b=2"));
-        assert_eq!(find(&headers, "id"), Some("x.nodeA".into()));
-        rewrite(&mut headers, "id", |value| split(value).0.to_owned());
+        assert_eq!(find(&headers, "id"), Some(("x.nodeA".into(), false)));
+        rewrite(&mut headers, "id", |value| Some(split(value).0.to_owned()));
         let all: Vec<_> = headers.get_all(COOKIE).iter().collect();
         assert_eq!(all, ["a=1; id=x; theme=id=y", "b=2"]);
         assert_eq!(find(&headers, "i"), None);
+        // Of several, the session layer takes the last.
+        headers.append(COOKIE, HeaderValue::from_bytes("name=\u{e9}; id=z.nodeB".as_bytes()).unwrap());
+        assert_eq!(find(&headers, "id"), Some(("z.nodeB".into(), true)));
+        rewrite(&mut headers, "id", |value| Some(split(value).0.to_owned()));
+        assert_eq!(find(&headers, "id"), Some(("z".into(), true)));
+        rewrite(&mut headers, "id", |_| None);
+        rewrite(&mut headers, "b", |_| None);
+        let all: Vec<_> = headers.get_all(COOKIE).iter().map(|value| text(value).unwrap()).collect();
+        assert_eq!(all, ["a=1; theme=id=y", "name=\u{e9}"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::SET_COOKIE;
 use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -237,7 +238,8 @@ where
         let passes_by = shared.skip.matches(&parts);
         let mut request = Request::from_parts(parts, body);
         shared.counters.skipped.add(usize::from(passes_by));
-        let context = Arc::new(RequestContext::new(passes_by, incoming.version));
+        let wanted = incoming.id.zip(incoming.version).filter(|_| !passes_by);
+        let context = Arc::new(RequestContext::new(shared.store.address(), passes_by, wanted));
         Box::pin(async move {
             let began = shared.store.now_time();
             if shared.tell_role {
@@ -249,7 +251,12 @@ where
             shared.counters.whole.took(shared.store.now_time() - began);
             let mut response = handled?;
             if !may_go {
+                // Its writes are made; a client whose session has another id has to learn it.
+                let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
                 response = unavailable(shared.retry_after);
+                for cookie in cookies {
+                    response.headers_mut().append(SET_COOKIE, cookie);
+                }
             }
             if let Some(outgoing) = outgoing {
                 response.extensions_mut().insert(outgoing);

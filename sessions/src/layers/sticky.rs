@@ -42,6 +42,9 @@ pub struct Failover {
 /// The session's id itself never contains the node and never changes: the layer takes off what hangs on the cookie before the
 /// session layer sees it, and hangs it on again. So there is nothing to rename at a failover, and no race.
 ///
+/// Of a signed or private cookie it hangs its part outside of the signature, and takes it off again; which session it is it cannot read
+/// then, so there is no failover to tell of, nothing to remember, and no role.
+///
 /// With [`remember`](Self::remember) it also tells clients which write of their session they have seen last, so that they read
 /// what they wrote whichever node they come to.
 #[derive(Clone, Debug)]
@@ -166,24 +169,32 @@ impl Shared {
     async fn receive<B>(&self, request: &mut Request<B>) -> Brought {
         let found = cookie::find(request.headers(), &self.cookie);
         let mut suffixes = Suffixes::default();
-        let mut value = None;
-        if let Some(found) = found {
+        let (mut value, mut is_ambiguous) = (None, false);
+        if let Some((found, others)) = found {
+            is_ambiguous = others;
             let (rest, hanging) = cookie::split(&found);
             (value, suffixes) = (Some(rest.to_owned()), hanging);
-            if rest.len() != found.len() {
-                cookie::rewrite(request.headers_mut(), &self.cookie, |value| cookie::split(value).0.to_owned());
+            if rest.len() != found.len() || others {
+                cookie::rewrite(request.headers_mut(), &self.cookie, |value| Some(cookie::split(value).0.to_owned()));
             }
         }
         match &self.mode {
             StickyMode::Suffix => {}
-            StickyMode::Cookie(name) => suffixes.route = cookie::find(request.headers(), name),
+            StickyMode::Cookie(name) => suffixes.route = cookie::find(request.headers(), name).map(|found| found.0),
             StickyMode::Header(name) => {
                 let header = request.headers().get(name.as_str());
                 suffixes.route = header.and_then(|route| route.to_str().ok()).map(str::to_owned);
             }
         }
         suffixes.route = suffixes.route.filter(|route| cookie::is_route(route));
-        let id = value.as_deref().and_then(|value| value.parse().ok());
+        let mut id = value.as_deref().and_then(|value| value.parse().ok());
+        if let Some(over) = id
+            && self.store.is_known_over(over, suffixes.version.is_some()).await
+        {
+            // A session layer that never looks, because the application clears the session first, would write under this id again.
+            cookie::rewrite(request.headers_mut(), &self.cookie, |_| None);
+            (id, value) = (None, None);
+        }
         request.extensions_mut().insert(Incoming { id, version: suffixes.version.filter(|_| self.remember) });
         let foreign = suffixes.route.clone().filter(|route| *route != self.route);
         let mut moves = false;
@@ -192,7 +203,7 @@ impl Shared {
         {
             self.store.counters().failovers.one();
             request.extensions_mut().insert(Failover { from });
-            moves = self.rebind.load(Ordering::Relaxed);
+            moves = self.rebind.load(Ordering::Relaxed) && !is_ambiguous;
         }
         Brought { value, suffixes, moves }
     }
@@ -272,7 +283,7 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
-        let is_within = request::current().is_some();
+        let is_within = request::is_handled();
         shared.misplaced.check(is_within, "StickyLayer", "it belongs outside of ReplicationLayer: add it after that");
         Box::pin(async move {
             let brought = shared.receive(&mut request).await;

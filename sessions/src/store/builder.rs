@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch as watching};
+use tokio::sync::{Notify, Semaphore, watch as watching};
 use tribes_core::Channel;
 use tribes_replication::Durability;
 
@@ -18,6 +18,9 @@ use crate::event::{Events, Listener, SessionEvent};
 use crate::keeper::{Keeper, Rules};
 use crate::stamp::Clock;
 use crate::stats::Counters;
+
+/// So many sessions are fetched at the same time because clients say that they have seen more: anybody can say so.
+const PULLS: usize = 64;
 
 /// What becomes of a request when its writes did not come as far in time as they should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,7 +169,7 @@ impl StoreBuilder {
         self
     }
 
-    /// The largest field, in bytes of JSON. Default 64 KiB.
+    /// The largest field that one save may write, in bytes of JSON; of a [`Conflict::Union`] what it adds. Default 64 KiB.
     pub const fn max_field(mut self, bytes: usize) -> Self {
         self.limits.field = bytes;
         self
@@ -300,6 +303,8 @@ impl StoreBuilder {
             max_wait: self.max_wait,
             keeper: Mutex::new(Keeper::new(*me.as_bytes(), rules)),
             index: Mutex::new(Index::new(self.indexed)),
+            saved: Mutex::default(),
+            pulls: Semaphore::new(PULLS),
             earlier: Arc::new(Notify::new()),
             closed: false.into(),
             events: Events::new(self.listeners),

@@ -6,6 +6,7 @@
 //! | `builder` | how a store is to be |
 //! | `table` | where the sessions are: all here, or each at a few members |
 //! | `requests` | create, load, save and delete, as requests need them |
+//! | `saved` | what requests have saved that may save again |
 //! | `watch` | what happens in the table, for the keeper, the index and those who listen |
 //! | `index` | sessions by the value of a field |
 //! | `peers` | what stores say to each other besides: uses, ages, sessions |
@@ -16,6 +17,7 @@ mod builder;
 mod index;
 mod peers;
 mod requests;
+mod saved;
 mod table;
 mod task;
 #[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-14"))]
@@ -29,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{Notify, watch as watching};
+use tokio::sync::{Notify, Semaphore, watch as watching};
 use tribes_core::rpc::RpcChannel;
 use tribes_core::{Channel, Env, ListenerHandle, MemberId, Time};
 use tribes_replication::{ChangeHandle, Durability, MapError};
@@ -38,6 +40,7 @@ pub use self::builder::{Expire, OnTimeout, Shortfall, StateTransfer, StoreBuilde
 use self::index::Index;
 use self::requests::RecordEnd;
 pub use self::requests::SessionRecord;
+use self::saved::Saved;
 pub(crate) use self::table::Commit;
 pub use self::table::Mode;
 use self::table::Table;
@@ -119,6 +122,9 @@ pub(crate) struct Inner {
     max_wait: Duration,
     keeper: Mutex<Keeper>,
     index: Mutex<Index>,
+    saved: Mutex<Saved>,
+    /// Sessions that are being fetched since a client has seen a later state.
+    pulls: Semaphore,
     /// There is an earlier time to wake at, or the store is closed.
     earlier: Arc<Notify>,
     closed: AtomicBool,
@@ -192,8 +198,8 @@ impl ReplicatedStore {
         data: &HashMap<String, Value>,
         idle: Duration,
     ) -> Result<SessionId, SessionError> {
-        let id = SessionId::from_bits(u128::from_ne_bytes(self.0.env.unique()?));
-        self.0.create(id, data, RecordEnd::after(idle, self.0.now().wall_ms)).await
+        let mut data = data.clone();
+        self.0.create(&mut data, RecordEnd::after(idle, self.0.now().wall_ms)).await
     }
 
     /// The session for a request: change its data, and [save](Self::save_session) it with all that it has. Counts as a use.
@@ -296,16 +302,20 @@ impl ReplicatedStore {
     }
 
     /// Leaves the group in order, for a rolling deployment: tells the others when each session was used last, hands over those
-    /// that would be lost, and closes. Call it when no more requests come; the gate says 503 from now on.
+    /// that would be lost, and closes. Call it when no more requests come; the gate says 503 meanwhile and afterwards.
     ///
     /// # Errors
-    /// If what only this node holds was not handed over in time. The store is open still: try again.
+    /// If what only this node holds was not handed over in time. The store is open still, and
+    /// requests may come: try again.
     ///
     /// # Cancel safety
     /// Handing over goes on; the store does not close.
     pub async fn leave(&self, within: Duration) -> Result<(), SessionError> {
         self.0.ready.send_replace(false);
-        self.0.leave(within).await?;
+        if let Err(error) = self.0.leave(within).await {
+            self.0.ready.send_replace(true);
+            return Err(error.into());
+        }
         self.0.closed.store(true, Ordering::Release);
         self.0.earlier.notify_one();
         Ok(())
@@ -340,6 +350,10 @@ impl Inner {
 
     fn keeper(&self) -> MutexGuard<'_, Keeper> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Saved> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

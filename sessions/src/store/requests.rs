@@ -15,7 +15,7 @@ use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifeti
 use crate::error::SessionError;
 use crate::event::SessionEvent;
 use crate::keeper::News;
-use crate::request;
+use crate::request::{self, Use};
 use crate::stamp::Stamp;
 
 /// Lifetimes are kept to a tenth of a second: what a record says of the same one differs by what it took to say it.
@@ -52,17 +52,17 @@ impl RecordEnd {
 }
 
 impl Inner {
-    /// Makes a session under `id`, or another if that is taken; its id.
+    /// Makes a session; its id, which nobody has chosen. `data` carries from now on what its request has written.
     pub(crate) async fn create(
         &self,
-        mut id: SessionId,
-        data: &HashMap<String, Value>,
+        data: &mut HashMap<String, Value>,
         end: RecordEnd,
     ) -> Result<SessionId, SessionError> {
-        let previous = data.get(BASE_KEY).and_then(Base::from_value).map(|base| base.id).filter(|base| *base != id);
+        let previous = data.get(BASE_KEY).and_then(Base::from_value).map(|base| base.id);
         // Whatever it was given belongs to another session: all of it is new in this one.
         let change = self.change(None, data, end)?;
         loop {
+            let id = SessionId::from_bits(u128::from_ne_bytes(self.env.unique()?));
             let stamp = self.stamp(0);
             let mut document = change.new_document(stamp, self.hashes);
             document.previous = previous;
@@ -71,7 +71,7 @@ impl Inner {
             let mut taken = false;
             let commit = self
                 .table
-                .update(id, self.durability, |found| {
+                .update(id, self.durability, |found, _| {
                     // Our own, if the answer to an earlier attempt was lost.
                     let is_ours = |found: &Session| found.live().is_some_and(|live| live.born == stamp);
                     taken = found.as_ref().is_some_and(|found| !is_ours(found));
@@ -86,9 +86,11 @@ impl Inner {
                     self.tell_created(id, document);
                 }
                 self.wrote(id, stamp, commit);
+                let base = change.base_after(None, id, self.env.random(), stamp, self.hashes);
+                data.remove(BASE_KEY);
+                data.extend(base.to_value().map(|base| (BASE_KEY.to_owned(), base)));
                 return Ok(id);
             }
-            id = SessionId::from_bits(u128::from_ne_bytes(self.env.unique()?));
         }
     }
 
@@ -105,15 +107,13 @@ impl Inner {
         };
         self.counters.loaded.one();
         self.notice_elsewhere(id, session.as_ref());
-        let (values, base) = Base::of(id, document, &self.policies, self.hashes);
+        let (values, base) = Base::of((id, self.env.random()), document, &self.policies, self.hashes);
         let mut data: HashMap<String, Value> = values.into_iter().collect();
         data.extend(base.to_value().map(|base| (BASE_KEY.to_owned(), base)));
         if let Some(stamp) = document.latest_write() {
-            request::note_seen(id, stamp);
+            request::note_seen(self.address(), id, stamp);
         }
-        if !request::note_use(id) {
-            self.used(&[id]).await;
-        }
+        self.note_use(id).await;
         Ok(Some(SessionRecord { data, left: self.left(id, document) }))
     }
 
@@ -125,11 +125,13 @@ impl Inner {
         end: RecordEnd,
     ) -> Result<(), SessionError> {
         let base = data.get(BASE_KEY).and_then(Base::from_value).filter(|base| base.id == id);
+        // It may have saved before.
+        let base = base.map(|base| self.saved().take(base.nonce).unwrap_or(base));
         let change = self.change(base.as_ref(), data, end)?;
         let (mut stamp, mut over, mut too_large, mut after) = (Stamp::default(), false, None, None);
         let commit = self
             .table
-            .update(id, self.durability, |found| {
+            .update(id, self.durability, |found, may_be_made| {
                 (over, too_large, after) = (false, None, found.clone());
                 let mut document = match found {
                     Some(Session::Live(document)) => document,
@@ -137,16 +139,21 @@ impl Inner {
                         over = true;
                         return None;
                     }
-                    // Nobody has it any more that can be asked: what the request has is all there is.
-                    None => {
+                    // Nobody that can be asked has it any more: what the request was given is all there is.
+                    None if base.is_some() && matches!(self.table, Table::Backup(_)) => {
                         stamp = self.stamp(0);
                         let whole = self.change(None, data, end).ok()?;
                         after = Some(Session::Live(Box::new(whole.new_document(stamp, self.hashes))));
                         return after.clone();
                     }
+                    // All are here: there is no such session, or it was over so long ago that nobody remembers.
+                    None => {
+                        over = true;
+                        return None;
+                    }
                 };
                 // The answer to an earlier attempt was lost: it is in there.
-                if stamp != Stamp::default() && document.has(stamp) {
+                if may_be_made && stamp != Stamp::default() && document.is_last_of(stamp) {
                     return None;
                 }
                 stamp = self.stamp(document.latest());
@@ -171,13 +178,16 @@ impl Inner {
             tracing::debug!(?id, "a request saved a session that has ended: it stays so");
             return Ok(());
         }
-        if !request::note_use(id) {
-            self.used(&[id]).await;
-        }
+        self.note_use(id).await;
         if stamp == Stamp::default() {
+            self.saved().put(base);
             self.counters.unchanged.one();
             return Ok(());
         }
+        self.saved().put(base.map(|base| {
+            let nonce = base.nonce;
+            change.base_after(Some(base), id, nonce, stamp, self.hashes)
+        }));
         self.counters.saved.one();
         self.wrote(id, stamp, commit);
         Ok(())
@@ -188,8 +198,9 @@ impl Inner {
         let (mut was_there, mut stamp, mut after) = (false, Stamp::default(), None);
         let commit = self
             .table
-            .update(id, self.durability, |found| {
+            .update(id, self.durability, |found, may_be_made| {
                 after = found;
+                was_there &= may_be_made;
                 let Some(Session::Live(document)) = &after else { return None };
                 // It may have been used elsewhere since, and that is for its owner to know.
                 if reason == EndReason::Timeout && !self.may_time_out(id, document) {
@@ -261,6 +272,19 @@ impl Inner {
         self.wake();
     }
 
+    /// A session is used by the request that is handled. That counts at once: it is not to end while it is used; and again when the
+    /// response goes out. A request that passes by does not count.
+    async fn note_use(&self, id: SessionId) {
+        match request::note_use(self.address(), id) {
+            Use::PassesBy => {}
+            Use::Noted => {
+                self.keeper().used(id, self.now());
+                self.wake();
+            }
+            Use::NoRequest => self.used(&[id]).await,
+        }
+    }
+
     /// Waits for what a request wrote, as long as it should wait; what fell short.
     pub(crate) async fn settle(&self, commits: Vec<Commit>) -> Vec<tribes_replication::MapError> {
         let mut short = Vec::new();
@@ -273,8 +297,9 @@ impl Inner {
 
     /// A write is made. If no request waits for it, it is on its way all the same.
     fn wrote(&self, id: SessionId, stamp: Stamp, commit: Option<Commit>) {
-        request::note_seen(id, stamp);
-        if let Some(Commit::Done(Err(error))) = commit.and_then(request::note_commit) {
+        request::note_seen(self.address(), id, stamp);
+        let commit = commit.and_then(|commit| request::note_commit(self.address(), commit));
+        if let Some(Commit::Done(Err(error))) = commit {
             self.counters.shortfalls.one();
             tracing::debug!(?id, %error, "a session was saved, though not as far as it should be");
         }
@@ -283,7 +308,7 @@ impl Inner {
     /// This member serves a session whose owner is gone.
     async fn take_over(&self, id: SessionId) {
         let me = self.me();
-        let change = |found: Option<Session>| {
+        let change = |found: Option<Session>, _| {
             let Some(Session::Live(mut document)) = found else { return None };
             if document.owner.1 == me || self.keeper().is_present(document.owner.1) {
                 return None;
@@ -364,7 +389,7 @@ impl Inner {
     /// A session no older than the client has seen it, if that can be had soon.
     async fn get_fresh(&self, id: SessionId) -> Result<Option<Session>, SessionError> {
         let found = self.table.get(id).await?;
-        let Some(wanted) = request::current().and_then(|request| request.wanted) else { return Ok(found) };
+        let Some(wanted) = request::wanted(self.address(), id) else { return Ok(found) };
         let has = |session: &Option<Session>| match session {
             Some(Session::Live(document)) => document.has(wanted),
             Some(Session::Dead(_)) => true,
@@ -387,8 +412,13 @@ impl Inner {
             }
         }
         let came = AtomicUsize::new(0);
-        if let Some(pulled) = self.pull(id, wanted, PULL).await {
-            let add = |found: Option<Session>| {
+        let permit = self.pulls.try_acquire().ok();
+        let pulled = match permit {
+            Some(_) => self.pull(id, wanted, PULL).await,
+            None => None,
+        };
+        if let Some(pulled) = pulled {
+            let add = |found: Option<Session>, _| {
                 came.fetch_add(1, Ordering::Relaxed);
                 let merged = match found.clone() {
                     Some(found) => Session::merge(found, pulled.clone()),
@@ -402,9 +432,23 @@ impl Inner {
         let found = self.table.get(id).await?;
         if !has(&found) {
             self.counters.stale_reads.one();
-            request::note_stale();
         }
         Ok(found)
+    }
+
+    /// Whether it is known here that there is no such session; `is_told`: the client says that there was one just now.
+    pub(crate) async fn is_known_over(&self, id: SessionId, is_told: bool) -> bool {
+        match (&self.table, self.table.get(id).await) {
+            (_, Ok(Some(Session::Dead(_)))) => true,
+            // All are here.
+            (Table::All(_), Ok(None)) => !is_told,
+            _ => false,
+        }
+    }
+
+    /// What tells this store from others, while it is there.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     /// Whether there is such a session.

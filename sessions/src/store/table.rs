@@ -72,8 +72,8 @@ impl Table {
         let TableConfig { name, greeting, durability, .. } = config;
         let name = format!("sessions:{name}");
         let conflicts = Conflicts::merge(Session::merge);
-        // Twice: a removal is made by somebody who remembered the session's end for as long.
-        let removals = (config.longest_partition, config.longest_partition * 24);
+        // After that a session's end is removed; the removal is remembered for as long, and longer while somebody is away.
+        let removals = (config.longest_partition, config.longest_partition.saturating_mul(24));
         let max_value = config.max_session.saturating_mul(OVERHEAD).saturating_add(64 << 10);
         Ok(match config.mode {
             Mode::All => Self::All(
@@ -119,21 +119,25 @@ impl Table {
         }
     }
 
-    /// Changes a session; `change` may be called again, also on a session that has its change already, and has to see that. With
-    /// all sessions here the write is made at once, and how far it comes is still open; otherwise it is known already.
+    /// Changes a session. `change` may be called again, since somebody else wrote in between; or, and then it is told `true`, since a
+    /// holder has not answered and may have made its change. With all sessions here the write is made at once, and how far it
+    /// comes is still open; otherwise it is known already.
     pub(crate) async fn update(
         &self,
         id: SessionId,
         durability: Durability,
-        mut change: impl FnMut(Option<Session>) -> Option<Session>,
+        mut change: impl FnMut(Option<Session>, bool) -> Option<Session>,
     ) -> Result<Option<Commit>, MapError> {
         let map = match self {
-            Self::All(map) => return Ok(map.begin_update(&id, change, durability)?.map(Commit::Pending)),
+            Self::All(map) => {
+                let change = |found| change(found, false);
+                return Ok(map.begin_update(&id, change, durability)?.map(Commit::Pending));
+            }
             Self::Backup(map) => map,
         };
         let mut tries = 1;
         loop {
-            match map.update_with(&id, &mut change, durability).await {
+            match map.update_with(&id, |found| change(found, tries > 1), durability).await {
                 Ok(written) => return Ok(written.map(|written| Commit::Done(Ok(written)))),
                 // It is made all the same.
                 Err(error @ MapError::NotAcknowledged { .. }) => return Ok(Some(Commit::Done(Err(error)))),

@@ -62,7 +62,7 @@ macro_rules! session_store {
             impl SessionStore for ReplicatedStore {
                 async fn create(&self, record: &mut Record) -> Result<()> {
                     let end = end_of(record.expiry_date);
-                    let id = self.0.create(id_of(record.id), &record.data, end).await.map_err(error)?;
+                    let id = self.0.create(&mut record.data, end).await.map_err(error)?;
                     record.id = id.into();
                     Ok(())
                 }

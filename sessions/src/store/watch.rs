@@ -64,13 +64,17 @@ impl Inner {
         let merged = |sessions: &Option<Vec<Session>>| sessions.iter().flatten().cloned().reduce(Session::merge);
         let (old, new) = (merged(&change.old), merged(&change.new));
         let is_ready = *self.ready.borrow();
-        self.index().changed(id, old.as_ref(), new.as_ref(), &self.policies);
         // What comes while the state is taken over was made at some time; how long ago it was used is said by others.
         match &new {
+            // A shard that this node takes over is no news either.
+            Some(session) if by == By::Peer && old.is_none() && matches!(self.table, Table::Backup(_)) => {
+                self.noticed(id, session, News::Came);
+            }
             Some(session) if by == By::Local || is_ready => self.noticed(id, session, News::Written),
             Some(session) => self.noticed(id, session, News::Came),
             None => self.keeper().gone(id),
         }
+        self.index().changed(id, old.as_ref(), new.as_ref(), &self.policies);
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
         if let (None, Some(Session::Live(document)), Table::All(_), true) = (&old, &new, &self.table, is_ready) {
             self.tell_created(id, document);

@@ -185,6 +185,86 @@ fn a_login_changes_the_id() {
     });
 }
 
+/// A handler may save by itself, and the session layer saves once more.
+#[test]
+fn a_request_saves_twice() {
+    simulate(async |world| {
+        let (a, b) = two(world, &kinds()).await;
+        let mut user = Browser::default();
+        user.post(&a, "/", json!({ "hits": 5, "cart": [1, 2], "same": 0 })).await;
+        let id = user.id();
+        let twice = request(&a, id).await;
+        twice.insert("hits", 6).await.unwrap();
+        twice.insert("cart", [2, 3]).await.unwrap();
+        twice.insert("same", 1).await.unwrap();
+        twice.save().await.unwrap();
+        user.post(&a, "/", json!({ "same": 2, "cart": [2] })).await;
+        twice.save().await.unwrap();
+        let wanted = json!({ "hits": 6, "cart": [2], "same": 2 });
+        assert_eq!(a.fields(id).await, Some(wanted.clone()));
+        within(world, SECOND, "B has the same", async || b.fields(id).await == Some(wanted.clone())).await;
+        // One that makes its session.
+        let new = Session::new(None, Arc::new(a.store().clone()), None);
+        new.insert("hits", 1).await.unwrap();
+        new.save().await.unwrap();
+        let id = SessionId::from(new.id().unwrap());
+        within(world, SECOND, "B has it", async || b.fields(id).await.is_some()).await;
+        let other = request(&b, id).await;
+        other.insert("b", 1).await.unwrap();
+        other.save().await.unwrap();
+        within(world, SECOND, "A has it", async || a.fields(id).await == Some(json!({ "hits": 1, "b": 1 }))).await;
+        new.insert("a", 1).await.unwrap();
+        new.save().await.unwrap();
+        assert_eq!(a.fields(id).await, Some(json!({ "hits": 1, "b": 1, "a": 1 })));
+    });
+}
+
+/// A client whose session is over logs in, by a handler that does not look at what was there; and one that brings an id of its own.
+#[test]
+fn an_id_that_is_over_is_not_used_again() {
+    simulate(async |world| {
+        let (a, _b) = two(world, &setup(|builder| builder)).await;
+        let mut user = Browser::default();
+        user.post(&a, "/", json!({ "user": 7 })).await;
+        let over = user.id();
+        let cookies = user.clone();
+        user.post(&a, "/logout", json!({})).await;
+        for brought in [
+            cookies.cookies["id"].clone(),
+            format!("{}.A", SessionId::from_bits(42)),
+            SessionId::from_bits(43).to_string(),
+        ] {
+            let mut user = Browser::default();
+            user.cookies.insert("id".into(), brought.clone());
+            user.post(&a, "/fresh/8", json!({})).await;
+            let id = user.id();
+            assert_ne!(id.to_string(), brought.split(['~', '.']).next().unwrap(), "nobody chooses an id");
+            assert_eq!(a.fields(id).await, Some(json!({ "user": 8 })));
+        }
+        assert_eq!(a.fields(over).await, None);
+        assert_eq!(a.fields(SessionId::from_bits(42)).await, None);
+    });
+}
+
+/// A session does not end while a request has it, however long that takes.
+#[test]
+fn a_session_in_use_does_not_end() {
+    simulate(async |world| {
+        let (a, b) = two(world, &setup(|builder| builder)).await;
+        let mut user = Browser::default();
+        user.post(&a, "/", json!({ "user": 7 })).await;
+        let id = user.id();
+        world.sleep(T - Duration::from_millis(200)).await;
+        let slow = request(&a, id).await;
+        world.sleep(T - Duration::from_millis(200)).await;
+        slow.insert("late", 1).await.unwrap();
+        slow.save().await.unwrap();
+        world.sleep(SECOND).await;
+        assert_eq!(a.fields(id).await, Some(json!({ "user": 7, "late": 1 })));
+        assert!(b.ends(id).is_empty());
+    });
+}
+
 /// Row 14: two start at the same instant, a third has the state.
 #[test]
 fn two_that_join_together() {

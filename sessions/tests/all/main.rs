@@ -5,4 +5,5 @@
 
 mod beyond;
 mod nine_steps;
+mod parallel;
 mod site;

@@ -125,6 +125,11 @@ fn application(store: &ReplicatedStore, route: &str) -> Router {
         session.cycle_id().await?;
         Ok::<_, NoStore>(session.insert("user", user).await?)
     };
+    // What an application does that does not care what was there before.
+    let fresh = async |session: Session, Path(user): Path<u32>| {
+        session.clear().await;
+        Ok::<_, NoStore>(session.insert("user", user).await?)
+    };
     let logout = async |session: Session| Ok::<_, NoStore>(session.flush().await?);
     let fail = async |session: Session| {
         session.insert("failed", true).await?;
@@ -134,6 +139,7 @@ fn application(store: &ReplicatedStore, route: &str) -> Router {
     Router::new()
         .route("/", get(read).post(write))
         .route("/login/{user}", post(login))
+        .route("/fresh/{user}", post(fresh))
         .route("/logout", post(logout))
         .route("/fail", post(fail))
         .route("/failover", get(failover))

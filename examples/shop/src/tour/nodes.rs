@@ -43,7 +43,7 @@ impl Nodes {
     pub(super) async fn start(&self, name: &str, others: usize) -> Result<Node, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "--name", name, "--group", &self.group, "--idle", &IDLE.as_secs_f64().to_string()]);
-        command.args(["--expect", &others.to_string()]);
+        command.args(["--admin", "--expect", &others.to_string()]);
         if let Some(copies) = self.copies {
             command.args(["--copies", &copies.to_string()]);
         }
