@@ -162,6 +162,8 @@ struct Brought {
     suffixes: Suffixes,
     /// It belongs to another node, and its session is here.
     moves: bool,
+    /// Its session is over, and its cookie was taken off.
+    is_over: bool,
 }
 
 impl Shared {
@@ -187,13 +189,14 @@ impl Shared {
             }
         }
         suffixes.route = suffixes.route.filter(|route| cookie::is_route(route));
+        let mut is_over = false;
         let mut id = value.as_deref().and_then(|value| value.parse().ok());
         if let Some(over) = id
             && self.store.is_known_over(over, suffixes.version.is_some()).await
         {
             // A session layer that never looks, because the application clears the session first, would write under this id again.
             cookie::rewrite(request.headers_mut(), &self.cookie, |_| None);
-            (id, value) = (None, None);
+            (id, value, is_over) = (None, None, true);
         }
         request.extensions_mut().insert(Incoming { id, version: suffixes.version.filter(|_| self.remember) });
         let foreign = suffixes.route.clone().filter(|route| *route != self.route);
@@ -205,7 +208,7 @@ impl Shared {
             request.extensions_mut().insert(Failover { from });
             moves = self.rebind.load(Ordering::Relaxed) && !is_ambiguous;
         }
-        Brought { value, suffixes, moves }
+        Brought { value, suffixes, moves, is_over }
     }
 
     /// Hangs on it what the client is to bring next time.
@@ -217,6 +220,9 @@ impl Shared {
         let in_cookie = Suffixes { version, route: Some(route.clone()).filter(|_| self.mode == StickyMode::Suffix) };
         let headers = response.headers_mut();
         let is_set = cookie::rewrite_set(headers, &self.cookie, |value| cookie::join(value, &in_cookie));
+        if brought.is_over && !is_set {
+            cookie::set(headers, &self.cookie, "", &self.attributes, Some(Duration::ZERO));
+        }
         match &self.mode {
             StickyMode::Suffix => {
                 if let Some(value) = brought.value.filter(|_| brought.moves && !is_set) {

@@ -229,6 +229,9 @@ fn an_id_that_is_over_is_not_used_again() {
         let over = user.id();
         let cookies = user.clone();
         user.post(&a, "/logout", json!({})).await;
+        let mut late = cookies.clone();
+        late.get(&a, "/failover").await;
+        assert!(!late.cookies.contains_key("id"), "a cookie of what is over is taken away");
         for brought in [
             cookies.cookies["id"].clone(),
             format!("{}.A", SessionId::from_bits(42)),
