@@ -25,8 +25,7 @@ pub enum Conflict {
     Counter,
     /// The field is an array without repetitions, or an object, and each element or entry is written for itself: what
     /// requests add is all there, what they take out is gone, and where one takes out what another adds again, the later counts.
-    /// Of what was taken out the last 256 are remembered: who takes out more than that at once may lose what others add at the same
-    /// time. An array keeps the order in which elements came; another order of the same elements is no change. Other values
+    /// An array keeps the order in which elements came; another order of the same elements is no change. Other values
     /// follow [`LastWrite`](Self::LastWrite).
     Union,
     /// All values are kept, until a request that has seen them writes again: where there are several, the field reads as

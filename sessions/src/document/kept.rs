@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::field::read;
+use super::floor::Floor;
 use crate::conflict::Conflict;
 use crate::stamp::Stamp;
 
@@ -21,9 +22,9 @@ pub(crate) struct Kept {
     /// Writes that were replaced: exactly those. That a later write of somebody was seen does not say that his earlier ones were.
     #[serde(rename = "p", default)]
     gone: BTreeSet<Stamp>,
-    /// All writes up to this time are gone that are not held.
-    #[serde(rename = "g", default)]
-    floor: u64,
+    /// Of those that are forgotten.
+    #[serde(rename = "g", default, skip_serializing_if = "Floor::is_empty")]
+    floor: Floor,
 }
 
 impl Kept {
@@ -55,15 +56,15 @@ impl Kept {
 
     pub(super) fn merge(&mut self, other: Self) {
         // What the other side has forgotten as replaced is not to come back.
-        self.writes.retain(|stamp, _| other.writes.contains_key(stamp) || stamp.time() > other.floor);
+        self.writes.retain(|stamp, _| other.writes.contains_key(stamp) || !other.floor.covers(*stamp));
         for (stamp, value) in other.writes {
-            if self.writes.contains_key(&stamp) || stamp.time() > self.floor {
+            if self.writes.contains_key(&stamp) || !self.floor.covers(stamp) {
                 let held = self.writes.entry(stamp).or_insert_with(|| value.clone());
                 *held = value.max(held.take());
             }
         }
         self.gone.extend(other.gone);
-        self.floor = self.floor.max(other.floor);
+        self.floor.merge(&other.floor);
         self.settle();
     }
 
@@ -81,7 +82,7 @@ impl Kept {
     }
 
     fn is_gone(&self, stamp: Stamp) -> bool {
-        self.gone.contains(&stamp) || (stamp.time() <= self.floor && !self.writes.contains_key(&stamp))
+        self.gone.contains(&stamp) || (self.floor.covers(stamp) && !self.writes.contains_key(&stamp))
     }
 
     fn settle(&mut self) {
@@ -89,7 +90,7 @@ impl Kept {
         self.writes.retain(|stamp, _| !gone.contains(stamp));
         while self.gone.len() > MAX_GONE {
             let Some(oldest) = self.gone.pop_first() else { return };
-            self.floor = self.floor.max(oldest.time());
+            self.floor.raise(oldest);
         }
     }
 }

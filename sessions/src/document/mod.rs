@@ -5,6 +5,7 @@
 //! | `mod` | a session, and how two replicas of one are merged |
 //! | `field` | a field, by the way in which concurrent writes of it are settled |
 //! | `kept`, `counter`, `set` | those ways that keep more than the latest write |
+//! | `floor` | what was forgotten of what is gone |
 //! | `base` | what a request was given, so that what it changed can be told when it saves |
 //! | `change` | what a request changed, and its application |
 //! | `delta` | what travels when a session changed |
@@ -18,6 +19,7 @@ mod change;
 mod counter;
 mod delta;
 mod field;
+mod floor;
 mod kept;
 mod set;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::field::read;
+use super::floor::Floor;
 use crate::stamp::Stamp;
 
 /// So many removed elements are remembered.
@@ -24,9 +25,9 @@ pub(crate) struct Set {
     /// By element (of an array), or key (of an object), as JSON.
     #[serde(rename = "e")]
     elements: BTreeMap<Box<str>, Element>,
-    /// As a document's.
-    #[serde(rename = "g", default)]
-    floor: u64,
+    /// Of elements that were removed and are forgotten.
+    #[serde(rename = "g", default, skip_serializing_if = "Floor::is_empty")]
+    floor: Floor,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +47,22 @@ pub(crate) enum Form {
 struct Element {
     #[serde(rename = "s")]
     stamp: Stamp,
+    /// Of one that was removed: the write that had put it there.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    of: Option<Stamp>,
     /// Its place among those that were added by the same write.
     #[serde(rename = "i", default)]
     at: u32,
     /// JSON, empty in an array; none if it was removed.
     #[serde(rename = "v")]
     value: Option<Box<str>>,
+}
+
+impl Element {
+    /// The write that put it there, also if it was removed since.
+    fn put(&self) -> Stamp {
+        self.of.unwrap_or(self.stamp)
+    }
 }
 
 /// An element or key, and the value if it has one besides.
@@ -73,8 +84,8 @@ pub(crate) fn parts(value: &Value) -> Option<(Form, Vec<Part>)> {
 }
 
 impl Set {
-    pub(super) const fn new(stamp: Stamp, form: Form) -> Self {
-        Self { stamp, form: (stamp, form), elements: BTreeMap::new(), floor: 0 }
+    pub(super) fn new(stamp: Stamp, form: Form) -> Self {
+        Self { stamp, form: (stamp, form), elements: BTreeMap::new(), floor: Floor::default() }
     }
 
     pub(super) const fn form(&self) -> Form {
@@ -88,10 +99,12 @@ impl Set {
             self.form = (stamp, form);
         }
         for (at, (key, value)) in added.iter().enumerate() {
-            self.set(key, Element { stamp, at: u32::try_from(at).unwrap_or(u32::MAX), value: Some(value.clone()) });
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            self.set(key, Element { stamp, of: None, at, value: Some(value.clone()) });
         }
         for key in removed {
-            self.set(key, Element { stamp, at: 0, value: None });
+            let of = self.elements.get(key).map(Element::put);
+            self.set(key, Element { stamp, of, at: 0, value: None });
         }
         self.forget_removals();
     }
@@ -111,14 +124,13 @@ impl Set {
         if other.form.0 > self.form.0 {
             self.form = other.form;
         }
-        let (ours, theirs) = (self.floor, other.floor);
-        self.elements.retain(|key, element| other.elements.contains_key(key) || element.stamp.time() > theirs);
+        self.elements.retain(|key, element| other.elements.contains_key(key) || !other.floor.covers(element.put()));
         for (key, element) in other.elements {
-            if self.elements.contains_key(&key) || element.stamp.time() > ours {
+            if self.elements.contains_key(&key) || !self.floor.covers(element.put()) {
                 self.set(&key, element);
             }
         }
-        self.floor = ours.max(theirs);
+        self.floor.merge(&other.floor);
         self.forget_removals();
     }
 
@@ -164,7 +176,7 @@ impl Set {
         }
         let changed = self.elements.iter().filter(|(key, element)| earlier.elements.get(*key) != Some(*element));
         let elements = changed.map(|(key, element)| (key.clone(), element.clone())).collect();
-        Some(Self { stamp: self.stamp, form: self.form, elements, floor: self.floor })
+        Some(Self { stamp: self.stamp, form: self.form, elements, floor: self.floor.clone() })
     }
 
     /// Adds what [`since`](Self::since) gave.
@@ -180,10 +192,13 @@ impl Set {
     fn set(&mut self, key: &str, element: Element) {
         match self.elements.get_mut(key) {
             // In one write an element is there or not; between two of equal stamps anything will do that is the same everywhere.
-            Some(held) if (element.stamp, &element.value, element.at) > (held.stamp, &held.value, held.at) => {
-                *held = element;
+            Some(held) => {
+                let put = held.put().max(element.put());
+                if (element.stamp, &element.value, element.at) > (held.stamp, &held.value, held.at) {
+                    *held = element;
+                }
+                held.of = Some(put).filter(|_| held.value.is_none());
             }
-            Some(_) => {}
             None => drop(self.elements.insert(key.into(), element)),
         }
     }
@@ -194,8 +209,10 @@ impl Set {
         let excess = times.len().saturating_sub(MAX_REMOVED);
         times.sort_unstable();
         if let Some(upto) = excess.checked_sub(1).and_then(|last| times.get(last).copied()) {
-            self.floor = self.floor.max(upto);
-            self.elements.retain(|_, element| element.value.is_some() || element.stamp.time() > upto);
+            let is_old = |element: &Element| element.value.is_none() && element.stamp.time() <= upto;
+            let forgotten: Vec<Stamp> = self.elements.values().filter(|it| is_old(it)).map(Element::put).collect();
+            self.elements.retain(|_, element| !is_old(element));
+            forgotten.into_iter().for_each(|put| self.floor.raise(put));
         }
     }
 }

@@ -286,6 +286,32 @@ fn memory_of_what_is_gone_is_bounded() {
 }
 
 #[test]
+fn what_is_forgotten_takes_nothing_along_that_nobody_had_seen() {
+    let (mut a, mut b) = (Node::new(2), Node::new(1));
+    let many: Vec<u64> = (0..400).collect();
+    let born = a.create(json!({ "cart": many, "best": 0, "note": "born" }));
+    let (mut at_a, mut at_b) = (born.clone(), born.clone());
+    // B's clock is behind, and it writes once; A takes out more than is remembered, and writes more often.
+    b.change(&mut at_b, |data| {
+        data.insert("cart".into(), json!((0..401).collect::<Vec<u64>>()));
+        data.insert("best".into(), json!(1_000_000));
+        data.insert("note".into(), json!("of b"));
+    });
+    a.change(&mut at_a, |data| drop(data.insert("cart".into(), json!([]))));
+    for number in 0..300 {
+        a.change(&mut at_a, |data| {
+            data.insert("best".into(), json!(number));
+            data.insert("note".into(), json!(number));
+        });
+    }
+    let both = read(&merged(&at_a, &at_b));
+    assert_eq!(both, read(&merged(&at_b, &at_a)));
+    assert_eq!(both, json!({ "cart": [400], "best": 1_000_000, "note": { "conflict": ["of b", 299] } }));
+    // What A had seen and taken out does not come back, remembered or not.
+    assert_eq!(read(&merged(&at_a, &born))["cart"], json!([]));
+}
+
+#[test]
 fn what_is_too_large_is_refused() {
     let data = HashMap::from([("x".to_owned(), json!("a".repeat(100)))]);
     let change = Change::between(None, &data, (IDLE, OWNER), &policies(), HASHES);

@@ -248,7 +248,7 @@ impl StoreBuilder {
     /// As [`open`](Self::open); [`JoinError::Timeout`] if they do not come in time and [`OnTimeout::Fail`] was asked for.
     ///
     /// # Cancel safety
-    /// Dropped, it leaves again.
+    /// Dropped, it leaves again, within seconds.
     pub async fn join(self, channel: &Channel) -> Result<ReplicatedStore, JoinError> {
         let (name, transfer) = (self.name.clone(), self.transfer);
         let store = self.open(channel)?;
@@ -303,6 +303,7 @@ impl StoreBuilder {
             max_wait: self.max_wait,
             keeper: Mutex::new(Keeper::new(*me.as_bytes(), rules)),
             index: Mutex::new(Index::new(self.indexed)),
+            ending: Mutex::default(),
             saved: Mutex::default(),
             pulls: Semaphore::new(PULLS),
             earlier: Arc::new(Notify::new()),

@@ -24,7 +24,7 @@ mod task;
 mod tower_sessions;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -44,9 +44,10 @@ use self::saved::Saved;
 pub(crate) use self::table::Commit;
 pub use self::table::Mode;
 use self::table::Table;
+use self::task::Ending;
 use crate::SessionId;
 use crate::conflict::Policies;
-use crate::document::{EndReason, Hashes, Limits, Session};
+use crate::document::{Document, EndReason, Hashes, Limits, Session};
 use crate::error::SessionError;
 use crate::event::{Events, SessionEvents};
 use crate::keeper::{Keeper, Now};
@@ -122,6 +123,8 @@ pub(crate) struct Inner {
     max_wait: Duration,
     keeper: Mutex<Keeper>,
     index: Mutex<Index>,
+    /// What is to be ended or forgotten by the task that does so, if one is at it.
+    ending: Mutex<Option<BTreeSet<Ending>>>,
     saved: Mutex<Saved>,
     /// Sessions that are being fetched since a client has seen a later state.
     pulls: Semaphore,
@@ -386,17 +389,18 @@ impl Inner {
 
     /// Ends those that this node holds.
     async fn kill_here(&self, field: &str, value: &Value) -> Result<usize, SessionError> {
+        let has = |document: &Document| {
+            document.fields.get(field).and_then(|held| held.value(self.policies.of(field))).as_ref() == Some(value)
+        };
         let indexed = self.index().find(field, value);
         let found = indexed.unwrap_or_else(|| {
-            let has = |session: &Session| {
-                let field = session.live().and_then(|live| live.fields.get(field)?.value(self.policies.of(field)));
-                field.as_ref() == Some(value)
-            };
-            self.table.held().into_iter().filter(|(_, session)| has(session)).map(|(id, _)| id).collect()
+            let held = self.table.held().into_iter();
+            held.filter(|(_, session)| session.live().is_some_and(has)).map(|(id, _)| id).collect()
         });
         let (mut ended, mut failed) = (0, None);
         for id in found {
-            match self.end(id, EndReason::Killed).await {
+            // It may be another's by now.
+            match self.end_if(id, EndReason::Killed, has).await {
                 Ok(was_there) => ended += usize::from(was_there),
                 Err(error) => failed = Some(error),
             }

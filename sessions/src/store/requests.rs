@@ -195,6 +195,16 @@ impl Inner {
 
     /// Ends a session; whether there was one.
     pub(crate) async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, SessionError> {
+        self.end_if(id, reason, |_| true).await
+    }
+
+    /// Ends a session if it is `still` as it is to be; whether there was one.
+    pub(crate) async fn end_if(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+        still: impl Fn(&Document) -> bool,
+    ) -> Result<bool, SessionError> {
         let (mut was_there, mut stamp, mut after) = (false, Stamp::default(), None);
         let commit = self
             .table
@@ -202,6 +212,9 @@ impl Inner {
                 after = found;
                 was_there &= may_be_made;
                 let Some(Session::Live(document)) = &after else { return None };
+                if !still(document) {
+                    return None;
+                }
                 // It may have been used elsewhere since, and that is for its owner to know.
                 if reason == EndReason::Timeout && !self.may_time_out(id, document) {
                     return None;

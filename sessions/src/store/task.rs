@@ -1,17 +1,21 @@
 //! What a store does by itself: takes the state over, ends what is over, tells of uses.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tribes_core::Env;
 
 use super::Inner;
+use crate::SessionId;
 use crate::document::EndReason;
 use crate::keeper::Action;
 use crate::stats::StateResult;
 
 /// A member that did not say all is asked again after so long.
 const AGAIN: Duration = Duration::from_millis(200);
+/// For so long the store is held while it waits for its state.
+const SLICE: Duration = Duration::from_millis(200);
 /// The keeper's time does not run finer than that.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
@@ -46,13 +50,16 @@ async fn take_over_state(inner: Weak<Inner>, env: Env, timeout: Duration) {
 }
 
 async fn state_came(inner: &Weak<Inner>, env: &Env) -> StateResult {
-    {
-        // Held while it waits: nobody else waits for less.
+    loop {
+        // Let go of now and then: nobody may be waiting for the store any more.
         let Some(inner) = inner.upgrade() else { return StateResult::Timeout };
-        inner.table.ready().await;
+        if env.until(env.now() + SLICE, inner.table.ready()).await.is_none() {
+            continue;
+        }
         if inner.others().is_empty() {
             return StateResult::Alone;
         }
+        break;
     }
     let mut said = Vec::new();
     loop {
@@ -89,24 +96,34 @@ async fn keep(inner: Weak<Inner>, env: Env) {
     }
 }
 
+/// What becomes of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
+    End(SessionId),
+    Forget(SessionId),
+}
+
 fn perform(inner: &Weak<Inner>, actions: Vec<Action>) {
-    let (mut ended, mut told) = (Vec::new(), Vec::new());
+    let Some(inner) = inner.upgrade() else { return };
+    let (mut ending, mut told) = (BTreeSet::new(), Vec::new());
     for action in actions {
         match action {
-            Action::End(_) | Action::Forget(_) => ended.push(action),
+            Action::End(id) => drop(ending.insert(Ending::End(id))),
+            Action::Forget(id) => drop(ending.insert(Ending::Forget(id))),
             Action::Touch(ages) => told.push(ages),
         }
     }
-    let Some(inner) = inner.upgrade() else { return };
     // The one is not to wait for the other.
-    if !ended.is_empty() {
-        let weak = Arc::downgrade(&inner);
-        inner.env.spawn(async move {
-            for action in ended {
-                let Some(inner) = weak.upgrade() else { return };
-                end(&inner, action).await;
+    if !ending.is_empty() {
+        let mut queue = inner.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *queue {
+            // Who is at it does it; what it has not come to yet is in there once.
+            Some(queue) => queue.append(&mut ending),
+            None => {
+                *queue = Some(ending);
+                inner.env.spawn(end_all(Arc::downgrade(&inner)));
             }
-        });
+        }
     }
     if !told.is_empty() {
         let weak = Arc::downgrade(&inner);
@@ -119,18 +136,34 @@ fn perform(inner: &Weak<Inner>, actions: Vec<Action>) {
     }
 }
 
-async fn end(inner: &Inner, action: Action) {
-    let result = match action {
+/// Ends and forgets what there is until there is nothing more.
+async fn end_all(inner: Weak<Inner>) {
+    while let Some(inner) = inner.upgrade() {
+        let next = {
+            let mut queue = inner.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = queue.as_mut().and_then(BTreeSet::pop_first);
+            if next.is_none() {
+                *queue = None;
+            }
+            next
+        };
+        let Some(next) = next else { return };
+        end(&inner, next).await;
+    }
+}
+
+async fn end(inner: &Inner, what: Ending) {
+    let result = match what {
         // It may have been used since.
-        Action::End(id) if inner.keeper().is_over(id, inner.now()) => inner.end(id, EndReason::Timeout).await.map(drop),
-        Action::Forget(id) => {
+        Ending::End(id) if inner.keeper().is_over(id, inner.now()) => inner.end(id, EndReason::Timeout).await.map(drop),
+        Ending::End(_) => Ok(()),
+        Ending::Forget(id) => {
             let forgotten = inner.table.forget(id).await;
             if forgotten.is_ok() {
                 inner.keeper().gone(id);
             }
             forgotten.map_err(Into::into)
         }
-        Action::End(_) | Action::Touch(_) => Ok(()),
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a session could not be ended, and will be later");
