@@ -187,6 +187,18 @@ impl Shared {
     }
 }
 
+fn is_within_session_layer(extensions: &http::Extensions) -> bool {
+    let is_within = false;
+    #[cfg(feature = "tower-sessions")]
+    let is_within = is_within || extensions.get::<tower_sessions_core::Session>().is_some();
+    #[cfg(feature = "tower-sessions-0-14")]
+    let is_within = is_within || extensions.get::<tower_sessions_core_0_14::Session>().is_some();
+    // Of other session layers nothing is known.
+    #[cfg(not(any(feature = "tower-sessions", feature = "tower-sessions-0-14")))]
+    let _ = extensions;
+    is_within
+}
+
 impl<S> Layer<S> for ReplicationLayer {
     type Service = Replication<S>;
 
@@ -225,10 +237,7 @@ where
         let shared = Arc::clone(&self.shared);
         shared.counters.requests.one();
         let incoming = request.extensions().get::<Incoming>().cloned().unwrap_or_default();
-        #[cfg(feature = "tower-sessions")]
-        let is_within = request.extensions().get::<tower_sessions_core::Session>().is_some();
-        #[cfg(not(feature = "tower-sessions"))]
-        let is_within = false;
+        let is_within = is_within_session_layer(request.extensions());
         shared.misplaced.check(
             is_within,
             "ReplicationLayer",

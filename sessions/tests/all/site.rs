@@ -34,6 +34,7 @@ pub(crate) struct Place {
     pub(crate) node: Node,
     pub(crate) server: Option<Server>,
     setup: Setup,
+    application: fn(&ReplicatedStore, &str) -> Router,
     world: World,
     /// Of all servers that ran here.
     pub(crate) events: Arc<Mutex<Vec<SessionEvent>>>,
@@ -49,7 +50,14 @@ pub(crate) struct Server {
 impl Place {
     pub(crate) fn new(world: &World, name: &'static str, setup: &Setup) -> Self {
         let (events, setup) = (Arc::default(), Arc::clone(setup));
-        Self { name, node: world.node(), server: None, setup, world: world.clone(), events }
+        Self { name, node: world.node(), server: None, setup, application, world: world.clone(), events }
+    }
+
+    /// That runs another application.
+    #[cfg(feature = "tower-sessions-0-14")]
+    pub(crate) fn with(mut self, application: fn(&ReplicatedStore, &str) -> Router) -> Self {
+        self.application = application;
+        self
     }
 
     /// Starts a server that sees `others`; it is not ready yet.
@@ -63,7 +71,7 @@ impl Place {
             .durability(Durability::copies(1, Duration::from_secs(2)))
             .on_event(move |event| events.lock().unwrap().push(event.clone()));
         let store = (self.setup)(builder).open(&channel).unwrap();
-        let app = application(&store, self.name);
+        let app = (self.application)(&store, self.name);
         self.server.insert(Server { channel, store, app })
     }
 
