@@ -11,12 +11,14 @@
 //! | `layers` | what stands around the application: the gate, sticky routes, replication |
 //! | `conflict` | the rules for writes that did not know of each other |
 //! | `request` | what belongs to one request, beside it |
+//! | `context` | what an application keeps for itself, on all nodes |
 //! | `event`, `stats`, `error` | what is told, counted, and can go wrong |
 //! | `id`, `stamp` | names of sessions, and of writes |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real time and tasks where they say so"))]
 
 mod conflict;
+mod context;
 mod document;
 mod error;
 mod event;
@@ -29,6 +31,7 @@ mod stats;
 mod store;
 
 pub use conflict::{Conflict, MergeFn};
+pub use context::{ContextError, ReplicatedContext};
 pub use document::EndReason;
 pub use error::{JoinError, SessionError};
 pub use event::{SessionEvent, SessionEvents};

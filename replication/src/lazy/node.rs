@@ -204,7 +204,8 @@ impl Node {
             if todo.is_empty() {
                 state.busy = false;
                 let wake = state.shards.next_wake();
-                if wake < state.wake {
+                // Sooner than that the task does not wake: told of it, it would look again without end.
+                if wake < state.wake && self.now().is_some_and(|now| now.time + SHORTEST_SLEEP < state.wake) {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }

@@ -253,7 +253,8 @@ impl Shared {
                 #[cfg(feature = "persist")]
                 self.tell_saver(&mut state);
                 let wake = state.core.next_wake();
-                if wake < state.wake {
+                // Sooner than that the task does not wake: told of it, it would look again without end.
+                if wake < state.wake && self.now().is_some_and(|now| now.time + SHORTEST_SLEEP < state.wake) {
                     state.wake = wake;
                     self.earlier.notify_one();
                 }

@@ -6,6 +6,7 @@
 #[cfg(feature = "tower-sessions-0-14")]
 mod axum_login;
 mod beyond;
+mod context;
 mod nine_steps;
 mod parallel;
 mod site;
