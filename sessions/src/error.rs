@@ -21,6 +21,12 @@ pub enum SessionError {
         /// What is allowed.
         limit: usize,
     },
+    /// A field is nested too deep to be read again. Nothing of this save was written.
+    #[error("the session's field {field:?} is nested more than 120 deep: keep something flatter in it")]
+    TooDeep {
+        /// Its name.
+        field: String,
+    },
     /// The session as a whole would. Nothing of this save was written.
     #[error(
         "the session takes {bytes} bytes, and {limit} are allowed: keep less in it, or raise `max_session` on all nodes"

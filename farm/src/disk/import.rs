@@ -63,7 +63,7 @@ impl Disk {
             if content.chunks() > 1 {
                 self.keep_list(&content, &list)?;
             }
-            self.keep_object(&temporary, &hash)?;
+            self.keep_object(&temporary, &content)?;
             Ok(content)
         });
         if kept.is_err() {
@@ -73,12 +73,12 @@ impl Disk {
     }
 
     /// Gives a file that is whole, verified and synced its name among the objects.
-    pub(super) fn keep_object(&self, path: &Path, hash: &Digest) -> io::Result<()> {
-        let object = self.object(hash);
+    pub(super) fn keep_object(&self, path: &Path, content: &Content) -> io::Result<()> {
+        let object = self.object(&content.hash);
         fs::rename(path, &object)?;
         sync_folder(&object)?;
         if let Some(stamp) = Stamp::of(&object)? {
-            self.verified().insert(*hash, stamp);
+            self.hashed().insert((content.hash, content.algorithm), (stamp, true));
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ mod records;
 #[cfg(unix)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ pub(crate) struct Disk {
     staging: PathBuf,
     live: Option<PathBuf>,
     partials: Mutex<BTreeMap<Digest, Arc<Partial>>>,
-    /// Objects as they were when they were verified.
-    verified: Mutex<BTreeMap<Digest, Stamp>>,
+    /// Objects as they were when they were hashed, and whether that gave their name. By algorithm too: others may ask by another.
+    hashed: Mutex<BTreeMap<(Digest, Algorithm), (Stamp, bool)>>,
     verifying: Mutex<()>,
     temporary: AtomicU64,
     _lock: File,
@@ -75,7 +75,7 @@ impl Disk {
             staging,
             live,
             partials: Mutex::default(),
-            verified: Mutex::default(),
+            hashed: Mutex::default(),
             verifying: Mutex::default(),
             temporary: AtomicU64::new(0),
             _lock: lock,
@@ -109,28 +109,38 @@ impl Disk {
         self.staging.join("tmp").join(self.temporary.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// Whether the object is here whole. It is hashed unless that was done before and it has not changed since: whoever
-    /// writes into a live file writes into the object, too.
+    /// Whether the object is here whole. What is under its name and is something else is dropped, to be fetched anew.
     pub(crate) fn has_object(&self, content: &Content) -> io::Result<bool> {
+        if self.is_whole(content)? {
+            return Ok(true);
+        }
+        let path = self.object(&content.hash);
+        if Stamp::of(&path)?.is_some() {
+            tracing::warn!(object = %content.hash, "a verified file was changed on disk; it is fetched anew");
+            fs::remove_file(&path)?;
+        }
+        Ok(false)
+    }
+
+    /// Whether the object is here whole. It is hashed unless that was done before and it has not changed since: whoever
+    /// writes into a live file writes into the object, too. Whoever asks decides nothing: not what is dropped, and how often it is
+    /// hashed neither.
+    fn is_whole(&self, content: &Content) -> io::Result<bool> {
         let path = self.object(&content.hash);
         let Some(stamp) = Stamp::of(&path)? else { return Ok(false) };
-        let is_verified = || self.verified().get(&content.hash) == Some(&stamp);
-        if is_verified() {
-            return Ok(true);
+        let key = (content.hash, content.algorithm);
+        let known = || self.hashed().get(&key).filter(|(hashed, _)| *hashed == stamp).map(|(_, is_whole)| *is_whole);
+        if let Some(is_whole) = known() {
+            return Ok(is_whole);
         }
         // Several may ask for chunks of it.
         let _one_at_a_time = self.verifying.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_verified() {
-            return Ok(true);
+        if let Some(is_whole) = known() {
+            return Ok(is_whole);
         }
-        let hash = hash_file(&mut File::open(&path)?, content.algorithm)?.1;
-        if hash != content.hash {
-            tracing::warn!(object = %content.hash, "a verified file was changed on disk; it is fetched anew");
-            fs::remove_file(&path)?;
-            return Ok(false);
-        }
-        self.verified().insert(content.hash, stamp);
-        Ok(true)
+        let is_whole = hash_file(&mut File::open(&path)?, content.algorithm)?.1 == content.hash;
+        self.hashed().insert(key, (stamp, is_whole));
+        Ok(is_whole)
     }
 
     /// The hashes of a content's chunks, if they are kept here. They are not computed: whoever asks would decide how much there is to
@@ -158,7 +168,7 @@ impl Disk {
         if let Some(partial) = partial.filter(|partial| partial.is_of(content)) {
             return partial.read(index, start, len, before);
         }
-        if !self.has_object(content)? {
+        if !self.is_whole(content)? {
             return Ok(None);
         }
         let mut file = File::open(self.object(&content.hash))?;
@@ -175,16 +185,27 @@ impl Disk {
         sync_folder(path)
     }
 
-    /// Drops what none of `used` needs. What was being fetched is kept for `keep_partial` after it was written last.
-    pub(crate) fn collect(&self, used: &BTreeSet<Digest>, wall_ms: i64, keep_partial: Duration) -> io::Result<()> {
+    /// Drops what none of `used` needs, which is asked when it is known what there is: what comes in between is left alone. What was
+    /// being fetched is kept for `keep_partial` after it was written last.
+    pub(crate) fn collect(
+        &self,
+        used: impl FnOnce() -> BTreeSet<Digest>,
+        wall_ms: i64,
+        keep_partial: Duration,
+    ) -> io::Result<()> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(wall_ms).unwrap_or_default());
+        let mut found = Vec::new();
         for folder in ["objects", "lists", "partial"] {
-            for entry in fs::read_dir(self.staging.join(folder))? {
-                let entry = entry?;
+            let entries = fs::read_dir(self.staging.join(folder))?.collect::<io::Result<Vec<_>>>()?;
+            found.push((folder, entries));
+        }
+        let used = used();
+        let names: HashSet<String> = used.iter().map(Digest::to_string).collect();
+        for (folder, entries) in found {
+            for entry in entries {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                let hash = name.split('-').next().unwrap_or_default();
-                if used.iter().any(|used| used.to_string() == hash) {
+                if names.contains(name.split('-').next().unwrap_or_default()) {
                     continue;
                 }
                 let old = entry
@@ -196,12 +217,12 @@ impl Disk {
                 }
             }
         }
-        self.verified().retain(|hash, _| used.contains(hash));
+        self.hashed().retain(|(hash, _), _| used.contains(hash));
         Ok(())
     }
 
-    fn verified(&self) -> MutexGuard<'_, BTreeMap<Digest, Stamp>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hashed(&self) -> MutexGuard<'_, BTreeMap<(Digest, Algorithm), (Stamp, bool)>> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn partials(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Partial>>> {

@@ -129,7 +129,7 @@ impl Disk {
         };
         let path = self.partial_path(content);
         if found == (content.size, content.hash) {
-            self.keep_object(&path, &content.hash).map_err(disk)?;
+            self.keep_object(&path, content).map_err(disk)?;
             self.partials().remove(&content.hash);
             return Ok(());
         }

@@ -192,12 +192,27 @@ fn what_nobody_needs_goes_and_what_is_fetched_stays_a_while() {
     disk.take_list(&content, &list).unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
     let day = Duration::from_secs(24 * 3600);
-    disk.collect(&[used.hash].into(), now + 23 * 3_600_000, day).unwrap();
+    disk.collect(|| [used.hash].into(), now + 23 * 3_600_000, day).unwrap();
     assert!(disk.has_object(&used).unwrap() && !disk.has_object(&unused).unwrap());
     let partials = || fs::read_dir(folder.path().join("staging/partial")).unwrap().count();
     assert_eq!(partials(), 1);
-    disk.collect(&[used.hash].into(), now + 25 * 3_600_000, day).unwrap();
+    disk.collect(|| [used.hash].into(), now + 25 * 3_600_000, day).unwrap();
     assert_eq!(partials(), 0);
+}
+
+/// A build that knows both is asked by the wrong one.
+#[cfg(feature = "blake3")]
+#[test]
+fn whoever_asks_does_not_decide_what_is_dropped() {
+    use crate::digest::Algorithm;
+    let folder = tempfile::tempdir().unwrap();
+    let content = import(&disk(folder.path()), b"whole");
+    // After a restart nothing is known of it.
+    let disk = disk(folder.path());
+    let wrong = Content { algorithm: Algorithm::Blake3, ..content };
+    assert_eq!(disk.read_chunk(&wrong, 0, &[]).unwrap(), None);
+    assert_eq!(disk.read_chunk(&content, 0, &[]).unwrap().as_deref(), Some(&b"whole"[..]));
+    assert!(disk.has_object(&content).unwrap());
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Doing what was decided.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,8 @@ use crate::name::ArtefactName;
 use crate::replica::Action;
 use crate::transfer::{self, Fault};
 
+/// What could not be saved is tried again after so long.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
 /// How long a member may take for a chunk.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -252,6 +253,7 @@ pub(super) async fn save(shared: Arc<Shared>) {
             shared.save.notified().await;
             continue;
         }
+        let again = names.clone();
         let locals: Vec<_> = names.into_iter().map(|name| (local(&shared, &name), name)).collect();
         let disk = Arc::clone(&shared.disk);
         let saved = blocking(move || {
@@ -264,7 +266,12 @@ pub(super) async fn save(shared: Arc<Shared>) {
             Ok::<_, std::io::Error>(())
         });
         if let Ok(Err(error)) = saved.await {
-            tracing::error!(farm = shared.name, %error, "what is known of artefacts is not saved");
+            tracing::error!(farm = shared.name, %error, "what is known of artefacts is not saved yet");
+            shared.unsaved.lock().unwrap_or_else(PoisonError::into_inner).extend(again);
+            if shared.is_closed() {
+                return;
+            }
+            shared.env.sleep(SAVE_AGAIN).await;
         }
     }
 }
@@ -281,9 +288,10 @@ fn local(shared: &Shared, name: &ArtefactName) -> Option<Local> {
 pub(super) async fn collect(shared: Arc<Shared>) {
     // What is being published is not known yet.
     let Ok(_alone) = shared.publishing.try_write() else { return };
-    let used: BTreeSet<_> = shared.replica().used(shared.keep_versions);
     let (disk, wall_ms, keep) = (Arc::clone(&shared.disk), shared.env.wall_ms(), shared.keep_partial);
-    match blocking(move || disk.collect(&used, wall_ms, keep)).await {
+    let of = Arc::clone(&shared);
+    let used = move || of.replica().used(of.keep_versions);
+    match blocking(move || disk.collect(used, wall_ms, keep)).await {
         Ok(Err(error)) => tracing::warn!(farm = shared.name, %error, "what nobody needs stays on disk"),
         Err(error) => tracing::warn!(farm = shared.name, error, "what nobody needs stays on disk"),
         Ok(Ok(())) => {}

@@ -46,6 +46,9 @@ pub enum PublishError {
     /// A limit is in the way.
     #[error("it is more than the limits allow: {0}")]
     Limit(String),
+    /// No member would take it.
+    #[error("the members would refuse it: {0}")]
+    Refused(String),
     /// Only what is signed is taken here, and there is no key to sign with.
     #[error("there is no key to sign with")]
     NoKey,
@@ -223,6 +226,10 @@ impl Farm {
             let mut manifest = Manifest { version, name: name.to_string(), content, signed: None };
             manifest.signed =
                 shared.trust.sign(&manifest.signed_bytes(&shared.name)).map_err(|_no_key| PublishError::NoKey)?;
+            let record = Record { current: manifest.clone(), earlier: Vec::new() };
+            record
+                .check(name.as_str(), &shared.name, &shared.trust, &shared.limits)
+                .map_err(|why| PublishError::Refused(why.to_string()))?;
             let (known, unfit) = {
                 let replica = shared.replica();
                 (replica.artefact(name).map(|artefact| artefact.record.clone()), replica.unfit(name))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tribes_core::{MemberId, Time};
 
-use super::{Action, Artefact, MEND, REMEMBER, Replica, Status, Step, Stop, StopReason};
+use super::{Action, Artefact, MEND, REMEMBER, Replica, Stage, Status, Step, Stop, StopReason};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Record, Refused};
 use crate::name::ArtefactName;
@@ -18,9 +18,7 @@ impl Replica {
         match record.check(&key, &config.farm, &config.trust, &config.limits) {
             Ok(name) => {
                 self.latest = self.latest.max(Some(record.current.version.time));
-                let artefact =
-                    Artefact { record, live, stopped, aim: None, step: Step::New, stalled: false, told: None };
-                self.artefacts.insert(name, artefact);
+                self.artefacts.insert(name, Artefact::new(record, live, stopped));
             }
             Err(why) => self.actions.push(Action::Refuse(key, why)),
         }
@@ -39,9 +37,6 @@ impl Replica {
     /// What the map says of an artefact now.
     pub(crate) fn record_changed(&mut self, key: &str, record: Option<Record>, now: Time, wall_ms: u64) {
         let Some(record) = record else { return self.record_gone(key, now, wall_ms) };
-        if record.current.version.time < 1 << 63 {
-            self.latest = self.latest.max(Some(record.current.version.time));
-        }
         let config = &self.config;
         let checked = record.check(key, &config.farm, &config.trust, &config.limits);
         let checked = checked.and_then(|name| self.room_for(&name, &record).map(|()| name));
@@ -55,6 +50,8 @@ impl Replica {
                 return;
             }
         };
+        // Only what is to be believed: a version from far ahead would be followed by none.
+        self.latest = self.latest.max(Some(record.current.version.time));
         match self.artefacts.get_mut(&name) {
             Some(known) if known.record == record => {
                 self.mend.remove(&name);
@@ -69,22 +66,13 @@ impl Replica {
                     let news = Action::Superseded(name.clone(), record.current.version);
                     self.actions.extend(known.record.current.content.is_some().then_some(news));
                 }
-                known.record = record;
+                known.set_record(record);
                 self.mend.remove(&name);
                 self.actions.push(Action::Save(name.clone()));
                 self.go_on(&name, now);
             }
             None => {
-                let artefact = Artefact {
-                    record,
-                    live: None,
-                    stopped: None,
-                    aim: None,
-                    step: Step::New,
-                    stalled: false,
-                    told: None,
-                };
-                self.artefacts.insert(name.clone(), artefact);
+                self.artefacts.insert(name.clone(), Artefact::new(record, None, None));
                 self.actions.push(Action::Save(name.clone()));
                 self.go_on(&name, now);
             }
@@ -138,6 +126,12 @@ impl Replica {
 
     /// What another member told of an artefact.
     pub(crate) fn told(&mut self, member: MemberId, name: &ArtefactName, status: Option<Status>, now: Time) {
+        let is_live = |status: &Status| status.stage == Stage::Active;
+        if let (Some(status), Some(artefact)) = (status.as_ref().filter(|it| is_live(it)), self.artefacts.get_mut(name))
+            && artefact.record.versions().any(|manifest| manifest.version == status.version)
+        {
+            artefact.good.insert(status.version);
+        }
         let told = self.told.entry(name.clone()).or_default();
         match status {
             Some(status) => {
@@ -195,9 +189,9 @@ impl Replica {
         };
         artefact.step = Step::Staged;
         if let Err(why) = verdict {
-            let current = artefact.record.current.version == manifest.version;
-            artefact.step = if current { Step::Fetching } else { Step::Stuck };
-            if current {
+            artefact.step = Step::Fetching;
+            artefact.bad.insert(manifest.version);
+            if artefact.record.current.version == manifest.version {
                 self.stop_here(name, StopReason::Rejected(why));
             }
         }
@@ -218,11 +212,13 @@ impl Replica {
         match result {
             Ok(()) => {
                 artefact.live = Some(manifest.clone());
+                artefact.good.insert(manifest.version);
                 artefact.step = Step::Active;
                 self.actions.push(Action::Save(name.clone()));
             }
             Err(why) => {
-                artefact.step = Step::Stuck;
+                artefact.step = Step::New;
+                artefact.bad.insert(manifest.version);
                 if artefact.record.current.version == manifest.version {
                     self.stop_here(name, StopReason::Failed(why));
                 }

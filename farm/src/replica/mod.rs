@@ -1,7 +1,7 @@
 //! What a member knows and does of each artefact. No I/O and no clock.
 //!
 //! A *record* says which versions there are; it comes by the replicated map, and is believed if it is checked. Of it follows the
-//! version that is *aimed* at here: the current one, or, if that was stopped, the one before. The aim is fetched, looked at, activated
+//! version that is *aimed* at here: the current one, or, if that was stopped, one before that is good. The aim is fetched, looked at, activated
 //! when [`rollout`] says so, and each step is told to the others.
 
 mod input;
@@ -98,6 +98,9 @@ pub(crate) struct Artefact {
     pub(crate) record: Record,
     pub(crate) live: Option<Manifest>,
     pub(crate) stopped: Option<Stop>,
+    /// Versions of the record that this member does without, and those that were live here or are at another.
+    bad: BTreeSet<Version>,
+    good: BTreeSet<Version>,
     aim: Option<Version>,
     step: Step,
     /// It does not come, and may never.
@@ -115,7 +118,7 @@ enum Step {
     Activating,
     Removing,
     Active,
-    /// It failed, and nothing else is to be had.
+    /// It cannot be taken away.
     Stuck,
 }
 
@@ -127,10 +130,32 @@ impl Step {
 }
 
 impl Artefact {
-    /// The version that is to be here; `None`: no version.
+    fn new(record: Record, live: Option<Manifest>, stopped: Option<Stop>) -> Self {
+        let bad = stopped.iter().map(|stop| stop.version).collect();
+        let good = live.iter().map(|live| live.version).collect();
+        Self { record, live, stopped, bad, good, aim: None, step: Step::New, stalled: false, told: None }
+    }
+
+    /// The version that is to be here; `None`: there is none that is good. Of those before the current one, what is live before
+    /// what was, or is elsewhere; one of which nobody knows comes last.
     pub(crate) fn target(&self) -> Option<&Manifest> {
-        let is_stopped = self.stopped.as_ref().is_some_and(|stop| stop.version == self.record.current.version);
-        if is_stopped { self.record.earlier.first() } else { Some(&self.record.current) }
+        let mut fit = self.record.versions().filter(|manifest| !self.bad.contains(&manifest.version));
+        let first = fit.next()?;
+        if first.version == self.record.current.version {
+            return Some(first);
+        }
+        let earlier: Vec<&Manifest> = std::iter::once(first).chain(fit).collect();
+        let is_live = |manifest: &&&Manifest| self.live.as_ref().is_some_and(|live| live.version == manifest.version);
+        let is_good = |manifest: &&&Manifest| self.good.contains(&manifest.version);
+        Some(earlier.iter().find(is_live).or_else(|| earlier.iter().find(is_good)).map_or(first, |manifest| manifest))
+    }
+
+    /// The record says something else now.
+    fn set_record(&mut self, record: Record) {
+        self.record = record;
+        let versions: BTreeSet<Version> = self.record.versions().map(|manifest| manifest.version).collect();
+        self.bad.retain(|version| versions.contains(version));
+        self.good.retain(|version| versions.contains(version));
     }
 
     fn is_current(&self) -> bool {
@@ -184,7 +209,7 @@ impl Replica {
             return self.begin(name, target, now);
         }
         if !artefact.is_current() {
-            // Gone back to, without asking anybody.
+            // Gone back to, without waiting for anybody.
             return artefact.step == Step::Staged && self.activate(name, true);
         }
         let decision = self.decision(name);
@@ -204,8 +229,11 @@ impl Replica {
         self.drop_transfers(now);
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         let content = target.as_ref().and_then(|target| target.content);
+        let is_bad = artefact.live.as_ref().is_some_and(|live| artefact.bad.contains(&live.version));
         match content {
             None if artefact.live.is_none() => artefact.step = Step::Active,
+            // The current version is not good, and nothing else is known: better what there is than nothing.
+            None if target.is_none() && !is_bad => artefact.step = Step::Active,
             None => {
                 artefact.step = Step::Removing;
                 self.actions.push(Action::Remove(name.clone()));
@@ -243,7 +271,9 @@ impl Replica {
     /// This member does without the current version.
     fn stop(&mut self, name: &ArtefactName, why: StopReason) {
         let Some(artefact) = self.artefacts.get_mut(name) else { return };
-        artefact.stopped = Some(Stop { version: artefact.record.current.version, why });
+        let version = artefact.record.current.version;
+        artefact.bad.insert(version);
+        artefact.stopped = Some(Stop { version, why });
         self.actions.push(Action::Save(name.clone()));
     }
 
@@ -265,8 +295,8 @@ impl Replica {
         let stage = match artefact.step {
             Step::New | Step::Fetching | Step::Judging => Stage::Fetching { done },
             Step::Staged => Stage::Staged,
-            Step::Activating | Step::Removing => Stage::Activating,
-            Step::Active | Step::Stuck => Stage::Active,
+            Step::Activating | Step::Removing | Step::Stuck => Stage::Activating,
+            Step::Active => Stage::Active,
         };
         let version = artefact.aim.unwrap_or(artefact.record.current.version);
         let status = Status { version, stage, stopped: artefact.stopped.clone() };
@@ -300,8 +330,8 @@ impl Replica {
         for (name, artefact) in &mut self.artefacts {
             let target = artefact.target().filter(|target| target.content.is_some_and(|content| content.hash == *hash));
             if let Some(target) = target.cloned().filter(|_| artefact.step == Step::Fetching) {
-                if !artefact.is_current() {
-                    // It was live before: nobody is asked again.
+                if !artefact.is_current() && artefact.good.contains(&target.version) {
+                    // It was live before: the application is not asked again.
                     artefact.step = Step::Staged;
                     continue;
                 }

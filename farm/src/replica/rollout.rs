@@ -100,9 +100,9 @@ impl Other {
             return if matches!(stop.why, StopReason::Unfit(_)) { Self::Active } else { Self::Stopped };
         }
         match status.stage {
-            // It knows of something later, and so will this member.
-            _ if status.version > version => Self::Active,
-            _ if status.version < version => Self::Behind,
+            // It knows of something later, which is for this member, too: until it has it, nothing goes live for that one's sake, which
+            // may never have had this version.
+            _ if status.version != version => Self::Behind,
             Stage::Fetching { .. } => Self::Behind,
             Stage::Staged => Self::Staged,
             Stage::Activating => Self::Activating,
@@ -217,7 +217,7 @@ mod tests {
         let of = |status: Status| Other::of(Some(&status), version(5));
         assert_eq!(Other::of(None, version(5)), Other::Behind);
         assert_eq!(of(status(4, Stage::Active, None)), Other::Behind);
-        assert_eq!(of(status(6, Stage::Fetching { done: 0 }, None)), Other::Active);
+        assert_eq!(of(status(6, Stage::Fetching { done: 0 }, None)), Other::Behind);
         assert_eq!(of(status(5, Stage::Fetching { done: 9 }, None)), Other::Behind);
         // Back at the version before.
         assert_eq!(of(status(4, Stage::Active, Some((5, StopReason::Followed)))), Other::Stopped);

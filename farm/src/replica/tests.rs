@@ -254,6 +254,65 @@ fn what_one_rejects_is_live_nowhere() {
 }
 
 #[test]
+fn what_was_rejected_or_never_looked_at_does_not_go_live_instead() {
+    for seed in 0..100 {
+        for activation in [Activation::Immediate, Activation::AllStaged, ROLLING] {
+            // One after the other, and so fast that the one before may not have been looked at.
+            for slowly in [true, false] {
+                let mut world = World::new(seed, 3, activation);
+                world.members[1].rejects = true;
+                for version in 2..=4 {
+                    world.publish(version);
+                    if slowly {
+                        world.run();
+                    }
+                }
+                world.run();
+                let alone = activation == Activation::Immediate;
+                let others = if alone { 4 } else { 1 };
+                assert_eq!(world.live(), [Some(others), Some(1), Some(others)], "seed {seed} {activation:?} {slowly}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_live_stays_if_nothing_else_is_to_be_had() {
+    let mut replica = replica(0, Activation::Immediate);
+    replica.restore(record(1), Some(manifest(1)), None);
+    replica.loaded(Time::ZERO);
+    // Who publishes keeps no earlier versions.
+    let alone = Record { current: manifest(2), earlier: vec![] };
+    replica.record_changed(name().as_str(), Some(alone), Time::ZERO, 0);
+    replica.opened(&manifest(2).content.unwrap().hash, Ok(Opened::Whole), Time::ZERO);
+    replica.judged(&name(), &manifest(2), Err("no".into()), Time::ZERO);
+    let actions = replica.take_actions();
+    assert!(!actions.contains(&Action::Remove(name())), "{actions:?}");
+    assert_eq!(replica.artefact(&name()).unwrap().live, Some(manifest(1)));
+}
+
+#[test]
+fn what_cannot_be_taken_away_is_not_told_as_gone() {
+    let mut replica = replica(0, Activation::Immediate);
+    replica.restore(record(1), Some(manifest(1)), None);
+    replica.loaded(Time::ZERO);
+    let removal = Manifest { content: None, ..manifest(2) };
+    let removal = Record::followed_by(Some(&record(1)), removal, 3, None);
+    replica.record_changed(name().as_str(), Some(removal), Time::ZERO, 0);
+    assert!(replica.take_actions().contains(&Action::Remove(name())));
+    replica.removed(&name(), Err("no permission".into()), Time::ZERO);
+    assert_eq!(replica.status_of(id(0), &name()).unwrap().stage, Stage::Activating);
+}
+
+#[test]
+fn a_version_that_is_not_to_be_believed_leads_nobody_astray() {
+    let mut replica = replica(0, Activation::Immediate);
+    let far = Manifest { version: Version { time: (1 << 63) - 1, node: 1 }, name: "../x".into(), ..manifest(1) };
+    replica.record_changed("../x", Some(Record { current: far, earlier: vec![] }), Time::ZERO, 0);
+    assert!(replica.next_version(1000, 9).time < 1 << 40);
+}
+
+#[test]
 fn alone_each_decides_for_itself() {
     let mut world = World::new(1, 3, Activation::Immediate);
     world.members[0].rejects = true;

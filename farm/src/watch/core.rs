@@ -125,6 +125,15 @@ impl Folder {
         }
     }
 
+    /// It could not be looked at: that says nothing of it.
+    pub(crate) fn unseen(&mut self, name: &ArtefactName, now: Time) {
+        if let Some(file) = self.files.get_mut(name)
+            && let State::Looking { stamp } = file.state
+        {
+            file.state = State::Moving { stamp, look: now + AGAIN };
+        }
+    }
+
     /// A file was taken, or not.
     pub(crate) fn took(&mut self, name: &ArtefactName, took: Took, now: Time) -> Option<Action> {
         let file = self.files.get_mut(name)?;
@@ -253,6 +262,17 @@ mod tests {
         assert_eq!(folder.tick(at(2750)), [Action::Look(name())]);
         assert_eq!(folder.saw(&name(), None, at(2750)), Some(Action::Remove(name(), digest(2))));
         assert_eq!(folder.next_wake(), Time::NEVER);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_gone() {
+        let mut folder = published();
+        folder.saw(&name(), None, at(1000));
+        assert_eq!(folder.tick(at(1750)), [Action::Look(name())]);
+        folder.unseen(&name(), at(1750));
+        assert_eq!(folder.tick(at(1800)), []);
+        assert_eq!(folder.tick(at(1750) + AGAIN), [Action::Look(name())]);
+        assert_eq!(folder.saw(&name(), stamp(5), at(1751) + AGAIN), None, "it is there again");
     }
 
     #[test]

@@ -155,6 +155,7 @@ async fn run(farm: WeakFarm, env: Env, root: PathBuf, watch: Watch, hints: &Hint
         Some(farm) => farm.loaded().await,
         None => return,
     }
+    let home = identity(&root).ok();
     let mut folder = Folder::new(watch.settle);
     let mut fresh: BTreeSet<ArtefactName> = BTreeSet::new();
     let mut scan_at = env.now();
@@ -166,7 +167,7 @@ async fn run(farm: WeakFarm, env: Env, root: PathBuf, watch: Watch, hints: &Hint
         if all || scan_at <= now {
             scan_at = now + watch.poll_fallback;
             let (of, pattern, most) = (root.clone(), watch.pattern.clone(), farm.limits().artefacts);
-            match tokio::task::spawn_blocking(move || scan(&of, &pattern, most)).await {
+            match tokio::task::spawn_blocking(move || same(&of, home).and_then(|()| scan(&of, &pattern, most))).await {
                 Ok(Ok(found)) => actions.extend(folder.scanned(&found, now)),
                 Ok(Err(error)) => {
                     tracing::warn!(folder = %root.display(), %error, "the folder cannot be looked through")
@@ -181,8 +182,14 @@ async fn run(farm: WeakFarm, env: Env, root: PathBuf, watch: Watch, hints: &Hint
             match action {
                 Action::Look(name) => {
                     let (root, of) = (root.clone(), name.clone());
-                    let seen = tokio::task::spawn_blocking(move || look(&root, &of)).await;
-                    actions.extend(folder.saw(&name, seen.ok().flatten(), env.now()));
+                    match tokio::task::spawn_blocking(move || look(&root, home, &of)).await {
+                        Ok(Ok(seen)) => actions.extend(folder.saw(&name, seen, env.now())),
+                        Ok(Err(error)) => {
+                            tracing::warn!(artefact = %name, %error, "a file cannot be looked at");
+                            folder.unseen(&name, env.now());
+                        }
+                        Err(_) => folder.unseen(&name, env.now()),
+                    }
                 }
                 Action::Take(name) => {
                     let first = fresh.insert(name.clone());
@@ -219,12 +226,43 @@ async fn take(farm: &Farm, name: &ArtefactName, path: PathBuf, fresh: bool) -> T
     }
 }
 
+/// What tells a folder from another that is found under its name later, as when a drive is not mounted any more.
+fn identity(folder: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    Ok((0, u64::from(metadata.is_dir())))
+}
+
+/// An error if the folder is another than it was: that its files are not there says nothing of them then.
+fn same(root: &Path, home: Option<(u64, u64)>) -> io::Result<()> {
+    if Some(identity(root)?) == home { Ok(()) } else { Err(io::Error::other("the watched folder is another one now")) }
+}
+
 /// How a file looks; `None` if there is none, or one of its folders is a link.
-fn look(root: &Path, name: &ArtefactName) -> Option<Stamp> {
+///
+/// # Errors
+/// If that cannot be said.
+fn look(root: &Path, home: Option<(u64, u64)>, name: &ArtefactName) -> io::Result<Option<Stamp>> {
     let path = root.join(name.to_path());
-    let mut folders = path.ancestors().skip(1).take_while(|folder| *folder != root);
-    let real = folders.all(|folder| fs::symlink_metadata(folder).is_ok_and(|there| there.is_dir()));
-    Stamp::of(&path).ok().flatten().filter(|_| real)
+    let folders = path.ancestors().skip(1).take_while(|folder| *folder != root);
+    let mut real = true;
+    for folder in folders {
+        match fs::symlink_metadata(folder) {
+            Ok(there) => real &= there.is_dir(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => real = false,
+            Err(error) => return Err(error),
+        }
+    }
+    let seen = if real { Stamp::of(&path)? } else { None };
+    if seen.is_none() {
+        same(root, home)?;
+    }
+    Ok(seen)
 }
 
 /// All files that are artefacts. Links are passed over, whatever they lead to, and so is what has no name.

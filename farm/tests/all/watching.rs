@@ -113,3 +113,28 @@ async fn a_restart_publishes_nothing_that_is_known() {
     assert_eq!(receiver.status_of("old").unwrap().version, newer.version());
     assert_eq!(again.stats().artefacts.get(&"same".parse().unwrap()), None, "it was live, and stayed so");
 }
+
+/// A drive that is not mounted any more leaves an empty folder: nobody removed what was in it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_folder_in_place_of_the_watched_one_removes_nothing() {
+    let group = Group::of(2).await;
+    let (one, two) = (Folders::new(), Folders::new());
+    let (_publisher, receiver, seen) = pair(&group, &one, &two, watch()).await;
+    fs::write(one.of("in").join("stays.json"), "1").unwrap();
+    within("the file", receiver.changed(|farm| has(farm, "stays.json", Some(1)))).await;
+    fs::rename(one.of("in"), one.of("away")).unwrap();
+    fs::create_dir(one.of("in")).unwrap();
+    // Nothing is to happen, and nothing tells so: several looks, and the settle time after each.
+    tokio::time::sleep(8 * SETTLE).await;
+    fs::remove_dir(one.of("in")).unwrap();
+    fs::rename(one.of("away"), one.of("in")).unwrap();
+    fs::write(one.of("in").join("later.json"), "12").unwrap();
+    within("what came later", receiver.changed(|farm| has(farm, "later.json", Some(2)))).await;
+    assert!(has(&receiver, "stays.json", Some(1)));
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [b"1".to_vec(), b"12".to_vec()],
+        "it was live all the time, and only once activated"
+    );
+}

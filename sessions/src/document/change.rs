@@ -17,13 +17,15 @@ pub(crate) struct Limits {
     pub(crate) session: usize,
 }
 
-/// Something would become larger than it may.
+/// How deep values may be nested in each other: what is deeper than 127 is not read by serde_json, and so would be gone.
+const MAX_DEPTH: usize = 120;
+
+/// Why a change cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TooLarge {
-    /// None: the session as a whole.
-    pub(crate) field: Option<String>,
-    pub(crate) bytes: usize,
-    pub(crate) limit: usize,
+pub(crate) enum Unfit {
+    FieldTooLarge { field: String, bytes: usize, limit: usize },
+    SessionTooLarge { bytes: usize, limit: usize },
+    TooDeep { field: String },
 }
 
 /// What a request changed of what it was given.
@@ -32,6 +34,8 @@ pub(crate) struct Change {
     fields: BTreeMap<Box<str>, Step>,
     /// It had let go of all that it was given: what the replica holds and the request does not is to go.
     cleared: bool,
+    /// A field that could not be read back.
+    too_deep: Option<String>,
     lifetime: Lifetime,
     owner: NodeId,
 }
@@ -54,11 +58,14 @@ impl Change {
         policies: &Policies,
         hashes: Hashes,
     ) -> Self {
-        let mut fields = BTreeMap::new();
+        let (mut fields, mut too_deep) = (BTreeMap::new(), None);
         for (name, value) in data.iter().filter(|(name, _)| *name != BASE_KEY) {
             let known = base.and_then(|base| base.fields.get(name.as_str()));
             if let Some(step) = step(known, value, policies.of(name), hashes) {
                 fields.insert(name.as_str().into(), step);
+                if is_deeper(value, MAX_DEPTH) {
+                    too_deep = Some(name.clone());
+                }
             }
         }
         for (name, known) in base.iter().flat_map(|base| &base.fields) {
@@ -74,11 +81,14 @@ impl Change {
                 }
             }
         }
-        Self { fields, cleared: base.is_none(), lifetime, owner }
+        Self { fields, cleared: base.is_none(), too_deep, lifetime, owner }
     }
 
     /// Checks what can be checked before it is applied.
-    pub(crate) fn check(&self, limits: Limits) -> Result<(), TooLarge> {
+    pub(crate) fn check(&self, limits: Limits) -> Result<(), Unfit> {
+        if let Some(field) = &self.too_deep {
+            return Err(Unfit::TooDeep { field: field.clone() });
+        }
         for (name, step) in &self.fields {
             let bytes = match step {
                 Step::Put { json, .. } => json.len(),
@@ -86,7 +96,7 @@ impl Change {
                 Step::Remove { .. } | Step::Add(_) => 0,
             };
             if bytes > limits.field {
-                return Err(TooLarge { field: Some(name.to_string()), bytes, limit: limits.field });
+                return Err(Unfit::FieldTooLarge { field: name.to_string(), bytes, limit: limits.field });
             }
         }
         Ok(())
@@ -205,6 +215,14 @@ impl Change {
         }
         document.fields.insert(name.into(), field);
         true
+    }
+}
+
+fn is_deeper(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(values) => depth == 0 || values.iter().any(|value| is_deeper(value, depth - 1)),
+        Value::Object(entries) => depth == 0 || entries.values().any(|value| is_deeper(value, depth - 1)),
+        _ => false,
     }
 }
 

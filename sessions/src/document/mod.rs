@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use self::base::{BASE_KEY, Base, Hashes};
-pub(crate) use self::change::{Change, Limits, TooLarge};
+pub(crate) use self::change::{Change, Limits, Unfit};
 pub(crate) use self::field::Field;
 use crate::conflict::Policies;
 use crate::stamp::Stamp;

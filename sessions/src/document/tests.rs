@@ -317,7 +317,14 @@ fn what_is_too_large_is_refused() {
     let change = Change::between(None, &data, (IDLE, OWNER), &policies(), HASHES);
     let limits = |field| Limits { field, session: 1000 };
     assert_eq!(change.check(limits(102)), Ok(()));
-    assert_eq!(change.check(limits(101)), Err(TooLarge { field: Some("x".into()), bytes: 102, limit: 101 }));
+    let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+    for (depth, is_fit) in [(120, true), (121, false), (200, false)] {
+        let data = HashMap::from([("x".to_owned(), nested(depth))]);
+        let change = Change::between(None, &data, (IDLE, OWNER), &policies(), HASHES);
+        assert_eq!(change.check(limits(1000)).is_ok(), is_fit);
+        assert!(!is_fit || serde_json::from_str::<Value>(&nested(depth).to_string()).is_ok());
+    }
+    assert_eq!(change.check(limits(101)), Err(Unfit::FieldTooLarge { field: "x".into(), bytes: 102, limit: 101 }));
 }
 
 /// Whatever a request may do.

@@ -11,7 +11,7 @@ use tribes_replication::Durability;
 use super::table::Table;
 use super::{Commit, Expire, Inner};
 use crate::SessionId;
-use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Session, TooLarge};
+use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Session, Unfit};
 use crate::error::SessionError;
 use crate::event::SessionEvent;
 use crate::keeper::News;
@@ -350,17 +350,17 @@ impl Inner {
     fn check_session(&self, document: &Document) -> Result<(), SessionError> {
         let (bytes, limit) = (document.bytes(), self.limits.session);
         if bytes > limit {
-            return Err(self.refuse(TooLarge { field: None, bytes, limit }));
+            return Err(self.refuse(Unfit::SessionTooLarge { bytes, limit }));
         }
         Ok(())
     }
 
-    fn refuse(&self, error: TooLarge) -> SessionError {
+    fn refuse(&self, error: Unfit) -> SessionError {
         self.counters.refused.one();
-        let TooLarge { field, bytes, limit } = error;
-        match field {
-            Some(field) => SessionError::FieldTooLarge { field, bytes, limit },
-            None => SessionError::SessionTooLarge { bytes, limit },
+        match error {
+            Unfit::FieldTooLarge { field, bytes, limit } => SessionError::FieldTooLarge { field, bytes, limit },
+            Unfit::SessionTooLarge { bytes, limit } => SessionError::SessionTooLarge { bytes, limit },
+            Unfit::TooDeep { field } => SessionError::TooDeep { field },
         }
     }
 

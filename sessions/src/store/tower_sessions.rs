@@ -51,9 +51,9 @@ macro_rules! session_store {
 
             fn error(error: SessionError) -> Error {
                 match error {
-                    SessionError::FieldTooLarge { .. } | SessionError::SessionTooLarge { .. } => {
-                        Error::Encode(error.to_string())
-                    }
+                    SessionError::FieldTooLarge { .. }
+                    | SessionError::SessionTooLarge { .. }
+                    | SessionError::TooDeep { .. } => Error::Encode(error.to_string()),
                     other => Error::Backend(other.to_string()),
                 }
             }
