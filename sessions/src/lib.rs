@@ -8,6 +8,7 @@
 //! | `document` | a session without I/O: fields, their writes, merging |
 //! | `keeper` | when sessions were used and when they end, without I/O |
 //! | `store` | the store: the table of sessions, what requests do, what nodes tell each other |
+//! | `shared` | stores that nodes share instead: Redis, a database |
 //! | `layers` | what stands around the application: the gate, sticky routes, replication |
 //! | `conflict` | the rules for writes that did not know of each other |
 //! | `request` | what belongs to one request, beside it |
@@ -26,6 +27,7 @@ mod id;
 mod keeper;
 mod layers;
 mod request;
+mod shared;
 mod stamp;
 mod stats;
 mod store;
@@ -37,9 +39,12 @@ pub use error::{JoinError, SessionError};
 pub use event::{SessionEvent, SessionEvents};
 pub use id::{NoSessionId, SessionId};
 pub use layers::{
-    Failover, ReadyGate, ReadyGateLayer, Rebind, Replication, ReplicationLayer, ReplicationStats, SessionRole, Skip,
-    SkipError, Sticky, StickyLayer, StickyMode,
+    Failover, LayerStore, ReadyGate, ReadyGateLayer, Rebind, Replication, ReplicationLayer, ReplicationStats,
+    SessionRole, Skip, SkipError, Sticky, StickyLayer, StickyMode,
 };
+pub use shared::{SharedStats, SharedStore};
 pub use stats::{Counts, StateResult, StoreStats};
-pub use store::{Expire, Mode, OnTimeout, ReplicatedStore, SessionRecord, Shortfall, StateTransfer, StoreBuilder};
+pub use store::{
+    BackingStats, Expire, Mode, OnTimeout, ReplicatedStore, SessionRecord, Shortfall, StateTransfer, StoreBuilder,
+};
 pub use tribes_replication::Durability;

@@ -33,6 +33,8 @@ pub(crate) struct Done {
     pub(crate) used: Vec<SessionId>,
     /// The last write that this request saw or made.
     pub(crate) seen: Option<(SessionId, Stamp)>,
+    /// The store could not do what it was to do.
+    pub(crate) has_failed: bool,
 }
 
 /// Who counts the use of a session.
@@ -112,5 +114,12 @@ pub(crate) fn note_use(store: usize, id: SessionId) -> Use {
 pub(crate) fn note_seen(store: usize, id: SessionId, write: Stamp) {
     if let Some(request) = current(store) {
         request.with(|done| done.seen = Some((id, write)));
+    }
+}
+
+/// Notes that the store could not do what it was to do.
+pub(crate) fn note_failure(store: usize) {
+    if let Some(request) = current(store) {
+        request.with(|done| done.has_failed = true);
     }
 }

@@ -108,6 +108,8 @@ pub struct StoreStats {
     pub owned: usize,
     /// How the state came when the store was opened, and how long that took; `None` while it is on its way.
     pub state: Option<(StateResult, Duration)>,
+    /// How things stand with the backing, if there is one.
+    pub backing: Option<crate::BackingStats>,
     /// What happened so far.
     pub counts: Counts,
 }

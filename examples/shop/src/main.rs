@@ -9,6 +9,7 @@
 mod admin;
 mod application;
 mod serve;
+mod shared;
 mod tour;
 
 use std::process::ExitCode;

@@ -6,14 +6,14 @@ use std::time::Duration;
 use axum::Router;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
-use tower_sessions::SessionManagerLayer;
+use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer, SessionStore};
 use tribes::prelude::BoxError;
 use tribes::sessions::{
-    Conflict, Durability, Mode, ReadyGateLayer, ReplicatedStore, ReplicationLayer, Skip, StickyLayer,
+    Conflict, Durability, Mode, ReadyGateLayer, ReplicatedStore, ReplicationLayer, SharedStore, Skip, StickyLayer,
 };
 
 use crate::admin::Ended;
-use crate::{admin, application};
+use crate::{admin, application, shared};
 
 /// How much is known of a save when its request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,6 +22,17 @@ pub(crate) enum Saves {
     Async,
     /// Another node has it.
     Acked,
+}
+
+/// Where sessions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// On the nodes, each of which has them.
+    Tribes,
+    /// In this process, and gone with it.
+    Memory,
+    /// In a Redis that all nodes share.
+    Redis,
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +59,15 @@ pub(crate) struct Serve {
     /// How much is known of a save when its request is answered.
     #[arg(long, value_enum, default_value = "acked")]
     saves: Saves,
+    /// Where sessions are.
+    #[arg(long, value_enum, default_value = "tribes")]
+    store: Kind,
+    /// The address of the Redis, such as redis://127.0.0.1:6379.
+    #[arg(long, required_if_eq("store", "redis"))]
+    redis: Option<String>,
+    /// Only the session layer, no others: what there is without this project.
+    #[arg(long)]
+    bare: bool,
     /// Seconds without a request after which a session ends.
     #[arg(long, default_value_t = 1800.0)]
     idle: f64,
@@ -55,6 +75,49 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) async fn run(self) -> Result<(), BoxError> {
+        match self.store {
+            Kind::Tribes => self.replicated().await,
+            Kind::Memory => {
+                let store = SharedStore::new(MemoryStore::default());
+                let app = match self.bare {
+                    true => sessions(MemoryStore::default(), self.expiry()?),
+                    false => self.shared(&store)?,
+                };
+                self.serve(app).await
+            }
+            Kind::Redis => {
+                let store = shared::redis(self.redis.as_deref().unwrap_or_default()).await?;
+                let app = if self.bare { sessions(store, self.expiry()?) } else { self.shared(&store)? };
+                self.serve(app).await
+            }
+        }
+    }
+
+    /// With a store that nodes share a session ends so long after its last save, and its cookie with it.
+    fn expiry(&self) -> Result<Expiry, BoxError> {
+        Ok(Expiry::OnInactivity(time::Duration::try_from(self.idle()?)?))
+    }
+
+    fn idle(&self) -> Result<Duration, BoxError> {
+        Ok(Duration::try_from_secs_f64(self.idle)?)
+    }
+
+    /// The shop over a store that nodes share.
+    fn shared(&self, store: &SharedStore) -> Result<Router, BoxError> {
+        Ok(sessions(store.clone(), self.expiry()?)
+            .layer(ReplicationLayer::new(store).skip(Skip::static_assets()))
+            .layer(StickyLayer::new(store, &self.name).attributes(COOKIE))
+            .layer(ReadyGateLayer::new(store)))
+    }
+
+    async fn serve(&self, app: Router) -> Result<(), BoxError> {
+        let listener = TcpListener::bind(self.http).await?;
+        println!("{} listens at http://{}", self.name, listener.local_addr()?);
+        Ok(axum::serve(listener, app).with_graceful_shutdown(stop()).await?)
+    }
+
+    /// The shop over sessions that each node has.
+    async fn replicated(self) -> Result<(), BoxError> {
         let channel = tribes::channel().bind("127.0.0.1:0").multicast(&self.group).name(&self.name).build()?;
         if let Err(error) = channel.start_and_wait(self.expect, Duration::from_secs(10)).await {
             // Those that are missing may be down: that is what this is all for.
@@ -68,29 +131,37 @@ impl Serve {
                 Saves::Async => Durability::Queued,
                 Saves::Acked => Durability::copies(1, Duration::from_millis(500)),
             })
-            .inactivity(Duration::try_from_secs_f64(self.idle)?)
+            .inactivity(self.idle()?)
             .conflict("cart", Conflict::Union)
             .index("user")
             .on_event(move |event| events.note(event))
             .open(&channel)?;
 
-        let app = application::routes()
-            .layer(SessionManagerLayer::new(store.clone()).with_secure(false))
-            .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
-            .layer(StickyLayer::new(&store, &self.name).remember(true).attributes("HttpOnly; SameSite=Strict; Path=/"))
-            .layer(ReadyGateLayer::new(&store));
+        let mut app = sessions(store.clone(), Expiry::OnSessionEnd);
+        if !self.bare {
+            app = app
+                .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
+                .layer(StickyLayer::new(&store, &self.name).remember(true).attributes(COOKIE))
+                .layer(ReadyGateLayer::new(&store));
+        }
         // What is not the administration's goes through the layers, also what the gate answers itself.
         let admin = if self.admin { admin::routes(&channel, &store, ended) } else { Router::new() };
         let app = admin.fallback_service(app);
 
-        let listener = TcpListener::bind(self.http).await?;
-        println!("{} listens at http://{}", self.name, listener.local_addr()?);
-        axum::serve(listener, app).with_graceful_shutdown(stop()).await?;
+        self.serve(app).await?;
         // No requests come any more: what only this node has goes to the others.
         store.leave(Duration::from_secs(10)).await?;
         channel.stop().await;
         Ok(())
     }
+}
+
+/// The attributes of the session's cookie.
+const COOKIE: &str = "HttpOnly; SameSite=Strict; Path=/";
+
+/// The shop, with the session layer.
+fn sessions(store: impl SessionStore + Clone, expiry: Expiry) -> Router {
+    application::routes().layer(SessionManagerLayer::new(store).with_secure(false).with_expiry(expiry))
 }
 
 /// Until somebody asks this process to end.

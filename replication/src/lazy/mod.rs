@@ -195,6 +195,17 @@ where
         change::listen_all(&self.inner.asker.node.listeners, move |change| listener(&change))
     }
 
+    /// As [`on_change_all`](Self::on_change_all), with values that listeners may keep.
+    pub fn on_change_shared(&self, listener: impl Fn(&Change<K, Vec<Arc<V>>>) + Send + Sync + 'static) -> ChangeHandle
+    where
+        K: 'static,
+        V: 'static,
+    {
+        let decode =
+            |listeners: &crate::map::listeners::Listeners, bytes: &Arc<[u8]>| listeners.decode(bytes).map(Arc::new);
+        change::listen_by(&self.inner.asker.node.listeners, decode, move |change| listener(&change))
+    }
+
     /// These changes as a stream; as [`ReplicatedMap::changes`](crate::ReplicatedMap::changes).
     #[must_use]
     pub fn changes(&self) -> Changes<K, V>

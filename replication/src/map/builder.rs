@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tribes_core::Channel;
 
+use super::decoded::Decoded;
 use super::shared::Shared;
 use super::{Differ, Inner, ReplicatedMap};
 use crate::conflict::Conflicts;
@@ -26,6 +27,7 @@ pub struct MapBuilder<K, V> {
     durability: Durability,
     tuning: Tuning,
     differ: Option<Differ<V>>,
+    cache: usize,
     diffs: Arc<dyn Diffs>,
     #[cfg(feature = "persist")]
     disk: crate::disk::DiskConfig,
@@ -56,6 +58,7 @@ where
             durability: Durability::Queued,
             tuning: Tuning::default(),
             differ: None,
+            cache: 0,
             diffs: Arc::new(NoDiffs),
             #[cfg(feature = "persist")]
             disk: crate::disk::DiskConfig::default(),
@@ -85,6 +88,16 @@ where
     {
         self.differ = Some(|earlier, later| later.diff(earlier));
         self.diffs = Arc::new(DiffsOf::<V>(PhantomData));
+        self
+    }
+
+    /// Keeps values that were read or written of late as they are, besides their bytes, in about so many bytes: for
+    /// [`get_shared`](ReplicatedMap::get_shared), [`begin_update_shared`](ReplicatedMap::begin_update_shared) and
+    /// [`on_change_shared`](ReplicatedMap::on_change_shared), which then mostly need not decode. A value must be read back as what was
+    /// written: it is taken for that. Default 0: none are kept.
+    #[must_use]
+    pub const fn cache(mut self, bytes: usize) -> Self {
+        self.cache = bytes;
         self
     }
 
@@ -180,7 +193,7 @@ where
     /// # Panics
     /// Outside of a runtime, as everything that runs tasks.
     pub fn open(self, channel: &Channel) -> Result<ReplicatedMap<K, V>, OpenError> {
-        let Self { name, conflicts, durability, tuning, differ, diffs, .. } = self;
+        let Self { name, conflicts, durability, tuning, differ, diffs, cache, .. } = self;
         let port = format!("map:{name}");
         let env = channel.env();
         let now = Now { time: env.now(), wall_ms: u64::try_from(env.wall_ms()).unwrap_or_default() };
@@ -221,6 +234,7 @@ where
             shared,
             conflicts,
             differ,
+            decoded: Arc::new(Decoded::new(cache)),
             durability,
             #[cfg(feature = "persist")]
             saver,

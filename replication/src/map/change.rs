@@ -64,6 +64,19 @@ where
     K: DeserializeOwned + 'static,
     V: DeserializeOwned + 'static,
 {
+    listen_by(listeners, |listeners, bytes| listeners.decode(bytes), listener)
+}
+
+/// As [`listen_all`], with values that are made as `decode` does.
+pub(crate) fn listen_by<K, V>(
+    listeners: &Arc<Listeners>,
+    decode: impl Fn(&Listeners, &Arc<[u8]>) -> Option<V> + Send + Sync + 'static,
+    listener: impl Fn(Change<K, Vec<V>>) + Send + Sync + 'static,
+) -> ChangeHandle
+where
+    K: DeserializeOwned + 'static,
+    V: 'static,
+{
     let weak = Arc::downgrade(listeners);
     let typed: Listener = Arc::new(move |key, change, by| {
         let Some(listeners) = weak.upgrade() else { return };
@@ -71,7 +84,7 @@ where
             return;
         }
         let values = |raw: &[Arc<[u8]>]| {
-            let values: Vec<V> = raw.iter().filter_map(|bytes| listeners.decode(bytes)).collect();
+            let values: Vec<V> = raw.iter().filter_map(|bytes| decode(&listeners, bytes)).collect();
             Some(values).filter(|values| !values.is_empty())
         };
         let Some(key) = listeners.decode(key) else { return };

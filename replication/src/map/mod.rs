@@ -3,6 +3,7 @@
 mod builder;
 pub(crate) mod change;
 mod counters;
+mod decoded;
 #[cfg(all(test, feature = "persist"))]
 mod disk_tests;
 mod iter;
@@ -24,6 +25,7 @@ use tribes_core::{Channel, EndpointHandle};
 
 pub use self::builder::MapBuilder;
 pub use self::change::{By, Change, ChangeHandle, Changes};
+use self::decoded::Decoded;
 pub use self::iter::Iter;
 use self::shared::Shared;
 pub use self::stats::{MapStats, PeerStats};
@@ -89,6 +91,7 @@ struct Inner<V> {
     shared: Arc<Shared>,
     conflicts: Conflicts<V>,
     differ: Option<Differ<V>>,
+    decoded: Arc<Decoded>,
     durability: Durability,
     /// Before the endpoint: what is unsaved is saved when the last handle goes.
     #[cfg(feature = "persist")]
@@ -160,6 +163,15 @@ where
     /// the log says so.
     pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Option<V> {
         self.read(&encode(key).ok()?).0
+    }
+
+    /// As [`get`](Self::get), without a copy: with a [cache](crate::MapBuilder::cache) the value that was made from its bytes before, which
+    /// stays the same one until it changes.
+    pub fn get_shared<Q: Serialize + ?Sized>(&self, key: &Q) -> Option<Arc<V>>
+    where
+        V: Send + Sync + 'static,
+    {
+        self.read_shared(&encode(key).ok()?).0
     }
 
     /// All values at `key`, oldest first: several if writes that did not know of each other are
@@ -239,6 +251,19 @@ where
         change::listen_all(&self.inner.shared.listeners, move |change| listener(&change))
     }
 
+    /// As [`on_change_all`](Self::on_change_all), without copies: see [`get_shared`](Self::get_shared).
+    pub fn on_change_shared(&self, listener: impl Fn(&Change<K, Vec<Arc<V>>>) + Send + Sync + 'static) -> ChangeHandle
+    where
+        K: 'static,
+        V: Send + Sync + 'static,
+    {
+        let decoded = Arc::clone(&self.inner.decoded);
+        let decode = move |listeners: &listeners::Listeners, bytes: &Arc<[u8]>| {
+            decoded.get(bytes, |bytes| listeners.decode(bytes))
+        };
+        change::listen_by(&self.inner.shared.listeners, decode, move |change| listener(&change))
+    }
+
     /// The changes from now on as a stream of at most 1,024 that wait; who is slower misses the oldest, and is told.
     #[must_use]
     pub fn changes(&self) -> Changes<K, V>
@@ -303,6 +328,22 @@ where
         let (raw, dots) = self.inner.shared.look(|core| (values(core.store.get(key)), core.writes_at(key)));
         let values = raw.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
         (self.inner.conflicts.resolve(values), dots)
+    }
+
+    fn read_shared(&self, key: &[u8]) -> (Option<Arc<V>>, Vec<Dot>)
+    where
+        V: Send + Sync + 'static,
+    {
+        let (raw, dots) = self.inner.shared.look(|core| (values(core.store.get(key)), core.writes_at(key)));
+        let value = match &raw[..] {
+            [] => None,
+            [only] => self.inner.decoded.get(only, |bytes| self.inner.shared.listeners.decode(bytes)),
+            _ => {
+                let values = raw.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
+                self.inner.conflicts.resolve(values).map(Arc::new)
+            }
+        };
+        (value, dots)
     }
 
     fn decode_entry(&self, key: &[u8], values: &[Arc<[u8]>]) -> Option<(K, V)> {

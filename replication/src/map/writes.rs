@@ -135,6 +135,41 @@ where
         Err(MapError::Contended { tries: TRIES })
     }
 
+    /// As [`begin_update`](Self::begin_update), without copies: `change` sees the value where it lies. Also what is there
+    /// afterwards, be it changed or not.
+    ///
+    /// # Errors
+    /// As [`begin_update`](Self::begin_update).
+    pub fn begin_update_shared<Q: Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        mut change: impl FnMut(Option<&V>) -> Option<V>,
+        durability: Durability,
+    ) -> Result<(Option<Writing>, Option<Arc<V>>), MapError>
+    where
+        V: Send + Sync + 'static,
+    {
+        let key = encode(key)?;
+        for _ in 0..TRIES {
+            let (earlier, dots) = self.read_shared(&key);
+            let Some(later) = change(earlier.as_deref()) else { return Ok((None, earlier)) };
+            let diff = self.inner.differ.zip(earlier).and_then(|(differ, earlier)| differ(&earlier, &later));
+            let bytes: Arc<[u8]> = encode(&later)?.into();
+            let later = Arc::new(later);
+            // Before it is there: those who listen to changes are told of it while it is written.
+            self.inner.decoded.put(&bytes, &later);
+            let put = self.inner.shared.write(durability, |core, wanted, now| {
+                core.put_over(&key, &dots, bytes, diff.map(Arc::from), wanted, now)
+            });
+            match put {
+                Ok((made, outcome)) => return Ok((Some(Writing::new(made.version, outcome, durability)), Some(later))),
+                Err(Refusal::Changed) => {}
+                Err(Refusal::Error(error)) => return Err(error),
+            }
+        }
+        Err(MapError::Contended { tries: TRIES })
+    }
+
     /// Removes `key`, with the map's [durability](crate::MapBuilder::durability). `None` if there is no such key here.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What a request was given: travels inside the record that it loaded, and tells what it changed when it saves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -33,14 +34,11 @@ impl Hashes {
 }
 
 /// What a request was given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base {
-    #[serde(rename = "i")]
     pub(crate) id: SessionId,
     /// Tells one loading from another.
-    #[serde(rename = "n")]
     pub(crate) nonce: u64,
-    #[serde(rename = "f")]
     pub(super) fields: BTreeMap<Box<str>, Known>,
 }
 
@@ -80,14 +78,84 @@ impl Base {
 
     /// As a value of a record.
     pub(crate) fn to_value(&self) -> Option<Value> {
-        rmp_serde::to_vec(self).ok().map(|bytes| Value::String(STANDARD_NO_PAD.encode(bytes)))
+        Some(with_nonce(self.nonce, &self.to_text()?))
     }
 
-    pub(crate) fn from_value(value: &Value) -> Option<Self> {
-        let bytes = STANDARD_NO_PAD.decode(value.as_str()?).ok()?;
-        rmp_serde::from_slice(&bytes).ok()
+    /// All but the nonce.
+    fn to_text(&self) -> Option<String> {
+        rmp_serde::to_vec(&(self.id, &self.fields)).ok().map(|bytes| STANDARD_NO_PAD.encode(bytes))
+    }
+
+    /// `likely` is what was given last, which most come back with.
+    pub(crate) fn from_value(value: &Value, likely: Option<&Loaded>) -> Option<Self> {
+        let (nonce, text) = value.as_str()?.split_once('.')?;
+        let nonce = u64::from_str_radix(nonce, 16).ok()?;
+        if let Some(likely) = likely.filter(|likely| *likely.text == *text) {
+            return Some(Self { nonce, ..likely.base.clone() });
+        }
+        let bytes = STANDARD_NO_PAD.decode(text).ok()?;
+        let (id, fields) = rmp_serde::from_slice(&bytes).ok()?;
+        Some(Self { id, nonce, fields })
     }
 }
+
+/// Neither of base64 nor of a number is there a dot.
+fn with_nonce(nonce: u64, text: &str) -> Value {
+    Value::String(format!("{nonce:x}.{text}"))
+}
+
+/// What requests are given of one state of a session, made once.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    values: HashMap<String, Value>,
+    base: Base,
+    text: Box<str>,
+}
+
+impl Loaded {
+    pub(super) fn of(id: SessionId, document: &Document, policies: &Policies, hashes: Hashes) -> Self {
+        let (values, base) = Base::of((id, 0), document, policies, hashes);
+        // It is made of what can always be written down.
+        let text = base.to_text().unwrap_or_default().into();
+        Self { values: values.into_iter().collect(), base, text }
+    }
+
+    /// For one request.
+    pub(crate) fn data(&self, nonce: u64) -> HashMap<String, Value> {
+        let mut data = HashMap::with_capacity(self.values.len() + 1);
+        data.extend(self.values.iter().map(|(name, value)| (name.clone(), value.clone())));
+        data.insert(BASE_KEY.to_owned(), with_nonce(nonce, &self.text));
+        data
+    }
+}
+
+/// Made when it is wanted first, for as long as the document stays as it is: a copy, which is to be changed, has none.
+#[derive(Debug, Default)]
+pub(crate) struct Lazily(OnceLock<Loaded>);
+
+impl Lazily {
+    pub(super) fn get(&self) -> Option<&Loaded> {
+        self.0.get()
+    }
+
+    pub(super) fn get_or(&self, make: impl FnOnce() -> Loaded) -> &Loaded {
+        self.0.get_or_init(make)
+    }
+}
+
+impl Clone for Lazily {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Lazily {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Lazily {}
 
 fn known(field: &Field, value: Option<&Value>, hashes: Hashes) -> Option<Known> {
     Some(match (field.part()?, value) {

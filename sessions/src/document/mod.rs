@@ -30,7 +30,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use self::base::{BASE_KEY, Base, Hashes};
+use self::base::Lazily;
+pub(crate) use self::base::{BASE_KEY, Base, Hashes, Loaded};
 pub(crate) use self::change::{Change, Limits, Unfit};
 pub(crate) use self::field::Field;
 use crate::conflict::Policies;
@@ -112,6 +113,8 @@ pub(crate) struct Document {
     /// The time of the latest write of each store that is in it.
     #[serde(rename = "w")]
     pub(crate) writers: BTreeMap<u64, u64>,
+    #[serde(skip)]
+    loaded: Lazily,
 }
 
 impl Session {
@@ -151,6 +154,7 @@ impl Document {
             fields: BTreeMap::new(),
             floor: 0,
             writers: BTreeMap::from([(born.node(), born.time())]),
+            loaded: Lazily::default(),
         }
     }
 
@@ -176,9 +180,20 @@ impl Document {
 
     /// Notes that it has this write.
     pub(crate) fn note(&mut self, write: Stamp) {
+        self.loaded = Lazily::default();
         let known = self.writers.entry(write.node()).or_default();
         *known = write.time().max(*known);
         self.forget_writers();
+    }
+
+    /// What requests are given of it. One store has one set of rules, and one key for its hashes.
+    pub(crate) fn loaded(&self, id: crate::SessionId, policies: &Policies, hashes: Hashes) -> &Loaded {
+        self.loaded.get_or(|| Loaded::of(id, self, policies, hashes))
+    }
+
+    /// What requests were given of it, if any were.
+    pub(crate) fn was_loaded(&self) -> Option<&Loaded> {
+        self.loaded.get()
     }
 
     /// The values of its fields.
@@ -192,6 +207,7 @@ impl Document {
     }
 
     fn merged(mut self, other: Self) -> Self {
+        self.loaded = Lazily::default();
         self.born = self.born.min(other.born);
         self.previous = self.previous.or(other.previous);
         self.lifetime = later(self.lifetime, other.lifetime);

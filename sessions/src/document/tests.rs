@@ -59,7 +59,7 @@ impl Node {
     fn load(&self, session: &Session) -> Request {
         let (values, base) = Base::of((ID, 1), session.live().unwrap(), &self.policies, HASHES);
         // As it travels inside of a record.
-        let base = Base::from_value(&base.to_value().unwrap());
+        let base = Base::from_value(&base.to_value().unwrap(), None);
         assert!(base.is_some());
         Request { base, data: values.into_iter().collect() }
     }
@@ -425,4 +425,29 @@ fn merging_gives_the_same_in_any_order() {
         let all = |states: &[Session]| states.iter().cloned().reduce(Session::merge).unwrap();
         assert_eq!(all(&states), all(&shuffled), "seed {seed}");
     });
+}
+
+/// What a request brings back is read alike, whether it was given last or not.
+#[test]
+fn a_base_that_was_given_last_is_not_read_again() {
+    let policies = Policies::default();
+    let data: HashMap<String, Value> = HashMap::from([("user".to_owned(), 7.into()), ("cart".to_owned(), "[]".into())]);
+    let change = Change::between(None, &data, (Lifetime::Unlimited, [1; 16]), &policies, HASHES);
+    let document = change.new_document(Stamp(5, 1), HASHES);
+    assert!(document.was_loaded().is_none());
+    let loaded = document.loaded(ID, &policies, HASHES);
+    let given = loaded.data(0xabc);
+    assert_eq!(given.len(), 3);
+    let read = Base::from_value(&given[BASE_KEY], None).unwrap();
+    assert_eq!(Base::from_value(&given[BASE_KEY], document.was_loaded()), Some(read.clone()));
+    assert_eq!((read.nonce, read.id), (0xabc, ID));
+    assert_eq!(read, Base::of((ID, 0xabc), &document, &policies, HASHES).1);
+    // Another state: what was given last is another, and this one is read.
+    let mut later = document.clone();
+    assert!(later.was_loaded().is_none(), "a copy, which is to be changed");
+    later.note(Stamp(6, 2));
+    let other = Change::between(None, &HashMap::new(), (Lifetime::Unlimited, [1; 16]), &policies, HASHES)
+        .new_document(Stamp(9, 9), HASHES);
+    other.loaded(ID, &policies, HASHES);
+    assert_eq!(Base::from_value(&given[BASE_KEY], other.was_loaded()), Some(read));
 }

@@ -88,6 +88,8 @@ pub(crate) struct Keeper {
     untold: BTreeMap<SessionId, Time>,
     next_touch: Time,
     live: usize,
+    /// Until then nobody looks.
+    sleeps_until: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +121,7 @@ impl Keeper {
             untold: BTreeMap::new(),
             next_touch: Time::NEVER,
             live: 0,
+            sleeps_until: Time::ZERO,
         }
     }
 
@@ -185,6 +188,20 @@ impl Keeper {
     /// Whether this node takes it for alive.
     pub(crate) fn is_live(&self, id: SessionId) -> bool {
         matches!(self.kept.get(&id), Some(Kept { state: State::Live { .. }, .. }))
+    }
+
+    /// How long this session may be unused, if that is how it ends.
+    pub(crate) fn idle_limit(&self, id: SessionId) -> Option<Duration> {
+        match self.kept.get(&id)?.state {
+            State::Live { lifetime: Lifetime::Idle(ms), .. } => Some(Duration::from_millis(ms)),
+            State::Live { .. } | State::Dead { .. } => None,
+        }
+    }
+
+    /// Whether the member is gone that served it last, or ended it; none if it is not known.
+    pub(crate) fn is_orphan(&self, id: SessionId) -> Option<bool> {
+        let (State::Live { owner: member, .. } | State::Dead { by: member, .. }) = self.kept.get(&id)?.state;
+        Some(!self.is_present(member))
     }
 
     /// A session is not here any more.
@@ -297,6 +314,20 @@ impl Keeper {
     /// When [`tick`](Self::tick) has something to do, at the latest.
     pub(crate) fn next_wake(&self) -> Time {
         self.due.first().map_or(Time::NEVER, |(due, _)| *due).min(self.next_touch)
+    }
+
+    /// As [`next_wake`](Self::next_wake), for who sleeps until then.
+    pub(crate) fn sleep(&mut self) -> Time {
+        self.sleeps_until = self.next_wake();
+        self.sleeps_until
+    }
+
+    /// Whether who sleeps is to be woken: something is due earlier than it was.
+    pub(crate) fn wakes(&mut self) -> bool {
+        let next = self.next_wake();
+        let wakes = next < self.sleeps_until;
+        self.sleeps_until = self.sleeps_until.min(next);
+        wakes
     }
 
     /// All that others have not been told of yet, now.

@@ -6,6 +6,7 @@
 //!
 //! In axum the last that is added is the outermost. A layer that finds itself at the wrong place says so in the log, once.
 
+mod behind;
 mod cookie;
 mod ready_gate;
 mod replication;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Response, StatusCode, header};
 
+pub use self::behind::LayerStore;
 pub use self::ready_gate::{ReadyGate, ReadyGateLayer};
 pub use self::replication::{Replication, ReplicationLayer, ReplicationStats, SessionRole};
 pub use self::skip::{Skip, SkipError};

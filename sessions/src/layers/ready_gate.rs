@@ -1,19 +1,17 @@
 //! No request before the state is in.
 
 use std::sync::Arc;
-use std::sync::Weak;
 use std::task::{Context, Poll};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{BoxFuture, unavailable};
-use crate::ReplicatedStore;
-use crate::store::Inner;
+use super::behind::WeakBehind;
+use super::{BoxFuture, LayerStore, unavailable};
 
 /// Answers with 503 and `Retry-After` until the store has the sessions of the group, and after it was
-/// [left](ReplicatedStore::leave). So no user is logged out by a node that did not have his session yet. (Tomcat opens its ports
+/// [left](crate::ReplicatedStore::leave). So no user is logged out by a node that did not have his session yet. (Tomcat opens its ports
 /// last instead.) The outermost layer.
 ///
 /// It answers two paths itself, for balancers and orchestrators: `/readyz` with 200 or 503, and `/livez` with 200 always.
@@ -24,25 +22,16 @@ pub struct ReadyGateLayer {
 
 #[derive(Clone, Debug)]
 struct Gate {
-    stores: Vec<WeakStore>,
+    stores: Vec<WeakBehind>,
     retry_after: u64,
     ready_path: Option<String>,
     live_path: Option<String>,
 }
 
-#[derive(Clone)]
-struct WeakStore(Weak<Inner>);
-
-impl std::fmt::Debug for WeakStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a store")
-    }
-}
-
 impl ReadyGateLayer {
     /// A gate before what uses `store`.
     #[must_use]
-    pub fn new(store: &ReplicatedStore) -> Self {
+    pub fn new(store: &impl LayerStore) -> Self {
         let gate = Gate {
             stores: Vec::new(),
             retry_after: 1,
@@ -54,8 +43,8 @@ impl ReadyGateLayer {
 
     /// That is closed as long as `store`, too, is not ready.
     #[must_use]
-    pub fn and(self, store: &ReplicatedStore) -> Self {
-        self.with(|gate| gate.stores.push(WeakStore(Arc::downgrade(store.inner()))))
+    pub fn and(self, store: &impl LayerStore) -> Self {
+        self.with(|gate| gate.stores.push(store.behind().weak()))
     }
 
     /// After how many seconds clients are asked to come again. Default 1.
@@ -85,7 +74,7 @@ impl ReadyGateLayer {
 
 impl Gate {
     fn is_open(&self) -> bool {
-        self.stores.iter().all(|store| store.0.upgrade().is_some_and(|store| store.is_open()))
+        self.stores.iter().all(WeakBehind::is_open)
     }
 }
 
@@ -121,12 +110,20 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let asks = |path: &Option<String>| path.as_deref() == Some(request.uri().path());
-        let is_open = self.gate.is_open();
-        let answer = if asks(&self.gate.live_path) || (is_open && asks(&self.gate.ready_path)) {
-            let mut response = Response::new(R::default());
-            *response.status_mut() = StatusCode::OK;
-            response
-        } else if is_open {
+        if asks(&self.gate.ready_path) {
+            let gate = Arc::clone(&self.gate);
+            return Box::pin(async move {
+                for store in &gate.stores {
+                    if !store.is_ready().await {
+                        return Ok(unavailable(gate.retry_after));
+                    }
+                }
+                Ok(Response::new(R::default()))
+            });
+        }
+        let answer = if asks(&self.gate.live_path) {
+            Response::new(R::default())
+        } else if self.gate.is_open() {
             return Box::pin(self.inner.call(request));
         } else {
             unavailable(self.gate.retry_after)

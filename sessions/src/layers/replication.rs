@@ -5,16 +5,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::SET_COOKIE;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 use tower_service::Service;
 use tribes_core::stats::Histogram;
 
-use super::{BoxFuture, Incoming, Misplaced, Outgoing, Skip, unavailable};
-use crate::request::{self, RequestContext};
+use super::behind::Behind;
+use super::{BoxFuture, Incoming, LayerStore, Misplaced, Outgoing, Skip, unavailable};
+use crate::SessionId;
+use crate::request::{self, Done, RequestContext};
 use crate::stats::Counter;
-use crate::store::{Inner, Shortfall};
-use crate::{ReplicatedStore, SessionId};
+use crate::store::Shortfall;
 
 /// What a request has to do with its session's place in the group (Tomcat: `primaryIndicator`): an extension of the request, if
 /// the layer [tells](ReplicationLayer::tell_role) it.
@@ -34,13 +35,15 @@ pub enum SessionRole {
 /// [durable](crate::StoreBuilder::durability) as it is to be. Just outside of the session layer.
 ///
 /// Several session layers may stand within, with cookies of their own: all that a request writes is waited for together.
+///
+/// Where the store itself failed and the answer is a 500, which is what session layers make of it, it is a 503 with `Retry-After` instead.
 #[derive(Clone, Debug)]
 pub struct ReplicationLayer {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    store: Arc<Inner>,
+    store: Behind,
     skip: Skip,
     tell_role: bool,
     retry_after: u64,
@@ -60,6 +63,7 @@ struct Counters {
     skipped: Counter,
     wrote: Counter,
     short: Counter,
+    failed: Counter,
     whole: Times,
     waited: Times,
 }
@@ -91,6 +95,8 @@ pub struct ReplicationStats {
     pub wrote: u64,
     /// Requests whose writes did not come as far in time as they should.
     pub short: u64,
+    /// Requests that were answered with 503 because the store failed.
+    pub failed: u64,
     /// How long requests took, from here, until their response.
     pub request_time: Histogram,
     /// How long those that wrote waited for others.
@@ -100,9 +106,9 @@ pub struct ReplicationStats {
 impl ReplicationLayer {
     /// For the sessions of `store`.
     #[must_use]
-    pub fn new(store: &ReplicatedStore) -> Self {
+    pub fn new(store: &impl LayerStore) -> Self {
         let shared = Shared {
-            store: Arc::clone(store.inner()),
+            store: store.behind(),
             skip: Skip::none(),
             tell_role: false,
             retry_after: 1,
@@ -134,6 +140,7 @@ impl ReplicationLayer {
             skipped: counters.skipped.get(),
             wrote: counters.wrote.get(),
             short: counters.short.get(),
+            failed: counters.failed.get(),
             request_time: counters.whole.snapshot(),
             wait_time: counters.waited.snapshot(),
         }
@@ -142,7 +149,7 @@ impl ReplicationLayer {
     fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
         let old = &self.shared;
         let mut shared = Shared {
-            store: Arc::clone(&old.store),
+            store: old.store.clone(),
             skip: old.skip.clone(),
             tell_role: old.tell_role,
             retry_after: old.retry_after,
@@ -157,16 +164,11 @@ impl ReplicationLayer {
 impl Shared {
     async fn role(&self, id: Option<SessionId>) -> SessionRole {
         let Some(id) = id else { return SessionRole::Absent };
-        match self.store.role(id).await {
-            Some((true, _)) => SessionRole::Owner,
-            Some((false, _)) => SessionRole::Backup,
-            None => SessionRole::Absent,
-        }
+        self.store.role(id).await
     }
 
     /// After the session layer has saved: whether the response may go out, and the last write for the client to know.
-    async fn settle(&self, context: &RequestContext) -> (bool, Option<Outgoing>) {
-        let done = context.done();
+    async fn settle(&self, done: Done) -> (bool, Option<Outgoing>) {
         if !done.used.is_empty() {
             self.store.used(&done.used).await;
         }
@@ -256,9 +258,16 @@ where
                 request.extensions_mut().insert(role);
             }
             let handled = request::scope(Arc::clone(&context), inner.call(request)).await;
-            let (may_go, outgoing) = if passes_by { (true, None) } else { shared.settle(&context).await };
+            let done = context.done();
+            let has_failed = done.has_failed;
+            let (may_go, outgoing) = if passes_by { (true, None) } else { shared.settle(done).await };
             shared.counters.whole.took(shared.store.now_time() - began);
             let mut response = handled?;
+            // The session layer's own answer, which is empty: that it may be tried again is more than it says.
+            if has_failed && response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                shared.counters.failed.one();
+                response = unavailable(shared.retry_after);
+            }
             if !may_go {
                 // Its writes are made; a client whose session has another id has to learn it.
                 let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();

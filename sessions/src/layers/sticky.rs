@@ -9,10 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::behind::Behind;
 use super::cookie::{self, Suffixes};
-use super::{BoxFuture, Incoming, Misplaced, Outgoing};
-use crate::store::Inner;
-use crate::{ReplicatedStore, request};
+use super::{BoxFuture, Incoming, LayerStore, Misplaced, Outgoing};
+use crate::request;
 
 /// Where a client is told which node it belongs to, for the balancer to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct StickyLayer {
 
 #[derive(Clone)]
 struct Shared {
-    store: Arc<Inner>,
+    store: Behind,
     route: String,
     cookie: String,
     mode: StickyMode,
@@ -90,12 +90,12 @@ impl StickyLayer {
     /// If it is none.
     #[must_use]
     #[allow(clippy::panic, reason = "a name in the program, not input; it could never be read back")]
-    pub fn new(store: &ReplicatedStore, route: impl Into<String>) -> Self {
+    pub fn new(store: &impl LayerStore, route: impl Into<String>) -> Self {
         let route = route.into();
         assert!(cookie::is_route(&route), "a route is 1 to 64 letters, digits, dashes and underscores, not {route:?}");
         Self {
             shared: Arc::new(Shared {
-                store: Arc::clone(store.inner()),
+                store: store.behind(),
                 route,
                 cookie: "id".to_owned(),
                 mode: StickyMode::Suffix,
@@ -204,7 +204,7 @@ impl Shared {
         if let Some((from, id)) = foreign.zip(id)
             && self.store.has(id).await
         {
-            self.store.counters().failovers.one();
+            self.store.note_failover();
             request.extensions_mut().insert(Failover { from });
             moves = self.rebind.load(Ordering::Relaxed) && !is_ambiguous;
         }

@@ -8,9 +8,11 @@ use tokio::sync::{Notify, Semaphore, watch as watching};
 use tribes_core::Channel;
 use tribes_replication::Durability;
 
+use super::backing::{self, Backing};
 use super::index::Index;
 use super::table::{Mode, Table, TableConfig};
 use super::{Inner, ReplicatedStore, peers, task, watch};
+use crate::SharedStore;
 use crate::conflict::{Conflict, Policies};
 use crate::document::{Hashes, Limits};
 use crate::error::JoinError;
@@ -83,6 +85,7 @@ pub struct StoreBuilder {
     policies: Policies,
     limits: Limits,
     max_bytes: usize,
+    cache: usize,
     expire: Expire,
     inactivity: Option<Duration>,
     max_lag: Duration,
@@ -91,6 +94,8 @@ pub struct StoreBuilder {
     max_wait: Duration,
     indexed: Vec<String>,
     listeners: Vec<Listener>,
+    backing: Option<SharedStore>,
+    write_behind: Duration,
 }
 
 impl fmt::Debug for StoreBuilder {
@@ -117,6 +122,7 @@ impl StoreBuilder {
             policies: Policies::default(),
             limits: Limits { field: 64 << 10, session: 1 << 20 },
             max_bytes: 1 << 30,
+            cache: 64 << 20,
             expire: Expire::default(),
             inactivity: None,
             max_lag: Duration::from_secs(30),
@@ -125,6 +131,8 @@ impl StoreBuilder {
             max_wait: Duration::from_millis(20),
             indexed: Vec::new(),
             listeners: Vec::new(),
+            backing: None,
+            write_behind: Duration::from_secs(1),
         }
     }
 
@@ -187,6 +195,13 @@ impl StoreBuilder {
         self
     }
 
+    /// Keeps sessions that were used of late as requests are given them, besides as they are sent, in about so many bytes: loading and
+    /// saving them takes less than half the time. In [`Mode::All`]. Default 64 MiB; 0 for none.
+    pub const fn cache(mut self, bytes: usize) -> Self {
+        self.cache = bytes;
+        self
+    }
+
     /// What the expiry dates of records mean. Default [`Expire::OnInactivity`].
     pub const fn expire(mut self, expire: Expire) -> Self {
         self.expire = expire;
@@ -242,6 +257,33 @@ impl StoreBuilder {
         self
     }
 
+    /// Writes sessions behind to `store`, which outlives the group: a Redis, a database. A session that no node has is looked for
+    /// there: after all nodes were down it is back when its user is. Default: none.
+    ///
+    /// Requests never wait for a write, and serve on when `store` is down: what waits is written when it is there again, up to
+    /// 1,048,576 sessions a node. A request whose session no node has waits for it for a second at most, and while it fails mostly
+    /// not at all: it is served without a session then. [`StoreStats::backing`](crate::StoreStats::backing) tells how things stand.
+    ///
+    /// Each session is written by the nodes that change it; records can be read by this crate only. Those that an application left there
+    /// that used `store` by itself are had back, too: so a deployment moves from Redis to here without a logout.
+    ///
+    /// # Not guaranteed
+    /// - If all nodes die at once, what was written within the last [`write_behind`](Self::write_behind) is gone; so is the end of a
+    ///   session that had not come there, and the session is back.
+    /// - [`kill_all`](ReplicatedStore::kill_all) knows the sessions of the nodes, not those that are only in `store`.
+    /// - Sessions that come back count as used just then. They are [created](crate::SessionEvent::Created) as new ones are.
+    pub fn backing(mut self, store: SharedStore) -> Self {
+        self.backing = Some(store);
+        self
+    }
+
+    /// How long a change waits before it is written to the [`backing`](Self::backing); what changes again meanwhile is written
+    /// once. Ends are written at once. Default 1 s.
+    pub const fn write_behind(mut self, delay: Duration) -> Self {
+        self.write_behind = delay;
+        self
+    }
+
     /// [Opens](Self::open) the store and waits until the sessions of the group are here.
     ///
     /// # Errors
@@ -282,6 +324,7 @@ impl StoreBuilder {
                 greeting: self.transfer.timeout,
                 max_bytes: self.max_bytes,
                 max_session: self.limits.session,
+                cache: self.cache,
                 compare_every: self.compare_every,
                 longest_partition: self.longest_partition,
             },
@@ -291,6 +334,7 @@ impl StoreBuilder {
         let inner = Arc::new(Inner {
             name: self.name.clone(),
             table,
+            backing: self.backing.map(|store| Arc::new(Backing::new(store, self.write_behind))),
             clock: Clock::new(env.random().max(1)),
             hashes: Hashes::new(env.random()),
             me,
@@ -323,6 +367,7 @@ impl StoreBuilder {
         let _ = inner.rpc.set(rpc);
         let _ = inner.handles.set(watch::begin(&inner));
         task::begin(&inner, self.transfer.timeout);
+        backing::begin(&inner);
         Ok(ReplicatedStore(inner))
     }
 

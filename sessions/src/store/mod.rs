@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `mod` | the handle, and what it offers besides the store's traits |
+//! | `backing` | a store outside of the group in which sessions are, too |
 //! | `builder` | how a store is to be |
 //! | `table` | where the sessions are: all here, or each at a few members |
 //! | `requests` | create, load, save and delete, as requests need them |
@@ -13,6 +14,7 @@
 //! | `task` | ends what is over, tells of uses, takes the state over |
 //! | `tower_sessions` | the traits of tower-sessions |
 
+mod backing;
 mod builder;
 mod index;
 mod peers;
@@ -36,6 +38,8 @@ use tribes_core::rpc::RpcChannel;
 use tribes_core::{Channel, Env, ListenerHandle, MemberId, Time};
 use tribes_replication::{ChangeHandle, Durability, MapError};
 
+use self::backing::Backing;
+pub use self::backing::BackingStats;
 pub use self::builder::{Expire, OnTimeout, Shortfall, StateTransfer, StoreBuilder};
 use self::index::Index;
 use self::requests::RecordEnd;
@@ -110,6 +114,7 @@ pub struct ReplicatedStore(Arc<Inner>);
 pub(crate) struct Inner {
     name: String,
     table: Table,
+    backing: Option<Arc<Backing>>,
     env: Env,
     me: MemberId,
     clock: Clock,
@@ -148,9 +153,18 @@ impl fmt::Debug for ReplicatedStore {
     }
 }
 
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.earlier.notify_one();
+        if let Some(backing) = &self.backing {
+            backing.close();
+        }
         self.table.close();
     }
 }
@@ -186,7 +200,7 @@ impl ReplicatedStore {
             let values = session.live()?.values(&self.0.policies);
             Some(values.map(|(name, value)| (name.to_owned(), value)).collect())
         };
-        Ok(session.as_ref().and_then(values))
+        Ok(session.as_deref().and_then(values))
     }
 
     /// Makes a session with these fields, which ends when it was not used for `idle`; its id. For servers without tower-sessions.
@@ -295,7 +309,8 @@ impl ReplicatedStore {
             let keeper = self.0.keeper();
             (keeper.live(), keeper.owned())
         };
-        StoreStats { sessions, owned, state: *self.0.state.borrow(), counts: self.0.counters.snapshot() }
+        let backing = self.0.backing.as_ref().map(|backing| backing.stats());
+        StoreStats { sessions, owned, state: *self.0.state.borrow(), backing, counts: self.0.counters.snapshot() }
     }
 
     /// Its name.
@@ -305,7 +320,7 @@ impl ReplicatedStore {
     }
 
     /// Leaves the group in order, for a rolling deployment: tells the others when each session was used last, hands over those
-    /// that would be lost, and closes. Call it when no more requests come; the gate says 503 meanwhile and afterwards.
+    /// that would be lost, writes what waits to the [backing](StoreBuilder::backing), and closes. Call it when no more requests come; the gate says 503 meanwhile and afterwards.
     ///
     /// # Errors
     /// If what only this node holds was not handed over in time. The store is open still, and
@@ -321,6 +336,9 @@ impl ReplicatedStore {
         }
         self.0.closed.store(true, Ordering::Release);
         self.0.earlier.notify_one();
+        if let Some(backing) = &self.0.backing {
+            backing.close();
+        }
         Ok(())
     }
 
@@ -374,7 +392,9 @@ impl Inner {
 
     /// Has the task look at the keeper again.
     fn wake(&self) {
-        self.earlier.notify_one();
+        if self.keeper().wakes() {
+            self.earlier.notify_one();
+        }
     }
 
     async fn kill_all(&self, field: &str, value: &Value) -> Result<usize, SessionError> {
@@ -410,6 +430,13 @@ impl Inner {
 
     async fn leave(&self, within: Duration) -> Result<(), MapError> {
         self.tell_all_uses(within).await;
+        if let Some(backing) = &self.backing {
+            let left = backing.flush(&self.env, within).await;
+            if left > 0 {
+                // The others have them; only if there are none they are gone with this node.
+                tracing::warn!(store = self.name, sessions = left, "the backing did not take all that waited for it");
+            }
+        }
         self.table.leave(within).await
     }
 }

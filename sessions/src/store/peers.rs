@@ -74,9 +74,9 @@ impl Inner {
             }
             Question::Pull(id, wanted) => {
                 let found = self.table.get(id).await?;
-                let has = |session: &Session| session.live().is_none_or(|document| document.has(wanted));
+                let has = |session: &Arc<Session>| session.live().is_none_or(|document| document.has(wanted));
                 match found.filter(has) {
-                    Some(session) => Reply::Session(Some(session)),
+                    Some(session) => Reply::Session(Some(session.as_ref().clone())),
                     // Others may have it: the first that has is waited for.
                     None => return Err("not here".into()),
                 }

@@ -1,14 +1,16 @@
 //! Creating, loading, saving and deleting, as requests need them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tribes_core::MemberId;
+use tribes_core::{MemberId, Time};
 use tribes_replication::Durability;
 
-use super::table::Table;
+use super::backing::Queue;
+use super::table::{Table, Update};
 use super::{Commit, Expire, Inner};
 use crate::SessionId;
 use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Session, Unfit};
@@ -58,7 +60,7 @@ impl Inner {
         data: &mut HashMap<String, Value>,
         end: RecordEnd,
     ) -> Result<SessionId, SessionError> {
-        let previous = data.get(BASE_KEY).and_then(Base::from_value).map(|base| base.id);
+        let previous = data.get(BASE_KEY).and_then(|base| Base::from_value(base, None)).map(|base| base.id);
         // Whatever it was given belongs to another session: all of it is new in this one.
         let change = self.change(None, data, end)?;
         loop {
@@ -69,12 +71,12 @@ impl Inner {
             self.check_session(&document)?;
             let session = Session::Live(Box::new(document));
             let mut taken = false;
-            let commit = self
+            let Update { commit, .. } = self
                 .table
                 .update(id, self.durability, |found, _| {
                     // Our own, if the answer to an earlier attempt was lost.
                     let is_ours = |found: &Session| found.live().is_some_and(|live| live.born == stamp);
-                    taken = found.as_ref().is_some_and(|found| !is_ours(found));
+                    taken = found.is_some_and(|found| !is_ours(found));
                     found.is_none().then(|| session.clone())
                 })
                 .await?;
@@ -100,16 +102,14 @@ impl Inner {
         if session.is_none() {
             self.notice_elsewhere(id, None);
         }
-        let Some(document) = session.as_ref().and_then(Session::live).filter(|document| !self.is_over(id, document))
+        let Some(document) = session.as_deref().and_then(Session::live).filter(|document| !self.is_over(id, document))
         else {
             self.counters.missed.one();
             return Ok(None);
         };
         self.counters.loaded.one();
-        self.notice_elsewhere(id, session.as_ref());
-        let (values, base) = Base::of((id, self.env.random()), document, &self.policies, self.hashes);
-        let mut data: HashMap<String, Value> = values.into_iter().collect();
-        data.extend(base.to_value().map(|base| (BASE_KEY.to_owned(), base)));
+        self.notice_elsewhere(id, session.as_deref());
+        let data = document.loaded(id, &self.policies, self.hashes).data(self.env.random());
         if let Some(stamp) = document.latest_write() {
             request::note_seen(self.address(), id, stamp);
         }
@@ -124,17 +124,24 @@ impl Inner {
         data: &HashMap<String, Value>,
         end: RecordEnd,
     ) -> Result<(), SessionError> {
-        let base = data.get(BASE_KEY).and_then(Base::from_value).filter(|base| base.id == id);
+        // Mostly it is as it was when the request got it.
+        let present = match &self.table {
+            Table::All(_) => self.table.get(id).await?,
+            Table::Backup(_) => None,
+        };
+        let likely = present.as_deref().and_then(Session::live).and_then(Document::was_loaded);
+        let base = data.get(BASE_KEY).and_then(|base| Base::from_value(base, likely)).filter(|base| base.id == id);
+        drop(present);
         // It may have saved before.
         let base = base.map(|base| self.saved().take(base.nonce).unwrap_or(base));
         let change = self.change(base.as_ref(), data, end)?;
-        let (mut stamp, mut over, mut too_large, mut after) = (Stamp::default(), false, None, None);
-        let commit = self
+        let (mut stamp, mut over, mut too_large) = (Stamp::default(), false, None);
+        let Update { commit, after } = self
             .table
             .update(id, self.durability, |found, may_be_made| {
-                (over, too_large, after) = (false, None, found.clone());
+                (over, too_large) = (false, None);
                 let mut document = match found {
-                    Some(Session::Live(document)) => document,
+                    Some(Session::Live(document)) => document.clone(),
                     Some(Session::Dead(_)) => {
                         over = true;
                         return None;
@@ -143,8 +150,7 @@ impl Inner {
                     None if base.is_some() && matches!(self.table, Table::Backup(_)) => {
                         stamp = self.stamp(0);
                         let whole = self.change(None, data, end).ok()?;
-                        after = Some(Session::Live(Box::new(whole.new_document(stamp, self.hashes))));
-                        return after.clone();
+                        return Some(Session::Live(Box::new(whole.new_document(stamp, self.hashes))));
                     }
                     // All are here: there is no such session, or it was over so long ago that nobody remembers.
                     None => {
@@ -165,14 +171,13 @@ impl Inner {
                 if too_large.is_some() {
                     return None;
                 }
-                after = Some(Session::Live(document));
-                after.clone()
+                Some(Session::Live(document))
             })
             .await?;
         if let Some(error) = too_large {
             return Err(error);
         }
-        self.notice_elsewhere(id, after.as_ref());
+        self.notice_elsewhere(id, after.as_deref());
         if over {
             self.counters.resurrections_prevented.one();
             tracing::debug!(?id, "a request saved a session that has ended: it stays so");
@@ -205,13 +210,12 @@ impl Inner {
         reason: EndReason,
         still: impl Fn(&Document) -> bool,
     ) -> Result<bool, SessionError> {
-        let (mut was_there, mut stamp, mut after) = (false, Stamp::default(), None);
-        let commit = self
+        let (mut was_there, mut stamp) = (false, Stamp::default());
+        let Update { commit, after } = self
             .table
             .update(id, self.durability, |found, may_be_made| {
-                after = found;
                 was_there &= may_be_made;
-                let Some(Session::Live(document)) = &after else { return None };
+                let Some(Session::Live(document)) = found else { return None };
                 if !still(document) {
                     return None;
                 }
@@ -221,12 +225,11 @@ impl Inner {
                 }
                 was_there = true;
                 stamp = self.stamp(document.latest());
-                after = Some(Session::Dead(Death { stamp, reason, by: self.me() }));
-                after.clone()
+                Some(Session::Dead(Death { stamp, reason, by: self.me() }))
             })
             .await?;
-        self.notice_elsewhere(id, after.as_ref());
-        if let Some(Session::Dead(death)) = after.filter(|_| was_there) {
+        self.notice_elsewhere(id, after.as_deref());
+        if let Some(Session::Dead(death)) = after.as_deref().filter(|_| was_there) {
             let counters = &self.counters;
             match reason {
                 EndReason::Invalidated => counters.invalidated.one(),
@@ -234,9 +237,10 @@ impl Inner {
                 EndReason::Killed => counters.killed.one(),
             }
             if let Table::Backup(_) = self.table {
-                self.tell_end(id, death).await;
+                self.tell_end(id, *death).await;
             }
             self.wrote(id, stamp, commit);
+            self.write_behind(|queue, now| queue.ended(id, now));
         }
         Ok(was_there)
     }
@@ -277,12 +281,32 @@ impl Inner {
     /// These sessions were used here.
     pub(crate) async fn used(&self, ids: &[SessionId]) {
         for id in ids {
-            let take_over = self.keeper().used(*id, self.now());
+            let take_over = self.note_used(*id);
             if take_over {
                 self.take_over(*id).await;
             }
         }
         self.wake();
+    }
+
+    /// Whether this member should become its owner.
+    fn note_used(&self, id: SessionId) -> bool {
+        let now = self.now();
+        let (take_over, limit) = {
+            let mut keeper = self.keeper();
+            (keeper.used(id, now), keeper.idle_limit(id))
+        };
+        if let Some(limit) = limit {
+            self.write_behind(|queue, now| queue.used(id, limit, now));
+        }
+        take_over
+    }
+
+    /// Notes something for the backing, if there is one.
+    pub(super) fn write_behind(&self, note: impl FnOnce(&mut Queue, Time)) {
+        if let Some(backing) = &self.backing {
+            backing.note(|queue| note(queue, self.env.now()));
+        }
     }
 
     /// A session is used by the request that is handled. That counts at once: it is not to end while it is used; and again when the
@@ -291,7 +315,7 @@ impl Inner {
         match request::note_use(self.address(), id) {
             Use::PassesBy => {}
             Use::Noted => {
-                self.keeper().used(id, self.now());
+                self.note_used(id);
                 self.wake();
             }
             Use::NoRequest => self.used(&[id]).await,
@@ -311,6 +335,7 @@ impl Inner {
     /// A write is made. If no request waits for it, it is on its way all the same.
     fn wrote(&self, id: SessionId, stamp: Stamp, commit: Option<Commit>) {
         request::note_seen(self.address(), id, stamp);
+        self.write_behind(|queue, now| queue.changed(id, now));
         let commit = commit.and_then(|commit| request::note_commit(self.address(), commit));
         if let Some(Commit::Done(Err(error))) = commit {
             self.counters.shortfalls.one();
@@ -321,18 +346,21 @@ impl Inner {
     /// This member serves a session whose owner is gone.
     async fn take_over(&self, id: SessionId) {
         let me = self.me();
-        let change = |found: Option<Session>, _| {
-            let Some(Session::Live(mut document)) = found else { return None };
+        let change = |found: Option<&Session>, _| {
+            let Some(Session::Live(document)) = found else { return None };
             if document.owner.1 == me || self.keeper().is_present(document.owner.1) {
                 return None;
             }
+            let mut document = document.clone();
             let stamp = self.stamp(document.latest());
             document.owner = (stamp, me);
             document.note(stamp);
             Some(Session::Live(document))
         };
-        if let Err(error) = self.table.update(id, Durability::Queued, change).await {
-            tracing::debug!(?id, %error, "this member serves a session, and could not say so");
+        match self.table.update(id, Durability::Queued, change).await {
+            Ok(Update { commit: Some(_), .. }) => self.write_behind(|queue, now| queue.changed(id, now)),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(?id, %error, "this member serves a session, and could not say so"),
         }
     }
 
@@ -399,11 +427,19 @@ impl Inner {
         self.clock.stamp(self.env.wall_ms(), seen)
     }
 
+    /// A session here, at whoever holds it, or in the backing.
+    async fn find(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
+        match self.table.get(id).await? {
+            None if self.backing.is_some() => self.restore(id).await,
+            found => Ok(found),
+        }
+    }
+
     /// A session no older than the client has seen it, if that can be had soon.
-    async fn get_fresh(&self, id: SessionId) -> Result<Option<Session>, SessionError> {
-        let found = self.table.get(id).await?;
+    async fn get_fresh(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
+        let found = self.find(id).await?;
         let Some(wanted) = request::wanted(self.address(), id) else { return Ok(found) };
-        let has = |session: &Option<Session>| match session {
+        let has = |session: &Option<Arc<Session>>| match session.as_deref() {
             Some(Session::Live(document)) => document.has(wanted),
             Some(Session::Dead(_)) => true,
             None => false,
@@ -431,13 +467,13 @@ impl Inner {
             None => None,
         };
         if let Some(pulled) = pulled {
-            let add = |found: Option<Session>, _| {
+            let add = |found: Option<&Session>, _| {
                 came.fetch_add(1, Ordering::Relaxed);
-                let merged = match found.clone() {
-                    Some(found) => Session::merge(found, pulled.clone()),
+                let merged = match found {
+                    Some(found) => Session::merge(found.clone(), pulled.clone()),
                     None => pulled.clone(),
                 };
-                (found.as_ref() != Some(&merged)).then_some(merged)
+                (found != Some(&merged)).then_some(merged)
             };
             self.table.update(id, Durability::Local, add).await?;
             self.counters.pulled.add(came.into_inner().min(1));
@@ -451,11 +487,11 @@ impl Inner {
 
     /// Whether it is known here that there is no such session; `is_told`: the client says that there was one just now.
     pub(crate) async fn is_known_over(&self, id: SessionId, is_told: bool) -> bool {
-        match (&self.table, self.table.get(id).await) {
-            (_, Ok(Some(Session::Dead(_)))) => true,
-            // All are here.
-            (Table::All(_), Ok(None)) => !is_told,
-            _ => false,
+        match self.table.get(id).await {
+            Ok(Some(session)) => session.live().is_none(),
+            // All are here, or in the backing.
+            Ok(None) => matches!(self.table, Table::All(_)) && !is_told && self.backing.is_none(),
+            Err(_) => false,
         }
     }
 
@@ -466,7 +502,7 @@ impl Inner {
 
     /// Whether there is such a session.
     pub(crate) async fn has(&self, id: SessionId) -> bool {
-        matches!(self.table.get(id).await, Ok(Some(Session::Live(_))))
+        matches!(self.find(id).await, Ok(Some(session)) if session.live().is_some())
     }
 
     /// The part that this node has in a session.

@@ -1,5 +1,6 @@
 //! Where the sessions are: all on every node, or each on a few.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tribes_core::Channel;
@@ -48,6 +49,14 @@ impl Commit {
     }
 }
 
+/// What came of changing a session.
+pub(crate) struct Update {
+    /// How far the change came; none if there was none.
+    pub(crate) commit: Option<Commit>,
+    /// The session as it is now, changed or not.
+    pub(crate) after: Option<Arc<Session>>,
+}
+
 /// How the table is to be.
 pub(crate) struct TableConfig {
     pub(crate) name: String,
@@ -56,6 +65,7 @@ pub(crate) struct TableConfig {
     pub(crate) greeting: Duration,
     pub(crate) max_bytes: usize,
     pub(crate) max_session: usize,
+    pub(crate) cache: usize,
     pub(crate) compare_every: Duration,
     pub(crate) longest_partition: Duration,
 }
@@ -83,6 +93,7 @@ impl Table {
                     .greeting(greeting)
                     .max_bytes(config.max_bytes)
                     .max_value(max_value)
+                    .cache(config.cache)
                     .compare_every(config.compare_every)
                     .removals(removals.0, removals.1)
                     .diffs()
@@ -112,10 +123,10 @@ impl Table {
     }
 
     /// The session here, or at whoever holds it.
-    pub(crate) async fn get(&self, id: SessionId) -> Result<Option<Session>, MapError> {
+    pub(crate) async fn get(&self, id: SessionId) -> Result<Option<Arc<Session>>, MapError> {
         match self {
-            Self::All(map) => Ok(map.get(&id)),
-            Self::Backup(map) => map.get(&id).await,
+            Self::All(map) => Ok(map.get_shared(&id)),
+            Self::Backup(map) => Ok(map.get(&id).await?.map(Arc::new)),
         }
     }
 
@@ -126,21 +137,31 @@ impl Table {
         &self,
         id: SessionId,
         durability: Durability,
-        mut change: impl FnMut(Option<Session>, bool) -> Option<Session>,
-    ) -> Result<Option<Commit>, MapError> {
+        mut change: impl FnMut(Option<&Session>, bool) -> Option<Session>,
+    ) -> Result<Update, MapError> {
         let map = match self {
             Self::All(map) => {
-                let change = |found| change(found, false);
-                return Ok(map.begin_update(&id, change, durability)?.map(Commit::Pending));
+                let (writing, after) = map.begin_update_shared(&id, |found| change(found, false), durability)?;
+                return Ok(Update { commit: writing.map(Commit::Pending), after });
             }
             Self::Backup(map) => map,
         };
-        let mut tries = 1;
+        let (mut tries, mut after) = (1, None);
         loop {
-            match map.update_with(&id, |found| change(found, tries > 1), durability).await {
-                Ok(written) => return Ok(written.map(|written| Commit::Done(Ok(written)))),
+            let step = |found: Option<Session>| {
+                let later = change(found.as_ref(), tries > 1);
+                after = later.clone().or(found).map(Arc::new);
+                later
+            };
+            match map.update_with(&id, step, durability).await {
+                Ok(written) => {
+                    let commit = written.map(|written| Commit::Done(Ok(written)));
+                    return Ok(Update { commit, after });
+                }
                 // It is made all the same.
-                Err(error @ MapError::NotAcknowledged { .. }) => return Ok(Some(Commit::Done(Err(error)))),
+                Err(error @ MapError::NotAcknowledged { .. }) => {
+                    return Ok(Update { commit: Some(Commit::Done(Err(error))), after });
+                }
                 // Its holder is gone, and another is asked: should it be made already, it is found.
                 Err(MapError::Unanswered { .. }) if tries < TRIES => tries += 1,
                 Err(error) => return Err(error),
@@ -167,11 +188,11 @@ impl Table {
 
     pub(crate) fn watch(
         &self,
-        listener: impl Fn(&Change<SessionId, Vec<Session>>, By) + Send + Sync + 'static,
+        listener: impl Fn(&Change<SessionId, Vec<Arc<Session>>>, By) + Send + Sync + 'static,
     ) -> ChangeHandle {
         match self {
-            Self::All(map) => map.on_change_all(move |change| listener(change, change.by)),
-            Self::Backup(map) => map.on_change_all(move |change| listener(change, change.by)),
+            Self::All(map) => map.on_change_shared(move |change| listener(change, change.by)),
+            Self::Backup(map) => map.on_change_shared(move |change| listener(change, change.by)),
         }
     }
 

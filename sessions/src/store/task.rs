@@ -86,7 +86,7 @@ async fn keep(inner: Weak<Inner>, env: Env) {
             let Some(inner) = inner.upgrade().filter(|inner| !inner.is_closed()) else { return };
             let mut keeper = inner.keeper();
             let actions = keeper.tick(inner.now());
-            (actions, keeper.next_wake())
+            (actions, keeper.sleep())
         };
         if actions.is_empty() {
             env.until(wake.max(env.now() + SHORTEST_SLEEP), earlier.notified()).await;

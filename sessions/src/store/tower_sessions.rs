@@ -49,12 +49,15 @@ macro_rules! session_store {
                 }
             }
 
-            fn error(error: SessionError) -> Error {
+            fn error(store: &ReplicatedStore, error: SessionError) -> Error {
                 match error {
                     SessionError::FieldTooLarge { .. }
                     | SessionError::SessionTooLarge { .. }
                     | SessionError::TooDeep { .. } => Error::Encode(error.to_string()),
-                    other => Error::Backend(other.to_string()),
+                    other => {
+                        crate::request::note_failure(store.0.address());
+                        Error::Backend(other.to_string())
+                    }
                 }
             }
 
@@ -62,22 +65,25 @@ macro_rules! session_store {
             impl SessionStore for ReplicatedStore {
                 async fn create(&self, record: &mut Record) -> Result<()> {
                     let end = end_of(record.expiry_date);
-                    let id = self.0.create(&mut record.data, end).await.map_err(error)?;
+                    let id = self.0.create(&mut record.data, end).await.map_err(|cause| error(self, cause))?;
                     record.id = id.into();
                     Ok(())
                 }
 
                 async fn save(&self, record: &Record) -> Result<()> {
-                    self.0.save(id_of(record.id), &record.data, end_of(record.expiry_date)).await.map_err(error)
+                    self.0
+                        .save(id_of(record.id), &record.data, end_of(record.expiry_date))
+                        .await
+                        .map_err(|cause| error(self, cause))
                 }
 
                 async fn load(&self, id: &Id) -> Result<Option<Record>> {
-                    let loaded = self.0.load(id_of(*id)).await.map_err(error)?;
+                    let loaded = self.0.load(id_of(*id)).await.map_err(|cause| error(self, cause))?;
                     Ok(loaded.map(|loaded| Record { id: *id, data: loaded.data, expiry_date: date_in(loaded.left) }))
                 }
 
                 async fn delete(&self, id: &Id) -> Result<()> {
-                    self.0.end(id_of(*id), EndReason::Invalidated).await.map(drop).map_err(error)
+                    self.0.end(id_of(*id), EndReason::Invalidated).await.map(drop).map_err(|cause| error(self, cause))
                 }
             }
         }

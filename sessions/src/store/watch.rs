@@ -57,12 +57,22 @@ impl Inner {
         let present: BTreeSet<NodeId> = view.members().iter().map(|member| *member.id().as_bytes()).collect();
         self.keeper().present(present);
         self.wake();
+        self.write_behind(|queue, now| {
+            let keeper = self.keeper();
+            for id in queue.recent() {
+                match keeper.is_orphan(id) {
+                    // Who changed it is gone, and has perhaps not written it.
+                    Some(true) => queue.changed(id, now),
+                    Some(false) => {}
+                    None => queue.gone(id),
+                }
+            }
+        });
     }
 
-    fn session_changed(&self, change: &Change<SessionId, Vec<Session>>, by: By) {
+    fn session_changed(&self, change: &Change<SessionId, Vec<Arc<Session>>>, by: By) {
         let id = change.key;
-        let merged = |sessions: &Option<Vec<Session>>| sessions.iter().flatten().cloned().reduce(Session::merge);
-        let (old, new) = (merged(&change.old), merged(&change.new));
+        let (old, new) = (merged(change.old.as_deref()), merged(change.new.as_deref()));
         let is_ready = *self.ready.borrow();
         // What comes while the state is taken over was made at some time; how long ago it was used is said by others.
         match &new {
@@ -72,11 +82,18 @@ impl Inner {
             }
             Some(session) if by == By::Local || is_ready => self.noticed(id, session, News::Written),
             Some(session) => self.noticed(id, session, News::Came),
-            None => self.keeper().gone(id),
+            None => {
+                self.keeper().gone(id);
+                self.write_behind(|queue, _| queue.gone(id));
+            }
         }
-        self.index().changed(id, old.as_ref(), new.as_ref(), &self.policies);
+        if let (By::Peer, Some(session)) = (by, &new) {
+            self.write_behind(|queue, now| queue.heard(id, session.live().is_none(), now));
+        }
+        self.index().changed(id, old.as_deref(), new.as_deref(), &self.policies);
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
-        if let (None, Some(Session::Live(document)), Table::All(_), true) = (&old, &new, &self.table, is_ready) {
+        let created = new.as_deref().and_then(Session::live).filter(|_| old.is_none() && is_ready);
+        if let (Some(document), Table::All(_)) = (created, &self.table) {
             self.tell_created(id, document);
         }
         self.tell_conflicts(id, change);
@@ -93,6 +110,7 @@ impl Inner {
         if let Session::Dead(death) = session
             && transition.ended
         {
+            self.write_behind(|queue, now| queue.heard(id, true, now));
             let by = MemberId::from_bytes(death.by);
             self.events.tell(SessionEvent::Destroyed { id, reason: death.reason, by });
         }
@@ -111,9 +129,9 @@ impl Inner {
     }
 
     /// Tells of writes that did not know of each other and meet now.
-    fn tell_conflicts(&self, id: SessionId, change: &Change<SessionId, Vec<Session>>) {
-        fn documents(sessions: &Option<Vec<Session>>) -> impl Iterator<Item = &Document> {
-            sessions.iter().flatten().filter_map(Session::live)
+    fn tell_conflicts(&self, id: SessionId, change: &Change<SessionId, Vec<Arc<Session>>>) {
+        fn documents(sessions: &Option<Vec<Arc<Session>>>) -> impl Iterator<Item = &Document> {
+            sessions.iter().flatten().filter_map(|session| session.live())
         }
         let old: Vec<&Document> = documents(&change.old).collect();
         let arrived = documents(&change.new).filter(|document| !old.contains(document));
@@ -131,5 +149,13 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// What the values of a key come to.
+fn merged(sessions: Option<&[Arc<Session>]>) -> Option<Arc<Session>> {
+    match sessions? {
+        [only] => Some(Arc::clone(only)),
+        several => several.iter().map(|session| session.as_ref().clone()).reduce(Session::merge).map(Arc::new),
     }
 }

@@ -213,7 +213,8 @@ impl Browser {
         let mut tries = 0;
         loop {
             let answer = self.ask_once(place, method, path, Body::from(body.to_owned())).await;
-            let failed = [StatusCode::BAD_GATEWAY, StatusCode::INTERNAL_SERVER_ERROR].contains(&answer.status);
+            let failed = [StatusCode::BAD_GATEWAY, StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE]
+                .contains(&answer.status);
             if !failed || tries >= self.patience {
                 return answer;
             }

@@ -1,0 +1,108 @@
+//! What a request pays for its session, beside tower-sessions' `MemoryStore`: loading one, and loading it, changing a field and
+//! saving it, with 3 and with 20 fields of 100 bytes. Ours alone, and in a group of two over loopback TCP, where saves are on their way.
+//! All nodes share one process and its two threads; nothing of HTTP is in here (for that: `shop compare`).
+
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by failing")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::group;
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use tower_sessions::session::{Id, Record};
+use tower_sessions::{MemoryStore, SessionStore};
+use tribes::Channel;
+use tribes::sessions::ReplicatedStore;
+
+const FIELDS: [usize; 2] = [3, 20];
+/// Sessions, of which each request has another.
+const SESSIONS: usize = 1000;
+
+fn channels(runtime: &Runtime, count: usize) -> Vec<Channel> {
+    let name = group::free();
+    let channels: Vec<_> = (0..count).map(|_| group::member(&name).build().expect("a valid configuration")).collect();
+    runtime.block_on(async {
+        for channel in &channels {
+            channel.start().await.expect("loopback and multicast work here");
+        }
+        for channel in &channels {
+            channel.view_when(|view| view.len() == count - 1).await;
+        }
+    });
+    channels
+}
+
+/// So many sessions with so many fields; their ids.
+async fn fill(store: &impl SessionStore, fields: usize) -> Vec<Id> {
+    let mut ids = Vec::with_capacity(SESSIONS);
+    for _ in 0..SESSIONS {
+        let data: HashMap<String, Value> =
+            (0..fields).map(|number| (format!("field{number}"), Value::String("v".repeat(100)))).collect();
+        let expiry_date = time::OffsetDateTime::now_utc() + Duration::from_secs(3600);
+        let mut record = Record { id: Id::default(), data, expiry_date };
+        store.create(&mut record).await.expect("there is room");
+        ids.push(record.id);
+    }
+    ids
+}
+
+fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &(impl SessionStore + Clone)) {
+    for fields in FIELDS {
+        let ids = runtime.block_on(fill(store, fields));
+        let mut next = 0;
+        criterion.benchmark_group("load").bench_with_input(BenchmarkId::new(name, fields), &fields, |bencher, _| {
+            bencher.to_async(runtime).iter(|| {
+                next = (next + 1) % ids.len();
+                store.load(&ids[next])
+            });
+        });
+        let mut count = 0_u64;
+        criterion.benchmark_group("save").bench_with_input(BenchmarkId::new(name, fields), &fields, |bencher, _| {
+            bencher.to_async(runtime).iter(|| {
+                next = (next + 1) % ids.len();
+                count += 1;
+                let (store, id) = (store.clone(), ids[next]);
+                async move {
+                    let mut record = store.load(&id).await.expect("it answers").expect("it is there");
+                    record.data.insert("field0".to_owned(), Value::from(count));
+                    store.save(&record).await.expect("it can be written");
+                }
+            });
+        });
+    }
+}
+
+fn sessions(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+    measure(criterion, &runtime, "memory", &MemoryStore::default());
+    for (name, count) in [("alone", 1), ("two", 2)] {
+        let channels = channels(&runtime, count);
+        let stores: Vec<ReplicatedStore> = runtime.block_on(async {
+            let mut stores = Vec::new();
+            for channel in &channels {
+                stores.push(ReplicatedStore::builder("bench").join(channel).await.expect("its name is free"));
+            }
+            stores
+        });
+        measure(criterion, &runtime, name, &stores[0]);
+        runtime.block_on(async {
+            drop(stores);
+            for channel in channels {
+                channel.stop().await;
+            }
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(20);
+    targets = sessions
+}
+criterion_main!(benches);

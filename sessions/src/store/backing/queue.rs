@@ -1,0 +1,277 @@
+//! What is to be written behind, and when. Without I/O.
+//!
+//! It holds ids, not sessions: what is written is the session as it is then. So several changes are one write, and a session that has
+//! ended meanwhile is removed, not written.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use tribes_core::Time;
+
+use super::{AT_ONCE, BackingStats};
+use crate::SessionId;
+
+/// So many wait at most.
+const MOST: usize = 1 << 20;
+/// The first and the longest pause after a failure.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// For so long it is remembered that another member changed a session: it may die before it has written it.
+const RECENT: Duration = Duration::from_secs(30);
+/// What another member changes so soon after this one wrote it is written again: the two may have overtaken each other.
+const OVERLAP: Duration = Duration::from_secs(10);
+
+/// What is to be done with a session in the backing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Write it; whether it is known to be there.
+    Write {
+        known: bool,
+    },
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    due: Time,
+    ended: bool,
+}
+
+/// What this node wrote of a session.
+#[derive(Clone, Copy, Debug)]
+struct Wrote {
+    at: Time,
+    /// It is there.
+    known: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(in crate::store) struct Queue {
+    delay: Duration,
+    pending: HashMap<SessionId, Pending>,
+    due: BTreeSet<(Time, SessionId)>,
+    /// What is being written, and whether it is to be looked at again afterwards.
+    busy: HashMap<SessionId, Option<Pending>>,
+    wrote: HashMap<SessionId, Wrote>,
+    /// What others changed, and when that came.
+    recent: HashMap<SessionId, Time>,
+    look: Time,
+    pause: Duration,
+    /// After a failure nothing is tried before.
+    not_before: Time,
+    is_failing: bool,
+    stats: BackingStats,
+}
+
+impl Queue {
+    pub(super) fn new(delay: Duration) -> Self {
+        Self {
+            delay,
+            pending: HashMap::new(),
+            due: BTreeSet::new(),
+            busy: HashMap::new(),
+            wrote: HashMap::new(),
+            recent: HashMap::new(),
+            look: Time::ZERO,
+            pause: Duration::ZERO,
+            not_before: Time::ZERO,
+            is_failing: false,
+            stats: BackingStats::default(),
+        }
+    }
+
+    /// This node has changed a session.
+    pub(in crate::store) fn changed(&mut self, id: SessionId, now: Time) {
+        self.add(id, Pending { due: now + self.delay, ended: false });
+    }
+
+    /// This node has ended a session, or learnt that one is over that it may have written.
+    pub(in crate::store) fn ended(&mut self, id: SessionId, now: Time) {
+        self.recent.remove(&id);
+        self.add(id, Pending { due: now, ended: true });
+    }
+
+    /// Another member has changed a session, or ended it.
+    pub(in crate::store) fn heard(&mut self, id: SessionId, ended: bool, now: Time) {
+        let overlaps = self.wrote.get(&id).is_some_and(|wrote| now - wrote.at < OVERLAP);
+        if ended && (self.wrote.contains_key(&id) || self.knows(id)) {
+            return self.ended(id, now);
+        }
+        if overlaps || self.knows(id) {
+            self.changed(id, now);
+        }
+        if now >= self.look {
+            if !self.is_failing {
+                self.recent.retain(|_, came| now - *came < RECENT);
+            }
+            self.look = now + RECENT;
+        }
+        if self.recent.len() < MOST {
+            self.recent.insert(id, now);
+        }
+    }
+
+    /// A session that is unused for `limit` at most was used here.
+    pub(in crate::store) fn used(&mut self, id: SessionId, limit: Duration, now: Time) {
+        if self.wrote.len() >= MOST && !self.wrote.contains_key(&id) {
+            return;
+        }
+        let wrote = self.wrote.entry(id).or_insert(Wrote { at: now, known: false });
+        // There it ends a quarter later than here.
+        if now - wrote.at >= limit / 4 {
+            // It may have been let go of there meanwhile.
+            *wrote = Wrote { at: now, known: false };
+            self.changed(id, now);
+        }
+    }
+
+    /// A session is nowhere any more.
+    pub(in crate::store) fn gone(&mut self, id: SessionId) {
+        self.wrote.remove(&id);
+        self.recent.remove(&id);
+    }
+
+    /// What others changed of late: somebody is gone.
+    pub(in crate::store) fn recent(&self) -> Vec<SessionId> {
+        self.recent.keys().copied().collect()
+    }
+
+    /// All that waits is due now, and failures are forgotten.
+    pub(super) fn hurry(&mut self, now: Time) {
+        (self.not_before, self.pause) = (now, Duration::ZERO);
+        self.due = self.pending.keys().map(|id| (now, *id)).collect();
+        self.pending.values_mut().for_each(|pending| pending.due = now);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.busy.is_empty()
+    }
+
+    /// Whether it may be asked for a session: after a failure not at once again.
+    pub(super) fn may_ask(&self, now: Time) -> bool {
+        now >= self.not_before
+    }
+
+    /// What is to be done now.
+    pub(super) fn take(&mut self, now: Time) -> Vec<(SessionId, Job)> {
+        let mut jobs = Vec::new();
+        if now < self.not_before {
+            return jobs;
+        }
+        // One tells whether it is there again.
+        let most = if self.is_failing { 1 } else { AT_ONCE };
+        while self.busy.len() < most {
+            let Some((_, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) else { break };
+            self.due.pop_first();
+            let Some(pending) = self.pending.remove(&id) else { continue };
+            if let Some(again) = self.busy.get_mut(&id) {
+                // Not two at once, of which the earlier may come to lie above.
+                let ended = pending.ended || again.is_some_and(|again| again.ended);
+                *again = Some(Pending { ended, ..pending });
+                continue;
+            }
+            self.busy.insert(id, None);
+            let known = self.wrote.get(&id).is_some_and(|wrote| wrote.known);
+            jobs.push((id, if pending.ended { Job::Remove } else { Job::Write { known } }));
+        }
+        jobs
+    }
+
+    /// When [`take`](Self::take) has something, at the latest.
+    pub(super) fn next(&self) -> Time {
+        if self.busy.len() >= if self.is_failing { 1 } else { AT_ONCE } {
+            return Time::NEVER;
+        }
+        self.due.first().map_or(Time::NEVER, |(due, _)| (*due).max(self.not_before))
+    }
+
+    /// It was done: written, or removed.
+    pub(super) fn done(&mut self, id: SessionId, removed: bool, now: Time) {
+        self.works();
+        if removed {
+            self.stats.removed += 1;
+            self.gone(id);
+        } else {
+            self.stats.written += 1;
+            if self.wrote.len() < MOST || self.wrote.contains_key(&id) {
+                self.wrote.insert(id, Wrote { at: now, known: true });
+            }
+        }
+        self.finish(id, None);
+    }
+
+    /// There was nothing to be done.
+    pub(super) fn needless(&mut self, id: SessionId) {
+        self.finish(id, None);
+    }
+
+    /// It was not done, and is to be tried again.
+    pub(super) fn failed(&mut self, id: SessionId, ended: bool, now: Time) {
+        self.fails(now);
+        // Nobody knows what of it was done, or what is left there.
+        if let Some(wrote) = self.wrote.get_mut(&id) {
+            wrote.known = false;
+        }
+        self.finish(id, Some(Pending { due: self.not_before, ended }));
+    }
+
+    /// It has answered.
+    pub(super) fn works(&mut self) {
+        (self.is_failing, self.pause) = (false, Duration::ZERO);
+    }
+
+    /// It has not.
+    pub(super) fn fails(&mut self, now: Time) {
+        if !self.is_failing {
+            // What is there may be gone when it is there again.
+            self.wrote.values_mut().for_each(|wrote| wrote.known = false);
+        }
+        self.is_failing = true;
+        self.stats.failed += 1;
+        if now >= self.not_before {
+            self.pause = (self.pause * 2).clamp(PAUSES.0, PAUSES.1);
+            self.not_before = now + self.pause;
+        }
+    }
+
+    pub(super) fn restored(&mut self) {
+        self.works();
+        self.stats.restored += 1;
+    }
+
+    pub(super) fn missed(&mut self) {
+        self.stats.missed += 1;
+    }
+
+    pub(super) fn stats(&self) -> BackingStats {
+        BackingStats { pending: self.pending.len() + self.busy.len(), is_failing: self.is_failing, ..self.stats }
+    }
+
+    /// Whether it waits, or is being written.
+    fn knows(&self, id: SessionId) -> bool {
+        self.pending.contains_key(&id) || self.busy.contains_key(&id)
+    }
+
+    fn finish(&mut self, id: SessionId, again: Option<Pending>) {
+        let later = self.busy.remove(&id).flatten();
+        for pending in [again, later].into_iter().flatten() {
+            self.add(id, pending);
+        }
+    }
+
+    fn add(&mut self, id: SessionId, new: Pending) {
+        let earlier = self.pending.get(&id).copied();
+        if earlier.is_none() && self.pending.len() >= MOST {
+            self.stats.dropped += 1;
+            return;
+        }
+        // What has ended stays so.
+        let mut pending = new;
+        if let Some(earlier) = earlier {
+            self.due.remove(&(earlier.due, id));
+            pending = Pending { due: earlier.due.min(new.due), ended: earlier.ended || new.ended };
+        }
+        self.pending.insert(id, pending);
+        self.due.insert((pending.due, id));
+    }
+}
