@@ -1,24 +1,30 @@
 //! What a request pays for its session, beside tower-sessions' `MemoryStore`: loading one, and loading it, changing a field and
 //! saving it, with 3 and with 20 fields of 100 bytes. Ours alone, and in a group of two over loopback TCP, where saves are on their way.
-//! All nodes share one process and its two threads; nothing of HTTP is in here (for that: `shop compare`).
+//! All nodes share one process and its two threads; `request` is a handler that reads its session,
+//! as an axum service without a network, with the session layer alone and with all layers (for all of HTTP: `shop compare`).
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
-#![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by failing")]
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a bench says what is wrong by failing")]
 
 mod common;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use axum::routing::get;
 use common::group;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower_sessions::session::{Id, Record};
-use tower_sessions::{MemoryStore, SessionStore};
+use tower::{Service as _, ServiceBuilder};
+use tower_sessions::{MemoryStore, Session, SessionManagerLayer, SessionStore};
 use tribes::Channel;
-use tribes::sessions::ReplicatedStore;
+use tribes::sessions::{ReadyGateLayer, ReplicatedStore, ReplicationLayer, StickyLayer};
 
 const FIELDS: [usize; 2] = [3, 20];
 /// Sessions, of which each request has another.
@@ -78,9 +84,31 @@ fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &(im
     }
 }
 
+/// A handler that reads its session, without a network.
+fn application(store: impl SessionStore + Clone) -> Router {
+    Router::new()
+        .route("/", get(async |session: Session| session.get::<String>("field1").await.ok().flatten()))
+        .layer(SessionManagerLayer::new(store))
+}
+
+fn requests(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &impl SessionStore, app: &Router) {
+    let ids = runtime.block_on(fill(store, 3));
+    let mut next = 0;
+    let mut app = app.clone();
+    criterion.benchmark_group("request").bench_function(name, |bencher| {
+        bencher.to_async(runtime).iter(|| {
+            next = (next + 1) % ids.len();
+            let request = Request::get("/").header("cookie", format!("id={}", ids[next])).body(Body::empty());
+            app.call(request.expect("a request"))
+        });
+    });
+}
+
 fn sessions(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-    measure(criterion, &runtime, "memory", &MemoryStore::default());
+    let memory = MemoryStore::default();
+    measure(criterion, &runtime, "memory", &memory);
+    requests(criterion, &runtime, "memory", &memory, &application(memory.clone()));
     for (name, count) in [("alone", 1), ("two", 2)] {
         let channels = channels(&runtime, count);
         let stores: Vec<ReplicatedStore> = runtime.block_on(async {
@@ -90,7 +118,17 @@ fn sessions(criterion: &mut Criterion) {
             }
             stores
         });
-        measure(criterion, &runtime, name, &stores[0]);
+        let store = &stores[0];
+        measure(criterion, &runtime, name, store);
+        if count == 1 {
+            let bare = application(store.clone());
+            requests(criterion, &runtime, "ours", store, &bare);
+            let layers = ServiceBuilder::new()
+                .layer(ReadyGateLayer::new(store))
+                .layer(StickyLayer::new(store, "a"))
+                .layer(ReplicationLayer::new(store));
+            requests(criterion, &runtime, "ours with layers", store, &bare.layer(layers));
+        }
         runtime.block_on(async {
             drop(stores);
             for channel in channels {
