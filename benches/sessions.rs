@@ -5,7 +5,12 @@
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
-#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a bench says what is wrong by failing")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench says what is wrong by failing"
+)]
 
 mod common;
 
@@ -20,8 +25,8 @@ use common::group;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use tower_sessions::session::{Id, Record};
 use tower::{Service as _, ServiceBuilder};
+use tower_sessions::session::{Id, Record};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer, SessionStore};
 use tribes::Channel;
 use tribes::sessions::{ReadyGateLayer, ReplicatedStore, ReplicationLayer, StickyLayer};
@@ -87,7 +92,10 @@ fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &(im
 /// A handler that reads its session, without a network.
 fn application(store: impl SessionStore + Clone) -> Router {
     Router::new()
-        .route("/", get(async |session: Session| session.get::<String>("field1").await.ok().flatten()))
+        .route(
+            "/",
+            get(async |session: Session| session.get::<String>("field1").await.ok().flatten().unwrap_or_default()),
+        )
         .layer(SessionManagerLayer::new(store))
 }
 
