@@ -2,14 +2,19 @@
 //!
 //! - `shop serve` is one node: an axum application with a login and a cart. Start as many as you like.
 //! - `shop tour` starts nodes as processes of their own, walks a client through what can happen to them, killing them on the way, and
-//!   says at each step what is expected and what was seen.
+//!   says at each step what is expected and what was seen. With `--nginx` the client comes through nginx.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 mod admin;
 mod application;
+mod balancer;
+mod client;
+mod log;
+mod nodes;
 mod serve;
 mod tour;
+mod witness;
 
 use std::process::ExitCode;
 

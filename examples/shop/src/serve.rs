@@ -13,7 +13,7 @@ use tribes::sessions::{
 };
 
 use crate::admin::Ended;
-use crate::{admin, application};
+use crate::{admin, application, witness};
 
 /// How much is known of a save when its request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,13 +74,14 @@ impl Serve {
             .on_event(move |event| events.note(event))
             .open(&channel)?;
 
-        let app = application::routes()
+        let app = witness::watch(application::routes(), &self.name, &store)
             .layer(SessionManagerLayer::new(store.clone()).with_secure(false))
             .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
             .layer(StickyLayer::new(&store, &self.name).remember(true).attributes("HttpOnly; SameSite=Strict; Path=/"))
             .layer(ReadyGateLayer::new(&store));
         // What is not the administration's goes through the layers, also what the gate answers itself.
         let admin = if self.admin { admin::routes(&channel, &store, ended) } else { Router::new() };
+        let admin = if self.admin { admin.merge(witness::counted(&store)) } else { admin };
         let app = admin.fallback_service(app);
 
         let listener = TcpListener::bind(self.http).await?;
