@@ -11,7 +11,10 @@ use tribes::prelude::BoxError;
 
 use crate::admin::Report;
 use crate::balancer::Reserved;
+use crate::witness::Counted;
 
+/// What nodes are called.
+pub(crate) const NAMES: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
 /// Time for a process to begin.
 const BEGIN: Duration = Duration::from_secs(20);
 
@@ -86,6 +89,17 @@ impl Node {
     pub(crate) async fn report(&self) -> Option<Report> {
         let answer = self.http.get(format!("{}/admin", self.url)).send().await.ok()?;
         answer.json().await.ok()
+    }
+
+    /// What it has counted; none if it does not answer.
+    pub(crate) async fn counted(&self) -> Option<Counted> {
+        let answer = self.http.get(format!("{}/counted", self.url)).send().await.ok()?;
+        answer.json().await.ok()
+    }
+
+    /// The id of its process; none if it has ended.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.process.id()
     }
 
     /// The status with which it answers at `path`.

@@ -64,6 +64,16 @@ pub(crate) struct Counted {
     pub(crate) conflicts: u64,
 }
 
+impl std::ops::AddAssign for Counted {
+    fn add_assign(&mut self, other: Self) {
+        self.failovers += other.failovers;
+        self.shortfalls += other.shortfalls;
+        self.stale_reads += other.stale_reads;
+        self.resurrections_prevented += other.resurrections_prevented;
+        self.conflicts += other.conflicts;
+    }
+}
+
 /// `/counted`, without layers.
 pub(crate) fn counted(store: &ReplicatedStore) -> Router {
     Router::new().route("/counted", get(count)).with_state(store.clone())

@@ -12,12 +12,10 @@ use tribes::prelude::BoxError;
 
 use crate::balancer::Balancer;
 use crate::log::Log;
-use crate::nodes::Nodes;
+use crate::nodes::{NAMES, Nodes};
 
 /// The inactivity timeout.
 const IDLE: Duration = Duration::from_secs(5);
-/// What the nodes are called.
-const NAMES: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
 
 #[derive(Debug, Args)]
 pub(crate) struct Tour {
@@ -60,18 +58,5 @@ impl Tour {
         let Log { failed, seen } = log;
         println!("\n{} of {seen} as expected, in {:.1} s", seen - failed, began.elapsed().as_secs_f64());
         Ok(failed == 0)
-    }
-}
-
-/// Asks again and again until `look` gives something, or `limit` is over; and how long it took.
-async fn within<T>(limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> (Option<T>, Duration) {
-    let began = Instant::now();
-    loop {
-        let found = look().await;
-        let took = began.elapsed();
-        if found.is_some() || took >= limit {
-            return (found, took);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

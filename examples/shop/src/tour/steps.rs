@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
-use super::{IDLE, NAMES, within};
+use super::IDLE;
 use crate::admin::Report;
 use crate::client::Client;
 use crate::log::Log;
-use crate::nodes::{Node, Nodes};
+use crate::nodes::{NAMES, Node, Nodes};
+use crate::within;
 
 /// Time for what is to happen at once, on a machine that may be busy with other things.
 const SOON: Duration = Duration::from_secs(2);
