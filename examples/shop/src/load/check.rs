@@ -56,14 +56,18 @@ pub(super) async fn check(
     })
     .await;
     let pieces: usize = live.iter().map(|live| live.acknowledged.len()).sum();
+    let (before, taken) = {
+        let seen = run.tally.seen();
+        (seen.lost, seen.taken)
+    };
     let text = format!(
-        "{} of {pieces} in {} sessions at {} nodes ({at_first} at first, {:.1} s)",
+        "{before} of {taken} before logouts; {} of {pieces} in {} sessions at {} nodes ({at_first} at first, {:.1} s)",
         lost.len(),
         live.len(),
         run.places.len(),
         waited.as_secs_f64()
     );
-    log.expect("no acknowledged piece is lost", text, lost.is_empty() && pieces > 0);
+    log.expect("no acknowledged piece is lost", text, before == 0 && lost.is_empty() && pieces > 0);
     tell(run, &lost);
 
     let alive = everywhere(run, &ended, alive).await?;

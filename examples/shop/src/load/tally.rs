@@ -39,6 +39,10 @@ pub(super) struct Seen {
     pub(super) reads: u64,
     /// Those that showed less than was acknowledged.
     pub(super) behind: u64,
+    /// Pieces that were looked for before a logout.
+    pub(super) taken: u64,
+    /// Those that were not there, however often their user looked.
+    pub(super) lost: u64,
     /// Answers that took somebody who is logged in for nobody.
     pub(super) strangers: u64,
     /// Carts with pieces that were never put there, or are there twice.

@@ -16,7 +16,11 @@ use crate::client::{By, Client};
 /// Time for what was begun when the end came.
 const GRACE: Duration = Duration::from_secs(20);
 /// Who has so many pieces logs out: a field has its limits.
-const MOST: usize = 300;
+const MOST: usize = 1000;
+/// Of so many users one never logs out by himself: his session has to outlive all nodes.
+const STAYS: usize = 4;
+/// A user looks so often, before he logs out, for what he does not find in his cart.
+const LOOKS: usize = 20;
 
 /// What sessions are to be in the end.
 #[derive(Debug, Default)]
@@ -82,6 +86,7 @@ impl Live {
 pub(super) struct User {
     run: Arc<Run>,
     name: String,
+    stays: bool,
     random: fastrand::Rng,
     client: Client,
     /// Who answered last.
@@ -97,6 +102,7 @@ impl User {
         Self {
             run: Arc::clone(run),
             name: format!("user{number}"),
+            stays: number.is_multiple_of(STAYS),
             random,
             client: Client::new(run.http.clone(), None),
             at: String::new(),
@@ -132,13 +138,16 @@ impl User {
         while Instant::now() < self.run.end {
             self.think().await;
             match self.random.u32(..100) {
-                chance if chance < 4 || live.acknowledged.len() >= MOST => {
+                chance if (chance < 2 && !self.stays) || live.acknowledged.len() >= MOST => {
+                    if !self.look_for_all(live).await? {
+                        return Ok(false);
+                    }
                     // If the end comes meanwhile nobody knows whether he is logged in still.
                     let _ = self.log_out(live).await;
                     return Ok(true);
                 }
-                4..30 => {
-                    if !self.look(live).await? {
+                2..30 => {
+                    if self.look(live).await?.is_none() {
                         return Ok(false);
                     }
                 }
@@ -199,12 +208,12 @@ impl User {
         Ok(true)
     }
 
-    /// Looks at the cart; whether it is the same session still.
-    async fn look(&mut self, live: &mut Live) -> Result<bool, Stopped> {
+    /// Looks at the cart: how many pieces are missing; none if it is another session.
+    async fn look(&mut self, live: &mut Live) -> Result<Option<usize>, Stopped> {
         let account: Account = self.read().await?;
         if account.user.as_deref() != Some(&self.name) {
             self.stranger(&format!("it says {:?} at {}", account.user, self.at));
-            return Ok(false);
+            return Ok(None);
         }
         live.cookie = self.client.cookie.clone().unwrap_or_default();
         let (missing, is_odd) = (live.missing(&account.cart).len(), live.is_odd(&account.cart));
@@ -219,6 +228,23 @@ impl User {
         if is_odd {
             self.run.tally.tell(&format!("{} has odd pieces in his cart at {}", self.name, self.at));
         }
+        Ok(Some(missing))
+    }
+
+    /// Looks for all that he was told is there, for the last time; whether it is the same session still.
+    async fn look_for_all(&mut self, live: &mut Live) -> Result<bool, Stopped> {
+        let mut lost = 0;
+        for _ in 0..LOOKS {
+            let Some(missing) = self.look(live).await? else { return Ok(false) };
+            lost = missing;
+            if missing == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let mut seen = self.run.tally.seen();
+        seen.taken += live.acknowledged.len() as u64;
+        seen.lost += lost as u64;
         Ok(true)
     }
 
