@@ -3,7 +3,7 @@
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Html;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tower_sessions::{Session, session};
@@ -30,6 +30,7 @@ pub(crate) fn routes() -> Router {
         .route("/login/{user}", post(login))
         .route("/logout", post(logout))
         .route("/cart/{article}", post(add))
+        .route("/cart/{article}/{number}", put(add_this))
 }
 
 async fn account(session: Session) -> Result<Json<Account>, Unavailable> {
@@ -46,11 +47,19 @@ async fn logout(session: Session) -> Result<(), Unavailable> {
     Ok(session.flush().await?)
 }
 
+/// Each time it is another piece: not to be sent twice.
 async fn add(session: Session, Path(article): Path<String>) -> Result<Json<Piece>, Unavailable> {
+    add_this(session, Path((article, fastrand::u64(..1 << 48)))).await
+}
+
+/// The client has chosen the number: as often as this comes, there is one such piece.
+async fn add_this(session: Session, Path(piece): Path<(String, u64)>) -> Result<Json<Piece>, Unavailable> {
     let mut cart: Vec<Piece> = session.get("cart").await?.unwrap_or_default();
-    let piece = Piece { article, number: fastrand::u64(..1 << 48) };
-    cart.push(piece.clone());
-    session.insert("cart", cart).await?;
+    let piece = Piece { article: piece.0, number: piece.1 };
+    if !cart.contains(&piece) {
+        cart.push(piece.clone());
+        session.insert("cart", cart).await?;
+    }
     Ok(Json(piece))
 }
 

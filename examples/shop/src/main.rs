@@ -2,19 +2,28 @@
 //!
 //! - `shop serve` is one node: an axum application with a login and a cart. Start as many as you like.
 //! - `shop tour` starts nodes as processes of their own, walks a client through what can happen to them, killing them on the way, and
-//!   says at each step what is expected and what was seen.
+//!   says at each step what is expected and what was seen. With `--nginx` the client comes through nginx.
+//! - `shop load` has many users shop through nginx while nodes are killed and come back, and looks whether anything is lost.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 mod admin;
 mod application;
+mod balancer;
+mod client;
+mod load;
+mod log;
+mod nodes;
 mod serve;
 mod shared;
 mod tour;
+mod witness;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
 /// A shop whose sessions survive the crash of a server.
@@ -30,6 +39,8 @@ enum Command {
     Serve(serve::Serve),
     /// Walks through the life of a session while nodes crash.
     Tour(tour::Tour),
+    /// Has many users shop through nginx while nodes are killed and come back, and looks whether anything is lost.
+    Load(load::Load),
 }
 
 #[tokio::main]
@@ -41,6 +52,7 @@ async fn main() -> ExitCode {
     let result: Result<bool, BoxError> = match Args::parse().command {
         Command::Serve(serve) => serve.run().await.map(|()| true),
         Command::Tour(tour) => tour.run().await,
+        Command::Load(load) => load.run().await,
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -49,5 +61,18 @@ async fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Asks again and again until `look` gives something, or `limit` is over; and how long it took.
+async fn within<T>(limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> (Option<T>, Duration) {
+    let began = Instant::now();
+    loop {
+        let found = look().await;
+        let took = began.elapsed();
+        if found.is_some() || took >= limit {
+            return (found, took);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

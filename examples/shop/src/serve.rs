@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
+use tower::ServiceBuilder;
 use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer, SessionStore};
 use tribes::prelude::BoxError;
 use tribes::sessions::{
@@ -13,7 +14,7 @@ use tribes::sessions::{
 };
 
 use crate::admin::Ended;
-use crate::{admin, application, shared};
+use crate::{admin, application, shared, witness};
 
 /// How much is known of a save when its request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,14 +81,17 @@ impl Serve {
             Kind::Memory => {
                 let store = SharedStore::new(MemoryStore::default());
                 let app = match self.bare {
-                    true => sessions(MemoryStore::default(), self.expiry()?),
+                    true => application::routes().layer(sessions(MemoryStore::default(), self.expiry()?)),
                     false => self.shared(&store)?,
                 };
                 self.serve(app).await
             }
             Kind::Redis => {
                 let store = shared::redis(self.redis.as_deref().unwrap_or_default()).await?;
-                let app = if self.bare { sessions(store, self.expiry()?) } else { self.shared(&store)? };
+                let app = match self.bare {
+                    true => application::routes().layer(sessions(store, self.expiry()?)),
+                    false => self.shared(&store)?,
+                };
                 self.serve(app).await
             }
         }
@@ -104,10 +108,12 @@ impl Serve {
 
     /// The shop over a store that nodes share.
     fn shared(&self, store: &SharedStore) -> Result<Router, BoxError> {
-        Ok(sessions(store.clone(), self.expiry()?)
-            .layer(ReplicationLayer::new(store).skip(Skip::static_assets()))
+        let layers = ServiceBuilder::new()
+            .layer(ReadyGateLayer::new(store))
             .layer(StickyLayer::new(store, &self.name).attributes(COOKIE))
-            .layer(ReadyGateLayer::new(store)))
+            .layer(ReplicationLayer::new(store).skip(Skip::static_assets()))
+            .layer(sessions(store.clone(), self.expiry()?));
+        Ok(application::routes().layer(layers))
     }
 
     async fn serve(&self, app: Router) -> Result<(), BoxError> {
@@ -137,16 +143,23 @@ impl Serve {
             .on_event(move |event| events.note(event))
             .open(&channel)?;
 
-        let mut app = sessions(store.clone(), Expiry::OnSessionEnd);
+        let routes = application::routes();
+        // Said from within, for those who watch.
+        let routes = if self.admin { witness::watch(routes, &self.name, &store) } else { routes };
+        let mut app = routes.layer(sessions(store.clone(), Expiry::OnSessionEnd));
         if !self.bare {
-            app = app
-                .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
-                .layer(StickyLayer::new(&store, &self.name).remember(true).attributes(COOKIE))
-                .layer(ReadyGateLayer::new(&store));
+            // Together: each that is added by itself costs a box and a copy for each request.
+            app = app.layer(
+                ServiceBuilder::new()
+                    .layer(ReadyGateLayer::new(&store))
+                    .layer(StickyLayer::new(&store, &self.name).remember(true).attributes(COOKIE))
+                    .layer(ReplicationLayer::new(&store).skip(Skip::static_assets())),
+            );
         }
         // What is not the administration's goes through the layers, also what the gate answers itself.
-        let admin = if self.admin { admin::routes(&channel, &store, ended) } else { Router::new() };
-        let app = admin.fallback_service(app);
+        if self.admin {
+            app = admin::routes(&channel, &store, ended).merge(witness::counted(&store)).fallback_service(app);
+        }
 
         self.serve(app).await?;
         // No requests come any more: what only this node has goes to the others.
@@ -159,9 +172,9 @@ impl Serve {
 /// The attributes of the session's cookie.
 const COOKIE: &str = "HttpOnly; SameSite=Strict; Path=/";
 
-/// The shop, with the session layer.
-fn sessions(store: impl SessionStore + Clone, expiry: Expiry) -> Router {
-    application::routes().layer(SessionManagerLayer::new(store).with_secure(false).with_expiry(expiry))
+/// The session layer.
+fn sessions<S: SessionStore + Clone>(store: S, expiry: Expiry) -> SessionManagerLayer<S> {
+    SessionManagerLayer::new(store).with_secure(false).with_expiry(expiry)
 }
 
 /// Until somebody asks this process to end.

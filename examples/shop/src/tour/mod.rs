@@ -1,18 +1,21 @@
 //! A walk through the life of a session while nodes crash: the scenario by which Tomcat's clustering is explained, with real
 //! processes, real HTTP and SIGKILL.
 
-mod client;
-mod nodes;
 mod steps;
 
-use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
-use self::nodes::Nodes;
+use crate::balancer::Balancer;
+use crate::log::Log;
+use crate::nodes::{NAMES, Nodes};
+
+/// The inactivity timeout.
+const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(crate) struct Tour {
@@ -22,49 +25,38 @@ pub(crate) struct Tour {
     /// How many other nodes hold each session; all, if it is not said.
     #[arg(long)]
     copies: Option<usize>,
-}
-
-/// What the tour has seen so far.
-#[derive(Debug, Default)]
-pub(crate) struct Log {
-    failed: usize,
-    seen: usize,
-}
-
-impl Log {
-    fn step(&self, number: &str, what: &str) {
-        println!("\n{number:>2}  {what}");
-    }
-
-    /// Notes whether what was expected was seen.
-    fn expect(&mut self, expected: &str, seen: impl Display, is_so: bool) {
-        self.seen += 1;
-        self.failed += usize::from(!is_so);
-        println!("    {} {expected}\n         seen: {seen}", if is_so { "ok  " } else { "FAIL" });
-    }
+    /// The client comes through nginx, which this starts: the one that is installed, or another program.
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "nginx")]
+    nginx: Option<PathBuf>,
 }
 
 impl Tour {
     pub(crate) async fn run(self) -> Result<bool, BoxError> {
-        let mut nodes = Nodes::new(self.copies)?;
+        let mut nodes = Nodes::new(self.copies, IDLE)?;
+        let balancer = match &self.nginx {
+            None => None,
+            Some(program) => {
+                let places = nodes.stay(NAMES.get(..self.nodes.into()).unwrap_or_default())?;
+                let started = Balancer::start(program, &places).await;
+                Some(started.map_err(|error| {
+                    format!("{error}\nInstall nginx (Debian: apt-get install nginx), or leave --nginx out.")
+                })?)
+            }
+        };
+        let url = balancer.as_ref().map(|balancer| balancer.url.as_str());
+        match url {
+            None => println!("The client goes to the nodes directly."),
+            Some(url) => println!("The client comes through nginx at {url}."),
+        }
         let mut log = Log::default();
         let began = Instant::now();
-        steps::walk(&mut nodes, self.nodes.into(), self.copies.is_none(), &mut log).await?;
+        let walked = steps::walk(&nodes, url, self.nodes.into(), self.copies.is_none(), &mut log).await;
+        if let Some(balancer) = balancer.as_ref().filter(|_| walked.is_err() || log.failed > 0) {
+            println!("\nnginx said:\n{}", balancer.said());
+        }
+        walked?;
         let Log { failed, seen } = log;
         println!("\n{} of {seen} as expected, in {:.1} s", seen - failed, began.elapsed().as_secs_f64());
         Ok(failed == 0)
-    }
-}
-
-/// Asks again and again until `look` gives something, or `limit` is over; and how long it took.
-async fn within<T>(limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> (Option<T>, Duration) {
-    let began = Instant::now();
-    loop {
-        let found = look().await;
-        let took = began.elapsed();
-        if found.is_some() || took >= limit {
-            return (found, took);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
