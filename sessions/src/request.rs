@@ -33,6 +33,8 @@ pub(crate) struct Done {
     pub(crate) used: Vec<SessionId>,
     /// The last write that this request saw or made.
     pub(crate) seen: Option<(SessionId, Stamp)>,
+    /// Sessions that lived until this request ended them.
+    ended: Vec<SessionId>,
 }
 
 /// Who counts the use of a session.
@@ -50,6 +52,13 @@ impl RequestContext {
     pub(crate) fn new(store: usize, passes_by: bool, wanted: Option<(SessionId, Stamp)>) -> Self {
         let outer = REQUEST.try_with(Arc::clone).ok();
         Self { store, outer, passes_by, wanted, done: Mutex::default() }
+    }
+
+    /// One that has ended this session before.
+    #[cfg(feature = "actix-session")]
+    pub(crate) fn that_ended(self, id: Option<SessionId>) -> Self {
+        self.with(|done| done.ended.extend(id));
+        self
     }
 
     pub(crate) fn done(&self) -> Done {
@@ -113,4 +122,19 @@ pub(crate) fn note_seen(store: usize, id: SessionId, write: Stamp) {
     if let Some(request) = current(store) {
         request.with(|done| done.seen = Some((id, write)));
     }
+}
+
+/// Notes that this request ended a session that lived.
+pub(crate) fn note_ended(store: usize, id: SessionId) {
+    if let Some(request) = current(store) {
+        request.with(|done| done.ended.push(id));
+    }
+}
+
+/// Whether it was this request that ended the session; `None` if that is not known.
+pub(crate) fn has_ended(store: usize, id: SessionId) -> Option<bool> {
+    let request = current(store)?;
+    let mut ended = false;
+    request.with(|done| ended = done.ended.contains(&id));
+    Some(ended)
 }

@@ -58,7 +58,17 @@ impl Inner {
         data: &mut HashMap<String, Value>,
         end: RecordEnd,
     ) -> Result<SessionId, SessionError> {
-        let previous = data.get(BASE_KEY).and_then(Base::from_value).map(|base| base.id);
+        let base = data.get(BASE_KEY).and_then(Base::from_value);
+        let previous = match base {
+            Some(base) if self.is_renewal(base.id).await => Some(base.id),
+            // It was given this by a session that others have ended: a logout, say. That is not to live on under another id.
+            Some(base) => {
+                let written = self.change(Some(&base), data, end)?;
+                data.retain(|name, _| written.writes(name));
+                None
+            }
+            None => None,
+        };
         // Whatever it was given belongs to another session: all of it is new in this one.
         let change = self.change(None, data, end)?;
         loop {
@@ -228,6 +238,9 @@ impl Inner {
         self.notice_elsewhere(id, after.as_ref());
         if let Some(Session::Dead(death)) = after.filter(|_| was_there) {
             let counters = &self.counters;
+            if reason == EndReason::Invalidated {
+                request::note_ended(self.address(), id);
+            }
             match reason {
                 EndReason::Invalidated => counters.invalidated.one(),
                 EndReason::Timeout => counters.timed_out.one(),
@@ -239,6 +252,49 @@ impl Inner {
             self.wrote(id, stamp, commit);
         }
         Ok(was_there)
+    }
+
+    /// Whether what a request was given of this session may go on in another: the session lives, or it was this request that ended
+    /// it, to give it another id.
+    async fn is_renewal(&self, id: SessionId) -> bool {
+        if request::has_ended(self.address(), id) == Some(true) {
+            return true;
+        }
+        match (self.table.get(id).await, request::has_ended(self.address(), id)) {
+            // Without a layer all that is known is who may have.
+            (Ok(Some(Session::Dead(death))), None) => death.by == self.me() && death.reason == EndReason::Invalidated,
+            _ => !self.is_known_over(id, false).await,
+        }
+    }
+
+    /// Gives a session the time that it lives when it is not used, and uses it. One that is over stays over.
+    #[cfg(feature = "actix-session")]
+    pub(super) async fn put_off(&self, id: SessionId, end: RecordEnd) -> Result<(), SessionError> {
+        let lifetime = self.lifetime(end);
+        let (mut stamp, mut after) = (Stamp::default(), None);
+        let commit = self
+            .table
+            .update(id, self.durability, |found, _| {
+                (stamp, after) = (Stamp::default(), found.clone());
+                let mut document = match found {
+                    Some(Session::Live(document)) if document.lifetime.1 != lifetime => document,
+                    _ => return None,
+                };
+                stamp = self.stamp(document.latest());
+                document.lifetime = (stamp, lifetime);
+                document.note(stamp);
+                after = Some(Session::Live(document));
+                after.clone()
+            })
+            .await?;
+        self.notice_elsewhere(id, after.as_ref());
+        if after.is_some_and(|session| session.live().is_some()) {
+            self.note_use(id).await;
+        }
+        if stamp != Stamp::default() {
+            self.wrote(id, stamp, commit);
+        }
+        Ok(())
     }
 
     /// Whether this node may end a session whose time is over, as far as it knows.
