@@ -11,4 +11,5 @@ mod beyond;
 mod context;
 mod nine_steps;
 mod parallel;
+mod single_sign_on;
 mod site;
