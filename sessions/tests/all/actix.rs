@@ -1,9 +1,11 @@
 //! actix-session on two nodes: an application with its middleware as it is, and this store.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_session::config::{BrowserSession, TtlExtensionPolicy};
+use actix_session::storage::SessionStore as _;
 use actix_session::{Session, SessionMiddleware};
 use actix_web::cookie::{Key, time};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
@@ -477,4 +479,37 @@ async fn all_workers_use_one_store() {
     let (_, handle, running, ..) = nodes.remove(0);
     handle.stop(true).await;
     running.await.unwrap().unwrap();
+}
+
+/// A worker's runtime needs nothing, not even a clock: what is begun there belongs to the one in which the store was opened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_begun_in_the_runtime_of_a_worker() {
+    let net = SimNet::new(1);
+    let mut stores = Vec::new();
+    for others in 0..2 {
+        let channel = net.join(Channel::builder()).build().unwrap();
+        channel.start_and_wait(others, Duration::from_secs(30)).await.unwrap();
+        let durability = Durability::copies(1, Duration::from_secs(30));
+        let builder = ReplicatedStore::builder("shop").mode(Mode::Backup { copies: 1 }).durability(durability);
+        stores.push((builder.join(&channel).await.unwrap(), channel));
+    }
+    let (a, b) = (stores[0].0.clone(), stores[1].0.clone());
+    let worker = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (state, ttl) = (HashMap::from([("user".to_owned(), "7".to_owned())]), time::Duration::minutes(1));
+            // Whoever holds it, one of the two asks the other.
+            for (one, other) in [(&a, &b), (&b, &a)] {
+                let key = one.save(state.clone(), &ttl).await.unwrap();
+                let mut found = other.load(&key).await.unwrap().unwrap();
+                found.insert("seen".to_owned(), "1".to_owned());
+                let key = other.update(key, found, &ttl).await.unwrap();
+                one.update_ttl(&key, &(ttl * 2)).await.unwrap();
+                assert_eq!(one.load(&key).await.unwrap().unwrap()["seen"], "1");
+                one.delete(&key).await.unwrap();
+                assert_eq!(other.load(&key).await.unwrap(), None);
+            }
+        });
+    });
+    tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
 }
