@@ -81,6 +81,8 @@
 //! | `full` | no | all interceptors, `replication`, `persist`, `sessions` and `farm` |
 //! | `replication` | no | maps that every member holds: `replication::ReplicatedMap` |
 //! | `sessions` | no | web sessions that survive the crash of a server: `sessions::ReplicatedStore` |
+//! | `actix-session` | no | `sessions`, for actix-web, too |
+//! | `tower-sessions-0-14` | no | `sessions`, for axum-login 0.18, too |
 //! | `persist` | no | `replication`, and maps that are kept in files |
 //! | `farm` | no | `replication`, and a folder of files that every member has: `farm::Farm` |
 //! | `config` | no | channels from `tribes.toml` or Tomcat's `server.xml`: `config`, `Channel::from_config` |

@@ -1,5 +1,5 @@
-//! Web sessions that survive the crash of a server: a store for tower-sessions, replicated field by field between the nodes of
-//! a group, and the layers that go with it. Nothing else has to run.
+//! Web sessions that survive the crash of a server: a store for tower-sessions and actix-session, replicated field by field
+//! between the nodes of a group, and the layers that go with it. Nothing else has to run.
 //!
 //! [`ReplicatedStore`] is the way in. What is where:
 //!

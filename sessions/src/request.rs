@@ -35,6 +35,8 @@ pub(crate) struct Done {
     pub(crate) seen: Option<(SessionId, Stamp)>,
     /// The store could not do what it was to do.
     pub(crate) has_failed: bool,
+    /// Sessions that lived until this request ended them.
+    ended: Vec<SessionId>,
 }
 
 /// Who counts the use of a session.
@@ -52,6 +54,13 @@ impl RequestContext {
     pub(crate) fn new(store: usize, passes_by: bool, wanted: Option<(SessionId, Stamp)>) -> Self {
         let outer = REQUEST.try_with(Arc::clone).ok();
         Self { store, outer, passes_by, wanted, done: Mutex::default() }
+    }
+
+    /// One that has ended this session before.
+    #[cfg(feature = "actix-session")]
+    pub(crate) fn that_ended(self, id: Option<SessionId>) -> Self {
+        self.with(|done| done.ended.extend(id));
+        self
     }
 
     pub(crate) fn done(&self) -> Done {
@@ -122,4 +131,19 @@ pub(crate) fn note_failure(store: usize) {
     if let Some(request) = current(store) {
         request.with(|done| done.has_failed = true);
     }
+}
+
+/// Notes that this request ended a session that lived.
+pub(crate) fn note_ended(store: usize, id: SessionId) {
+    if let Some(request) = current(store) {
+        request.with(|done| done.ended.push(id));
+    }
+}
+
+/// Whether it was this request that ended the session; `None` if that is not known.
+pub(crate) fn has_ended(store: usize, id: SessionId) -> Option<bool> {
+    let request = current(store)?;
+    let mut ended = false;
+    request.with(|done| ended = done.ended.contains(&id));
+    Some(ended)
 }

@@ -84,6 +84,11 @@ impl Change {
         Self { fields, cleared: base.is_none(), too_deep, lifetime, owner }
     }
 
+    /// Whether the request gave this field a value.
+    pub(crate) fn writes(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|step| !matches!(step, Step::Remove { .. }))
+    }
+
     /// Checks what can be checked before it is applied.
     pub(crate) fn check(&self, limits: Limits) -> Result<(), Unfit> {
         if let Some(field) = &self.too_deep {

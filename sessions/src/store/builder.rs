@@ -361,6 +361,8 @@ impl StoreBuilder {
             handles: OnceLock::new(),
             channel: channel.clone(),
             env,
+            #[cfg(feature = "actix-session")]
+            home: tokio::runtime::Handle::current(),
         });
         let rpc = peers::open(&inner, channel).map_err(|source| JoinError::Rpc { name: self.name, source })?;
         // Nobody else has it yet.

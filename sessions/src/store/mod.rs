@@ -13,7 +13,10 @@
 //! | `peers` | what stores say to each other besides: uses, ages, sessions |
 //! | `task` | ends what is over, tells of uses, takes the state over |
 //! | `tower_sessions` | the traits of tower-sessions |
+//! | `actix_session` | the trait of actix-session |
 
+#[cfg(feature = "actix-session")]
+mod actix_session;
 mod backing;
 mod builder;
 mod index;
@@ -108,6 +111,10 @@ use crate::stats::{Counters, StateResult, StoreStats};
 /// Its layer saves when the handler has returned, before the response is sent; not if that is a 5xx, and not what changes while
 /// the body is streamed. A record carries, beside the session's data, what its request was given, under a reserved key that begins with a
 /// zero byte: do not put another store between (no `CachingSessionStore`; reads are local anyway).
+///
+/// # With actix-session
+/// With the feature `actix-session` it is a store for actix-session 0.11, too; what is to be known of that stands with its
+/// `SessionStore`.
 #[derive(Clone)]
 pub struct ReplicatedStore(Arc<Inner>);
 
@@ -145,6 +152,9 @@ pub(crate) struct Inner {
     rpc: OnceLock<RpcChannel>,
     handles: OnceLock<(ChangeHandle, ListenerHandle)>,
     channel: Channel,
+    /// The runtime in which the store was opened.
+    #[cfg(feature = "actix-session")]
+    home: tokio::runtime::Handle,
 }
 
 impl fmt::Debug for ReplicatedStore {

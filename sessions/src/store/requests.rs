@@ -60,7 +60,17 @@ impl Inner {
         data: &mut HashMap<String, Value>,
         end: RecordEnd,
     ) -> Result<SessionId, SessionError> {
-        let previous = data.get(BASE_KEY).and_then(|base| Base::from_value(base, None)).map(|base| base.id);
+        let base = data.get(BASE_KEY).and_then(|base| Base::from_value(base, None));
+        let previous = match base {
+            Some(base) if self.is_renewal(base.id).await => Some(base.id),
+            // It was given this by a session that others have ended: a logout, say. That is not to live on under another id.
+            Some(base) => {
+                let written = self.change(Some(&base), data, end)?;
+                data.retain(|name, _| written.writes(name));
+                None
+            }
+            None => None,
+        };
         // Whatever it was given belongs to another session: all of it is new in this one.
         let change = self.change(None, data, end)?;
         loop {
@@ -231,6 +241,9 @@ impl Inner {
         self.notice_elsewhere(id, after.as_deref());
         if let Some(Session::Dead(death)) = after.as_deref().filter(|_| was_there) {
             let counters = &self.counters;
+            if reason == EndReason::Invalidated {
+                request::note_ended(self.address(), id);
+            }
             match reason {
                 EndReason::Invalidated => counters.invalidated.one(),
                 EndReason::Timeout => counters.timed_out.one(),
@@ -243,6 +256,49 @@ impl Inner {
             self.write_behind(|queue, now| queue.ended(id, now));
         }
         Ok(was_there)
+    }
+
+    /// Whether what a request was given of this session may go on in another: the session lives, or it was this request that ended
+    /// it, to give it another id.
+    async fn is_renewal(&self, id: SessionId) -> bool {
+        if request::has_ended(self.address(), id) == Some(true) {
+            return true;
+        }
+        let found = self.table.get(id).await.ok().flatten();
+        match (found.as_deref(), request::has_ended(self.address(), id)) {
+            // Without a layer all that is known is who may have.
+            (Some(Session::Dead(death)), None) => death.by == self.me() && death.reason == EndReason::Invalidated,
+            _ => !self.is_known_over(id, false).await,
+        }
+    }
+
+    /// Gives a session the time that it lives when it is not used, and uses it. One that is over stays over.
+    #[cfg(feature = "actix-session")]
+    pub(super) async fn put_off(&self, id: SessionId, end: RecordEnd) -> Result<(), SessionError> {
+        let lifetime = self.lifetime(end);
+        let mut stamp = Stamp::default();
+        let Update { commit, after } = self
+            .table
+            .update(id, self.durability, |found, _| {
+                stamp = Stamp::default();
+                let mut document = match found {
+                    Some(Session::Live(document)) if document.lifetime.1 != lifetime => document.clone(),
+                    _ => return None,
+                };
+                stamp = self.stamp(document.latest());
+                document.lifetime = (stamp, lifetime);
+                document.note(stamp);
+                Some(Session::Live(document))
+            })
+            .await?;
+        self.notice_elsewhere(id, after.as_deref());
+        if after.is_some_and(|session| session.live().is_some()) {
+            self.note_use(id).await;
+        }
+        if stamp != Stamp::default() {
+            self.wrote(id, stamp, commit);
+        }
+        Ok(())
     }
 
     /// Whether this node may end a session whose time is over, as far as it knows.

@@ -29,7 +29,7 @@ macro_rules! session_store {
     ($core:ident) => {
         mod $core {
             use ::$core::session::{Id, Record};
-            use ::$core::session_store::{Error, Result, SessionStore};
+            use ::$core::session_store::{Error, ExpiredDeletion, Result, SessionStore};
 
             use super::*;
 
@@ -84,6 +84,15 @@ macro_rules! session_store {
 
                 async fn delete(&self, id: &Id) -> Result<()> {
                     self.0.end(id_of(*id), EndReason::Invalidated).await.map(drop).map_err(|cause| error(self, cause))
+                }
+            }
+
+            /// For applications that have a task for this, as database stores need one: there is nothing to do. The store ends
+            /// each session itself when its time is over.
+            #[async_trait]
+            impl ExpiredDeletion for ReplicatedStore {
+                async fn delete_expired(&self) -> Result<()> {
+                    Ok(())
                 }
             }
         }

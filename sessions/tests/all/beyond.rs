@@ -1,15 +1,18 @@
 //! What the nine steps do not catch: overlapping requests, crossing writes, members that join together, lost messages, split groups,
 //! wrong clocks, dead holders, members that do not read.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{Request, Response, StatusCode};
 use serde_json::json;
-use tower_sessions::{Expiry, Session};
+use tokio::sync::Notify;
+use tower::{Layer as _, ServiceExt as _};
+use tower_sessions::{ExpiredDeletion as _, Expiry, Session};
 use tribes_sessions::{
-    Conflict, Durability, EndReason, JoinError, Mode, OnTimeout, SessionEvent, SessionId, Shortfall, StateResult,
-    StateTransfer,
+    Conflict, Durability, EndReason, JoinError, Mode, OnTimeout, ReplicationLayer, SessionEvent, SessionId, Shortfall,
+    StateResult, StateTransfer,
 };
 use tribes_testkit::net::LinkConfig;
 use tribes_testkit::suite::Seeds;
@@ -157,6 +160,57 @@ fn a_logout_and_a_save_at_the_same_time() {
     }
 }
 
+/// A request gives the session another id, which has ended meanwhile: it does not go on under the new one.
+#[test]
+fn a_logout_and_another_id_at_the_same_time() {
+    simulate(async |world| {
+        let (a, b) = two(world, &kinds()).await;
+        // Without a layer an end on the same node could be the request's own.
+        for (has_layer, is_logout, other) in [(true, true, &a), (true, true, &b), (false, true, &b), (false, false, &a)]
+        {
+            let mut user = Browser::default();
+            user.post(&a, "/", json!({ "user": 7, "cart": [1] })).await;
+            let (id, gate) = (user.id(), Arc::new((Notify::new(), Notify::new())));
+            let (session, meanwhile) = (request(&a, id).await, Arc::clone(&gate));
+            let service = tower::service_fn(move |_: Request<()>| {
+                let (session, gate) = (session.clone(), Arc::clone(&gate));
+                async move {
+                    gate.0.notify_one();
+                    gate.1.notified().await;
+                    session.cycle_id().await.unwrap();
+                    session.insert("seen", 1).await.unwrap();
+                    session.save().await.unwrap();
+                    Ok::<_, Infallible>(Response::new(session.id()))
+                }
+            });
+            let slow = async {
+                let request = Request::new(());
+                let response = match has_layer {
+                    true => ReplicationLayer::new(a.store()).layer(service).oneshot(request).await,
+                    false => service.oneshot(request).await,
+                };
+                SessionId::from(response.unwrap().into_body().unwrap())
+            };
+            let end = async {
+                meanwhile.0.notified().await;
+                match is_logout {
+                    true => drop(user.post(other, "/logout", json!({})).await),
+                    false => assert_eq!(other.store().kill_all("user", &json!(7)).await.unwrap(), 1),
+                }
+                within(world, SECOND, "A has heard of it", async || a.fields(id).await.is_none()).await;
+                meanwhile.1.notify_one();
+            };
+            let (after, ()) = tokio::join!(slow, end);
+            assert_ne!(after, id);
+            within(world, SECOND, "B has it", async || b.fields(after).await.is_some()).await;
+            for place in [&a, &b] {
+                assert_eq!(place.fields(after).await, Some(json!({ "seen": 1 })), "what it wrote itself");
+                assert_eq!(place.fields(id).await, None);
+            }
+        }
+    });
+}
+
 /// A login gives the session another id: the old one is dead at once, also for those who have it in hands.
 #[test]
 fn a_login_changes_the_id() {
@@ -260,6 +314,8 @@ fn a_session_in_use_does_not_end() {
         world.sleep(T - Duration::from_millis(200)).await;
         let slow = request(&a, id).await;
         world.sleep(T - Duration::from_millis(200)).await;
+        // A task that an application has for this may go on.
+        a.store().delete_expired().await.unwrap();
         slow.insert("late", 1).await.unwrap();
         slow.save().await.unwrap();
         world.sleep(SECOND).await;

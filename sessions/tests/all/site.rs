@@ -169,7 +169,7 @@ async fn all(session: &Session) -> Result<Value, NoStore> {
 }
 
 /// The store did not do it.
-struct NoStore(tower_sessions::session::Error);
+pub(crate) struct NoStore(tower_sessions::session::Error);
 
 impl From<tower_sessions::session::Error> for NoStore {
     fn from(error: tower_sessions::session::Error) -> Self {
