@@ -30,6 +30,7 @@ pub(crate) fn routes() -> Router {
         .route("/login/{user}", post(login))
         .route("/logout", post(logout))
         .route("/cart/{article}", post(add))
+        .route("/viewed/{article}", post(viewed))
         .route("/cart/{article}/{number}", put(add_this))
 }
 
@@ -45,6 +46,11 @@ async fn login(session: Session, Path(user): Path<String>) -> Result<(), Unavail
 
 async fn logout(session: Session) -> Result<(), Unavailable> {
     Ok(session.flush().await?)
+}
+
+/// What the client looked at last.
+async fn viewed(session: Session, Path(article): Path<String>) -> Result<(), Unavailable> {
+    Ok(session.insert("viewed", article).await?)
 }
 
 /// Each time it is another piece: not to be sent twice.

@@ -3,6 +3,7 @@
 //! - `shop serve` is one node: an axum application with a login and a cart. Start as many as you like.
 //! - `shop tour` starts nodes as processes of their own, walks a client through what can happen to them, killing them on the way, and
 //!   says at each step what is expected and what was seen. With `--nginx` the client comes through nginx.
+//! - `shop compare` says what sessions cost with our store, in one process, and in a Redis.
 //! - `shop load` has many users shop through nginx while nodes are killed and come back, and looks whether anything is lost.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
@@ -11,11 +12,12 @@ mod admin;
 mod application;
 mod balancer;
 mod client;
+mod compare;
 mod load;
 mod log;
 mod nodes;
+mod redis;
 mod serve;
-mod shared;
 mod tour;
 mod witness;
 
@@ -41,6 +43,8 @@ enum Command {
     Tour(tour::Tour),
     /// Has many users shop through nginx while nodes are killed and come back, and looks whether anything is lost.
     Load(load::Load),
+    /// Says what sessions cost with each store, beside each other.
+    Compare(compare::Compare),
 }
 
 #[tokio::main]
@@ -53,6 +57,7 @@ async fn main() -> ExitCode {
         Command::Serve(serve) => serve.run().await.map(|()| true),
         Command::Tour(tour) => tour.run().await,
         Command::Load(load) => load.run().await,
+        Command::Compare(compare) => compare.run().await,
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

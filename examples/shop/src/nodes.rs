@@ -11,6 +11,7 @@ use tribes::prelude::BoxError;
 
 use crate::admin::Report;
 use crate::balancer::Reserved;
+use crate::within;
 use crate::witness::Counted;
 
 /// What nodes are called.
@@ -60,9 +61,21 @@ impl Nodes {
 
     /// Starts a node beside `others`; it listens, and is not ready yet.
     pub(crate) async fn start(&self, name: &str, others: usize) -> Result<Node, BoxError> {
+        self.start_with(name, others, &["--admin"]).await
+    }
+
+    /// Starts a node with these options; it is ready.
+    pub(crate) async fn start_bare(&self, name: &str, others: usize, options: &[&str]) -> Result<Node, BoxError> {
+        let node = self.start_with(name, others, options).await?;
+        let (ready, _) = within(BEGIN, async || node.status("/account").await.filter(|status| *status == 200)).await;
+        ready.ok_or_else(|| format!("{name} is not ready after {BEGIN:?}"))?;
+        Ok(node)
+    }
+
+    async fn start_with(&self, name: &str, others: usize, options: &[&str]) -> Result<Node, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "--name", name, "--group", &self.group, "--idle", &self.idle.as_secs_f64().to_string()]);
-        command.args(["--admin", "--expect", &others.to_string()]);
+        command.args(["--expect", &others.to_string()]).args(options);
         if let Some(port) = self.ports.get(name) {
             command.args(["--http", &port.address.to_string()]);
         }
@@ -80,6 +93,11 @@ impl Nodes {
 }
 
 impl Node {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Result<SocketAddr, BoxError> {
+        Ok(self.url.trim_start_matches("http://").parse()?)
+    }
+
     /// SIGKILL.
     pub(crate) async fn kill(mut self) -> Result<(), BoxError> {
         Ok(self.process.kill().await?)
@@ -95,6 +113,16 @@ impl Node {
     pub(crate) async fn counted(&self) -> Option<Counted> {
         let answer = self.http.get(format!("{}/counted", self.url)).send().await.ok()?;
         answer.json().await.ok()
+    }
+
+    /// What its process has taken of processors so far; only on Linux.
+    pub(crate) fn processor_time(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process_id()?)).ok()?;
+        // After the program's name, which may contain anything, in brackets: user and system time are the 12th and 13th, in
+        // hundredths of a second.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(ticks * 10))
     }
 
     /// The id of its process; none if it has ended.

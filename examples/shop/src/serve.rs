@@ -14,7 +14,7 @@ use tribes::sessions::{
 };
 
 use crate::admin::Ended;
-use crate::{admin, application, shared, witness};
+use crate::{admin, application, redis, witness};
 
 /// How much is known of a save when its request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     /// Where sessions are.
     #[arg(long, value_enum, default_value = "tribes")]
     store: Kind,
-    /// The address of the Redis, such as redis://127.0.0.1:6379.
+    /// The address of the Redis, such as redis://127.0.0.1:6379. If sessions are on the nodes, they are written behind to it, too.
     #[arg(long, required_if_eq("store", "redis"))]
     redis: Option<String>,
     /// Only the session layer, no others: what there is without this project.
@@ -87,7 +87,7 @@ impl Serve {
                 self.serve(app).await
             }
             Kind::Redis => {
-                let store = shared::redis(self.redis.as_deref().unwrap_or_default()).await?;
+                let store = redis::sessions(self.redis.as_deref().unwrap_or_default())?;
                 let app = match self.bare {
                     true => application::routes().layer(sessions(store, self.expiry()?)),
                     false => self.shared(&store)?,
@@ -131,7 +131,7 @@ impl Serve {
         }
         let ended = Ended::default();
         let events = ended.clone();
-        let store = ReplicatedStore::builder("shop")
+        let mut store = ReplicatedStore::builder("shop")
             .mode(self.copies.map_or(Mode::All, |copies| Mode::Backup { copies }))
             .durability(match self.saves {
                 Saves::Async => Durability::Queued,
@@ -140,8 +140,11 @@ impl Serve {
             .inactivity(self.idle()?)
             .conflict("cart", Conflict::Union)
             .index("user")
-            .on_event(move |event| events.note(event))
-            .open(&channel)?;
+            .on_event(move |event| events.note(event));
+        if let Some(url) = &self.redis {
+            store = store.backing(redis::sessions(url)?);
+        }
+        let store = store.open(&channel)?;
 
         let routes = application::routes();
         // Said from within, for those who watch.

@@ -203,7 +203,9 @@ where
     {
         let decode =
             |listeners: &crate::map::listeners::Listeners, bytes: &Arc<[u8]>| listeners.decode(bytes).map(Arc::new);
-        change::listen_by(&self.inner.asker.node.listeners, decode, move |change| listener(&change))
+        change::listen_by(&self.inner.asker.node.listeners, (decode, |_: &Arc<[u8]>| {}), move |change| {
+            listener(&change)
+        })
     }
 
     /// These changes as a stream; as [`ReplicatedMap::changes`](crate::ReplicatedMap::changes).

@@ -64,13 +64,20 @@ where
     K: DeserializeOwned + 'static,
     V: DeserializeOwned + 'static,
 {
-    listen_by(listeners, |listeners, bytes| listeners.decode(bytes), listener)
+    listen_by(
+        listeners,
+        (|listeners: &Listeners, bytes: &Arc<[u8]>| listeners.decode(bytes), |_: &Arc<[u8]>| {}),
+        listener,
+    )
 }
 
-/// As [`listen_all`], with values that are made as `decode` does.
+/// As [`listen_all`], with values that are made as `decode` does; `forget` is told of what is no longer there.
 pub(crate) fn listen_by<K, V>(
     listeners: &Arc<Listeners>,
-    decode: impl Fn(&Listeners, &Arc<[u8]>) -> Option<V> + Send + Sync + 'static,
+    (decode, forget): (
+        impl Fn(&Listeners, &Arc<[u8]>) -> Option<V> + Send + Sync + 'static,
+        impl Fn(&Arc<[u8]>) + Send + Sync + 'static,
+    ),
     listener: impl Fn(Change<K, Vec<V>>) + Send + Sync + 'static,
 ) -> ChangeHandle
 where
@@ -93,6 +100,8 @@ where
         if old.is_some() || new.is_some() {
             listener(Change { key, old, new, by });
         }
+        let is_gone = |bytes: &&Arc<[u8]>| !change.after.iter().any(|held| Arc::ptr_eq(held, bytes));
+        change.before.iter().filter(is_gone).for_each(&forget);
     });
     ChangeHandle { listeners: Arc::downgrade(listeners), number: listeners.add(&typed) }
 }

@@ -75,6 +75,13 @@ impl Decoded {
             cache.insert(address(bytes), Kept { bytes: Arc::clone(bytes), value });
         }
     }
+
+    /// These bytes are no longer anybody's: what came of them is let go of, before it gets old here.
+    pub(super) fn forget(&self, bytes: &Arc<[u8]>) {
+        if let Some(cache) = &self.0 {
+            cache.remove(&address(bytes));
+        }
+    }
 }
 
 fn address(bytes: &Arc<[u8]>) -> usize {
@@ -102,6 +109,16 @@ mod tests {
         assert!(Arc::ptr_eq(&value, &again));
         // Equal bytes elsewhere are others.
         assert!(!Arc::ptr_eq(&value, &decoded.get(&bytes("one"), decode).unwrap()));
+    }
+
+    #[test]
+    fn what_was_replaced_is_let_go_of() {
+        let decoded = Decoded::new(1 << 20);
+        let one = bytes("one");
+        let value = decoded.get(&one, decode).unwrap();
+        decoded.forget(&one);
+        assert_eq!(Arc::strong_count(&value), 1);
+        assert!(!Arc::ptr_eq(&value, &decoded.get(&one, decode).unwrap()));
     }
 
     #[test]

@@ -171,7 +171,16 @@ where
     where
         V: Send + Sync + 'static,
     {
-        self.read_shared(&encode(key).ok()?).0
+        let key = encode(key).ok()?;
+        let (first, several) = self.inner.shared.look(|core| {
+            let mut values = core.store.get(&key).into_iter().flat_map(crate::store::Entry::values);
+            (values.next().cloned(), values.next().is_some())
+        });
+        if several {
+            let raw = self.inner.shared.look(|core| values(core.store.get(&key)));
+            return self.shared_value(&raw);
+        }
+        self.shared_value(first.as_slice())
     }
 
     /// All values at `key`, oldest first: several if writes that did not know of each other are
@@ -258,10 +267,12 @@ where
         V: Send + Sync + 'static,
     {
         let decoded = Arc::clone(&self.inner.decoded);
+        let forgotten = Arc::clone(&decoded);
         let decode = move |listeners: &listeners::Listeners, bytes: &Arc<[u8]>| {
             decoded.get(bytes, |bytes| listeners.decode(bytes))
         };
-        change::listen_by(&self.inner.shared.listeners, decode, move |change| listener(&change))
+        let forget = move |bytes: &Arc<[u8]>| forgotten.forget(bytes);
+        change::listen_by(&self.inner.shared.listeners, (decode, forget), move |change| listener(&change))
     }
 
     /// The changes from now on as a stream of at most 1,024 that wait; who is slower misses the oldest, and is told.
@@ -330,20 +341,19 @@ where
         (self.inner.conflicts.resolve(values), dots)
     }
 
-    fn read_shared(&self, key: &[u8]) -> (Option<Arc<V>>, Vec<Dot>)
+    /// What some bytes were made from.
+    fn shared_value(&self, raw: &[Arc<[u8]>]) -> Option<Arc<V>>
     where
         V: Send + Sync + 'static,
     {
-        let (raw, dots) = self.inner.shared.look(|core| (values(core.store.get(key)), core.writes_at(key)));
-        let value = match &raw[..] {
+        match raw {
             [] => None,
             [only] => self.inner.decoded.get(only, |bytes| self.inner.shared.listeners.decode(bytes)),
             _ => {
                 let values = raw.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
                 self.inner.conflicts.resolve(values).map(Arc::new)
             }
-        };
-        (value, dots)
+        }
     }
 
     fn decode_entry(&self, key: &[u8], values: &[Arc<[u8]>]) -> Option<(K, V)> {

@@ -151,7 +151,9 @@ where
     {
         let key = encode(key)?;
         for _ in 0..TRIES {
-            let (earlier, dots) = self.read_shared(&key);
+            let (raw, dots) =
+                self.inner.shared.look(|core| (super::values(core.store.get(&key)), core.writes_at(&key)));
+            let earlier = self.shared_value(&raw);
             let Some(later) = change(earlier.as_deref()) else { return Ok((None, earlier)) };
             let diff = self.inner.differ.zip(earlier).and_then(|(differ, earlier)| differ(&earlier, &later));
             let bytes: Arc<[u8]> = encode(&later)?.into();
@@ -162,7 +164,10 @@ where
                 core.put_over(&key, &dots, bytes, diff.map(Arc::from), wanted, now)
             });
             match put {
-                Ok((made, outcome)) => return Ok((Some(Writing::new(made.version, outcome, durability)), Some(later))),
+                Ok((made, outcome)) => {
+                    raw.iter().for_each(|bytes| self.inner.decoded.forget(bytes));
+                    return Ok((Some(Writing::new(made.version, outcome, durability)), Some(later)));
+                }
                 Err(Refusal::Changed) => {}
                 Err(Refusal::Error(error)) => return Err(error),
             }
