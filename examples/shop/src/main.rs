@@ -55,8 +55,8 @@ async fn main() -> ExitCode {
         .init();
     let result: Result<bool, BoxError> = match Args::parse().command {
         Command::Serve(serve) => serve.run().await.map(|()| true),
-        Command::Tour(tour) => tour.run().await,
-        Command::Load(load) => load.run().await,
+        Command::Tour(tour) => unless_stopped(tour.run()).await,
+        Command::Load(load) => unless_stopped(load.run()).await,
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -65,6 +65,14 @@ async fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What was started is stopped with it, and its folders go.
+async fn unless_stopped(run: impl Future<Output = Result<bool, BoxError>>) -> Result<bool, BoxError> {
+    tokio::select! {
+        result = run => result,
+        () = serve::stop() => Err("stopped".into()),
     }
 }
 

@@ -95,7 +95,7 @@ impl Serve {
 }
 
 /// Until somebody asks this process to end.
-async fn stop() {
+pub(crate) async fn stop() {
     let interrupted = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {
