@@ -135,6 +135,7 @@ fn traffic(run: &Run, crashes: &Crashes, took: Duration) {
     row("sent again by users", seen.retries);
     row("answered by another node", seen.moves);
     row("logins and logouts", format!("{} and {}", seen.logins, seen.logouts));
+    row("carts given up", format!("{}, their guests' logins were not answered", seen.given_up));
     row("looks at a cart", format!("{}, of which {} lacked an acknowledged piece", seen.reads, seen.behind));
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Seen {
     pub(super) moves: u64,
     pub(super) logins: u64,
     pub(super) logouts: u64,
+    /// Carts that nobody knows the session of, since it had another id by a login that was not answered.
+    pub(super) given_up: u64,
     /// Looks at a cart.
     pub(super) reads: u64,
     /// Those that showed less than was acknowledged.
