@@ -58,7 +58,8 @@ async fn add(session: Session, Path(article): Path<String>) -> Result<Json<Piece
     add_this(session, Path((article, fastrand::u64(..1 << 48)))).await
 }
 
-/// The client has chosen the number: as often as this comes, there is one such piece.
+/// The client has chosen the number: as often as this comes, there is one such piece. When it comes again nothing is written, and
+/// so nothing waited for: it is as durable then as the first time made it.
 async fn add_this(session: Session, Path(piece): Path<(String, u64)>) -> Result<Json<Piece>, Unavailable> {
     let mut cart: Vec<Piece> = session.get("cart").await?.unwrap_or_default();
     let piece = Piece { article: piece.0, number: piece.1 };

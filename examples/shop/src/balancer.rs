@@ -102,7 +102,7 @@ impl Balancer {
     pub(crate) fn said(&self) -> String {
         let log = std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+        lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n")
     }
 }
 

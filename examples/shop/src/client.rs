@@ -25,15 +25,15 @@ pub(crate) struct Client {
 pub(crate) struct By {
     pub(crate) name: String,
     pub(crate) process: u32,
-    /// Whether its sessions were in.
-    pub(crate) is_ready: bool,
+    /// How its sessions came: `none` if they had not.
+    pub(crate) state: String,
 }
 
 impl By {
     fn of(response: &reqwest::Response) -> Option<Self> {
         let mut words = response.headers().get(ANSWERED_BY)?.to_str().ok()?.split(' ');
         let (name, process, state) = (words.next()?, words.next()?, words.next()?);
-        Some(Self { name: name.to_owned(), process: process.parse().ok()?, is_ready: state != "none" })
+        Some(Self { name: name.to_owned(), process: process.parse().ok()?, state: state.to_owned() })
     }
 }
 

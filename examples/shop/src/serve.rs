@@ -181,7 +181,7 @@ fn sessions<S: SessionStore + Clone>(store: S, expiry: Expiry) -> SessionManager
 }
 
 /// Until somebody asks this process to end.
-async fn stop() {
+pub(crate) async fn stop() {
     let interrupted = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {

@@ -25,7 +25,7 @@ fn nothing_is_lost_behind_nginx() {
 
 #[test]
 fn nothing_is_lost_on_three_nodes() {
-    is_good(&["--users", "20", "--seconds", "8", "--kill-every", "2", "--nodes", "3", "--direct"], 3);
+    is_good(&["--users", "20", "--seconds", "10", "--kill-every", "3", "--nodes", "3", "--direct"], 3);
 }
 
 #[test]

@@ -20,8 +20,12 @@ const READY: Duration = Duration::from_secs(90);
 pub(super) struct Crashes {
     nodes: Nodes,
     pub(super) running: Vec<Node>,
+    /// Whether each is to have all sessions.
+    pub(super) is_everywhere: bool,
     every: Duration,
-    /// How long each took from its end until it was ready again.
+    /// How long one is not there.
+    away: Duration,
+    /// How long each took from its start until it was ready again.
     pub(super) times: Vec<Duration>,
     /// Those that took longer than until the next.
     pub(super) late: usize,
@@ -30,8 +34,8 @@ pub(super) struct Crashes {
 }
 
 impl Crashes {
-    pub(super) fn new(nodes: Nodes, running: Vec<Node>, every: Duration) -> Self {
-        Self { nodes, running, every, times: Vec::new(), late: 0, counted: Counted::default() }
+    pub(super) fn new(nodes: Nodes, running: Vec<Node>, is_everywhere: bool, every: Duration, away: Duration) -> Self {
+        Self { nodes, running, is_everywhere, every, away, times: Vec::new(), late: 0, counted: Counted::default() }
     }
 
     /// Until users are to end. All nodes are ready then.
@@ -46,9 +50,10 @@ impl Crashes {
             }
             let (name, at, killed) = (victim.name.clone(), run.tally.at(), Instant::now());
             victim.kill().await?;
+            tokio::time::sleep(self.away).await;
             let node = self.nodes.start(&name, self.running.len()).await?;
             let refused = until_ready(&node, &run.http, &run.tally).await?;
-            let took = killed.elapsed();
+            let took = killed.elapsed() - self.away;
             println!(
                 "    at {at}: {name} killed, ready again after {:.2} s ({refused} probes refused)",
                 took.as_secs_f64()

@@ -6,13 +6,13 @@
 //! answer, or 502 or 503, he sends again if it may come twice, and takes it for done only at a 200.
 //!
 //! # What is expected
-//! - **Nothing acknowledged is lost**: in the end, when all nodes are ready, each piece whose request was answered with 200 is in the
-//!   cart of its session, if that is logged in still, at each node.
+//! - **Nothing acknowledged is lost**: a piece whose request was answered with 200 is in the cart when its user looks for it before he
+//!   logs out; or, if he does not, in the end, when all nodes are ready, at each node.
 //! - **Nobody is logged in again**: with the cookie of a session that ended nobody gets at it, neither reading nor writing, at
 //!   once and in the end at each node.
-//! - **Nobody is answered by a node that is not ready**: no answer of the application says that the sessions were not in when it was
-//!   made ([`ANSWERED_BY`](crate::witness::ANSWERED_BY)), and none came before a probe was sent to which the same process said at
-//!   `/readyz` that it was not ready. Probes ask for an account, too, all the time until a node is ready.
+//! - **Nobody is answered by a node that is not ready**: no answer of the application says that the sessions were not in, or not
+//!   all, when it was made ([`ANSWERED_BY`](crate::witness::ANSWERED_BY)), and none came before a probe was sent to which the same
+//!   process said at `/readyz` that it was not ready. Probes ask for an account, too, all the time until a node is ready.
 //!
 //! A node is killed only when all are ready. While one is away the other's saves have no copy, and are acknowledged all the same,
 //! as the shop has it; they are lost if the second is killed before the first has them again.
@@ -36,7 +36,7 @@ use self::crashes::Crashes;
 use self::tally::Tally;
 use self::user::{Sessions, User};
 use crate::balancer::Balancer;
-use crate::nodes::{NAMES, Nodes};
+use crate::nodes::{NAMES, Node, Nodes};
 
 /// Longer than this lasts.
 const IDLE: Duration = Duration::from_secs(1800);
@@ -54,9 +54,15 @@ pub(crate) struct Load {
     /// A node is killed, in turn, and started again each time so many seconds have passed.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     kill_every: u64,
+    /// A killed node is started again after so many seconds.
+    #[arg(long, default_value_t = 0.0)]
+    away: f64,
     /// How many nodes there are, at least two.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=8))]
     nodes: u8,
+    /// How many other nodes hold each session; all, if it is not said.
+    #[arg(long)]
+    copies: Option<usize>,
     /// A user waits so many milliseconds, on average, between an answer and the next request.
     #[arg(long, default_value_t = 200)]
     think: u64,
@@ -87,7 +93,8 @@ struct Run {
 impl Load {
     pub(crate) async fn run(self) -> Result<bool, BoxError> {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let mut nodes = Nodes::new(None, IDLE)?;
+        let away = Duration::try_from_secs_f64(self.away)?;
+        let mut nodes = Nodes::new(self.copies, IDLE)?;
         let names = NAMES.get(..self.nodes.into()).unwrap_or_default();
         let places = nodes.stay(names)?;
         let balancer = if self.direct {
@@ -111,7 +118,7 @@ impl Load {
         for (others, name) in names.iter().enumerate() {
             running.push(nodes.start(name, others).await?);
         }
-        let tally = Tally::new();
+        let tally = Tally::new(running.first().and_then(Node::process_id));
         for node in &running {
             crashes::until_ready(node, &http, &tally).await?;
         }
@@ -129,7 +136,8 @@ impl Load {
             let user = User::new(&run, number, fastrand::Rng::with_seed(seed.wrapping_add(number as u64)));
             users.spawn(user.shop());
         }
-        let mut crashes = Crashes::new(nodes, running, Duration::from_secs(self.kill_every));
+        let mut crashes =
+            Crashes::new(nodes, running, self.copies.is_none(), Duration::from_secs(self.kill_every), away);
         crashes.go_on(&run).await?;
         let mut sessions = Sessions::default();
         while let Some(user) = users.join_next().await {

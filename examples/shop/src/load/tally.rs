@@ -16,6 +16,8 @@ const TOLD: usize = 20;
 #[derive(Debug)]
 pub(super) struct Tally {
     began: Instant,
+    /// The process that has nobody to have sessions from.
+    first: Option<u32>,
     seen: Mutex<Seen>,
 }
 
@@ -35,6 +37,8 @@ pub(super) struct Seen {
     pub(super) moves: u64,
     pub(super) logins: u64,
     pub(super) logouts: u64,
+    /// Carts that nobody knows the session of, since it had another id by a login that was not answered.
+    pub(super) given_up: u64,
     /// Looks at a cart.
     pub(super) reads: u64,
     /// Those that showed less than was acknowledged.
@@ -70,8 +74,8 @@ struct Process {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
-        Self { began: Instant::now(), seen: Mutex::default() }
+    pub(super) fn new(first: Option<u32>) -> Self {
+        Self { began: Instant::now(), first, seen: Mutex::default() }
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -100,10 +104,12 @@ impl Tally {
         if !process.is_ready {
             process.answers.push(now);
         }
-        if !by.is_ready {
+        // The first may have been alone, or had the second's nothing.
+        let is_in = by.state == "complete" || (by.state == "alone" && self.first == Some(by.process));
+        if !is_in {
             seen.too_early += 1;
             drop(seen);
-            self.tell(&format!("{} answered and had no sessions yet", by.name));
+            self.tell(&format!("{} answered, and the state of its sessions was {:?}", by.name, by.state));
         }
     }
 

@@ -94,7 +94,7 @@ pub(super) struct User {
     sessions: Sessions,
 }
 
-/// What is left to do.
+/// The end came, and the time after it is over, before something was done.
 struct Stopped;
 
 impl User {
@@ -177,8 +177,11 @@ impl User {
         loop {
             match self.attempt(Method::POST, &path).await {
                 Ok(_) => break,
-                // A login gives the session another id. Did it? Then nobody knows that any more.
-                Err(failed) if before.is_some() && failed.may_be_done => return Ok(None),
+                // A login gives the session another id. Did it? Then nobody was told which.
+                Err(failed) if before.is_some() && failed.may_be_done => {
+                    self.run.tally.seen().given_up += 1;
+                    return Ok(None);
+                }
                 Err(failed) => self.wait(failed).await?,
             }
         }
@@ -312,6 +315,7 @@ impl User {
                 Ok(read) => return Ok(read),
                 Err(error) => self.run.tally.tell(&format!("an answer that nobody understands: {error}")),
             }
+            self.wait(Failed { after: None, may_be_done: true }).await?;
         }
     }
 
