@@ -8,6 +8,8 @@
 
 mod admin;
 mod application;
+mod client;
+mod nodes;
 mod serve;
 mod tour;
 

@@ -1,8 +1,6 @@
 //! A walk through the life of a session while nodes crash: the scenario by which Tomcat's clustering is explained, with real
 //! processes, real HTTP and SIGKILL.
 
-mod client;
-mod nodes;
 mod steps;
 
 use std::fmt::Display;
@@ -12,7 +10,7 @@ use clap::Args;
 use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
-use self::nodes::Nodes;
+use crate::nodes::Nodes;
 
 #[derive(Debug, Args)]
 pub(crate) struct Tour {
@@ -46,7 +44,7 @@ impl Log {
 
 impl Tour {
     pub(crate) async fn run(self) -> Result<bool, BoxError> {
-        let mut nodes = Nodes::new(self.copies)?;
+        let mut nodes = Nodes::new(self.copies, steps::IDLE)?;
         let mut log = Log::default();
         let began = Instant::now();
         steps::walk(&mut nodes, self.nodes.into(), self.copies.is_none(), &mut log).await?;

@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
-use super::client::Client;
-use super::nodes::{IDLE, Node, Nodes};
 use super::{Log, within};
 use crate::admin::Report;
+use crate::client::Client;
+use crate::nodes::{Node, Nodes};
+
+/// The inactivity timeout of the tour.
+pub(super) const IDLE: Duration = Duration::from_secs(5);
 
 /// Time for what is to happen at once, on a machine that may be busy with other things.
 const SOON: Duration = Duration::from_secs(2);

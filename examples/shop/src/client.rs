@@ -3,39 +3,39 @@
 use reqwest::header::{COOKIE, SET_COOKIE};
 use tribes::prelude::BoxError;
 
-use super::nodes::Node;
 use crate::application::{Account, Piece};
+use crate::nodes::Node;
 
 /// A browser, as far as sessions go.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     /// The session's cookie as it came: `id~version.node`.
-    pub(super) cookie: Option<String>,
+    pub(crate) cookie: Option<String>,
 }
 
 impl Client {
     /// The session's id.
-    pub(super) fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let id = self.cookie.as_deref().and_then(|cookie| cookie.split(['~', '.']).next());
         id.unwrap_or_default().to_owned()
     }
 
     /// The node to which the client belongs.
-    pub(super) fn route(&self) -> String {
+    pub(crate) fn route(&self) -> String {
         let route = self.cookie.as_deref().and_then(|cookie| cookie.split('.').nth(1));
         route.unwrap_or_default().to_owned()
     }
 
-    pub(super) async fn account(&mut self, node: &Node) -> Result<Account, BoxError> {
+    pub(crate) async fn account(&mut self, node: &Node) -> Result<Account, BoxError> {
         Ok(self.send(self.http.get(format!("{}/account", node.url))).await?.error_for_status()?.json().await?)
     }
 
-    pub(super) async fn add(&mut self, node: &Node, article: &str) -> Result<Piece, BoxError> {
+    pub(crate) async fn add(&mut self, node: &Node, article: &str) -> Result<Piece, BoxError> {
         Ok(self.post(node, &format!("/cart/{article}")).await?.json().await?)
     }
 
-    pub(super) async fn post(&mut self, node: &Node, path: &str) -> Result<reqwest::Response, BoxError> {
+    pub(crate) async fn post(&mut self, node: &Node, path: &str) -> Result<reqwest::Response, BoxError> {
         Ok(self.send(self.http.post(format!("{}{path}", node.url))).await?.error_for_status()?)
     }
 

@@ -10,39 +10,39 @@ use tribes::prelude::BoxError;
 
 use crate::admin::Report;
 
-/// The inactivity timeout of the tour.
-pub(super) const IDLE: Duration = Duration::from_secs(5);
 /// Time for a process to begin.
 const BEGIN: Duration = Duration::from_secs(20);
 
 /// How nodes are started.
 #[derive(Debug)]
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     group: String,
     copies: Option<usize>,
+    idle: Duration,
     http: reqwest::Client,
 }
 
 /// A node that runs. Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) name: String,
-    pub(super) url: String,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) url: String,
     process: Child,
     http: reqwest::Client,
 }
 
 impl Nodes {
-    pub(super) fn new(copies: Option<usize>) -> Result<Self, BoxError> {
+    /// `copies` as `serve` takes it; sessions end when they were not used for `idle`.
+    pub(crate) fn new(copies: Option<usize>, idle: Duration) -> Result<Self, BoxError> {
         // A group of its own, so that it meets no others.
         let port = UdpSocket::bind("0.0.0.0:0")?.local_addr()?.port();
-        Ok(Self { group: format!("228.0.0.4:{port}"), copies, http: reqwest::Client::new() })
+        Ok(Self { group: format!("228.0.0.4:{port}"), copies, idle, http: reqwest::Client::new() })
     }
 
     /// Starts a node beside `others`; it listens, and is not ready yet.
-    pub(super) async fn start(&self, name: &str, others: usize) -> Result<Node, BoxError> {
+    pub(crate) async fn start(&self, name: &str, others: usize) -> Result<Node, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--name", name, "--group", &self.group, "--idle", &IDLE.as_secs_f64().to_string()]);
+        command.args(["serve", "--name", name, "--group", &self.group, "--idle", &self.idle.as_secs_f64().to_string()]);
         command.args(["--admin", "--expect", &others.to_string()]);
         if let Some(copies) = self.copies {
             command.args(["--copies", &copies.to_string()]);
@@ -59,18 +59,18 @@ impl Nodes {
 
 impl Node {
     /// SIGKILL.
-    pub(super) async fn kill(mut self) -> Result<(), BoxError> {
+    pub(crate) async fn kill(mut self) -> Result<(), BoxError> {
         Ok(self.process.kill().await?)
     }
 
     /// What it says of itself; none if it does not answer.
-    pub(super) async fn report(&self) -> Option<Report> {
+    pub(crate) async fn report(&self) -> Option<Report> {
         let answer = self.http.get(format!("{}/admin", self.url)).send().await.ok()?;
         answer.json().await.ok()
     }
 
     /// The status with which it answers at `path`.
-    pub(super) async fn status(&self, path: &str) -> Option<u16> {
+    pub(crate) async fn status(&self, path: &str) -> Option<u16> {
         let answer = self.http.get(format!("{}{path}", self.url)).send().await.ok()?;
         Some(answer.status().as_u16())
     }
