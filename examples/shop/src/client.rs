@@ -4,9 +4,8 @@ use reqwest::header::{COOKIE, SET_COOKIE};
 use tribes::prelude::BoxError;
 
 use crate::application::{Account, Piece};
-use crate::nodes::Node;
 
-/// A browser, as far as sessions go.
+/// A browser, as far as sessions go. A node is told by its address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -27,16 +26,16 @@ impl Client {
         route.unwrap_or_default().to_owned()
     }
 
-    pub(crate) async fn account(&mut self, node: &Node) -> Result<Account, BoxError> {
-        Ok(self.send(self.http.get(format!("{}/account", node.url))).await?.error_for_status()?.json().await?)
+    pub(crate) async fn account(&mut self, node: &impl AsRef<str>) -> Result<Account, BoxError> {
+        Ok(self.send(self.http.get(format!("{}/account", node.as_ref()))).await?.error_for_status()?.json().await?)
     }
 
-    pub(crate) async fn add(&mut self, node: &Node, article: &str) -> Result<Piece, BoxError> {
+    pub(crate) async fn add(&mut self, node: &impl AsRef<str>, article: &str) -> Result<Piece, BoxError> {
         Ok(self.post(node, &format!("/cart/{article}")).await?.json().await?)
     }
 
-    pub(crate) async fn post(&mut self, node: &Node, path: &str) -> Result<reqwest::Response, BoxError> {
-        Ok(self.send(self.http.post(format!("{}{path}", node.url))).await?.error_for_status()?)
+    pub(crate) async fn post(&mut self, node: &impl AsRef<str>, path: &str) -> Result<reqwest::Response, BoxError> {
+        Ok(self.send(self.http.post(format!("{}{path}", node.as_ref()))).await?.error_for_status()?)
     }
 
     async fn send(&mut self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, BoxError> {

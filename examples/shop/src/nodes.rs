@@ -57,10 +57,21 @@ impl Nodes {
     }
 }
 
+impl AsRef<str> for Node {
+    fn as_ref(&self) -> &str {
+        &self.url
+    }
+}
+
 impl Node {
     /// SIGKILL.
     pub(crate) async fn kill(mut self) -> Result<(), BoxError> {
         Ok(self.process.kill().await?)
+    }
+
+    /// Whether its process is there no more.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
     }
 
     /// What it says of itself; none if it does not answer.

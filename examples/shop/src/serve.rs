@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tower_sessions::SessionManagerLayer;
 use tribes::prelude::BoxError;
 use tribes::sessions::{
@@ -39,7 +40,8 @@ pub(crate) struct Serve {
     /// that hears of nobody within a second takes itself for the first.
     #[arg(long, default_value_t = 0)]
     expect: usize,
-    /// Shows at /admin what the node has, whole sessions with their ids: whoever sees that can be any user.
+    /// Shows at /admin what the node has, whole sessions with their ids: whoever sees that can be any user. And at /admin/events,
+    /// with only the beginning of each id, what happens to it.
     #[arg(long)]
     admin: bool,
     /// How many other nodes hold each session; all, if it is not said.
@@ -80,12 +82,17 @@ impl Serve {
             .layer(StickyLayer::new(&store, &self.name).remember(true).attributes("HttpOnly; SameSite=Strict; Path=/"))
             .layer(ReadyGateLayer::new(&store));
         // What is not the administration's goes through the layers, also what the gate answers itself.
-        let admin = if self.admin { admin::routes(&channel, &store, ended) } else { Router::new() };
+        let (stopping, stops) = watch::channel(false);
+        let admin = if self.admin { admin::routes(&self.name, &channel, &store, ended, stops) } else { Router::new() };
         let app = admin.fallback_service(app);
 
         let listener = TcpListener::bind(self.http).await?;
         println!("{} listens at http://{}", self.name, listener.local_addr()?);
-        axum::serve(listener, app).with_graceful_shutdown(stop()).await?;
+        let stopped = async move {
+            stop().await;
+            stopping.send_replace(true);
+        };
+        axum::serve(listener, app).with_graceful_shutdown(stopped).await?;
         // No requests come any more: what only this node has goes to the others.
         store.leave(Duration::from_secs(10)).await?;
         channel.stop().await;
@@ -94,7 +101,7 @@ impl Serve {
 }
 
 /// Until somebody asks this process to end.
-async fn stop() {
+pub(crate) async fn stop() {
     let interrupted = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {

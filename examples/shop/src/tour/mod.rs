@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tribes::prelude::BoxError;
 
 use crate::nodes::Nodes;
+use crate::watch::Watch;
 
 #[derive(Debug, Args)]
 pub(crate) struct Tour {
@@ -20,6 +21,9 @@ pub(crate) struct Tour {
     /// How many other nodes hold each session; all, if it is not said.
     #[arg(long)]
     copies: Option<usize>,
+    /// Opens a page in which you see sessions move, as `shop watch` does, after the nine steps if all was as expected.
+    #[arg(long)]
+    page: bool,
 }
 
 /// What the tour has seen so far.
@@ -50,6 +54,10 @@ impl Tour {
         steps::walk(&mut nodes, self.nodes.into(), self.copies.is_none(), &mut log).await?;
         let Log { failed, seen } = log;
         println!("\n{} of {seen} as expected, in {:.1} s", seen - failed, began.elapsed().as_secs_f64());
+        if self.page && failed == 0 {
+            println!();
+            Watch::new(self.nodes.max(3), self.copies, true).run().await?;
+        }
         Ok(failed == 0)
     }
 }
