@@ -22,6 +22,7 @@ use axum::routing::{get, post};
 use clap::Args;
 use futures_util::{Stream, stream};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tribes::prelude::BoxError;
 
 use self::board::{Board, Refused};
@@ -61,7 +62,8 @@ impl Watch {
         println!("See the sessions move at {url} (Ctrl-C ends it)");
         if self.open {
             let url = url.clone();
-            tokio::task::spawn_blocking(move || {
+            // A thread of its own: some openers return when the browser ends, and nobody waits for them.
+            std::thread::spawn(move || {
                 if let Err(error) = opener::open_browser(&url) {
                     eprintln!("no browser could be opened, go to {url}: {error}");
                 }
@@ -130,15 +132,31 @@ async fn events(State(board): State<Arc<Board>>) -> Sse<impl Stream<Item = Resul
 }
 
 async fn shopper(State(board): State<Arc<Board>>) -> Result<StatusCode, Refused> {
-    shopper::come(&board).await.map(|()| StatusCode::NO_CONTENT)
+    whole(Arc::clone(&board), async move { shopper::come(&board).await }).await
 }
 
 async fn kill(State(board): State<Arc<Board>>, Path(name): Path<String>) -> Result<StatusCode, Refused> {
-    board.kill(&name).await.map(|()| StatusCode::NO_CONTENT)
+    whole(Arc::clone(&board), async move { board.kill(&name).await }).await
 }
 
 async fn start(State(board): State<Arc<Board>>, Path(name): Path<String>) -> Result<StatusCode, Refused> {
-    Board::start(&board, &name).await.map(|()| StatusCode::NO_CONTENT)
+    whole(Arc::clone(&board), async move { Board::start(&board, &name).await }).await
+}
+
+/// Does it to its end, also when whoever asked for it goes away meanwhile.
+async fn whole(
+    board: Arc<Board>,
+    action: impl Future<Output = Result<(), Refused>> + Send + 'static,
+) -> Result<StatusCode, Refused> {
+    let (done, is_done) = oneshot::channel();
+    board.spawn(async move {
+        // Whoever asked may be away.
+        let _ = done.send(action.await);
+    });
+    match is_done.await {
+        Ok(done) => done.map(|()| StatusCode::NO_CONTENT),
+        Err(_) => Err(Refused::Failed("all of this ends".into())),
+    }
 }
 
 impl IntoResponse for Refused {
