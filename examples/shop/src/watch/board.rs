@@ -116,6 +116,8 @@ struct State {
     members: VecDeque<(String, String)>,
     lines: VecDeque<Line>,
     number: u64,
+    /// The node to which the next client goes that belongs to none: its place among those that are ready.
+    turn: usize,
 }
 
 /// The nodes and what they say.
@@ -155,17 +157,17 @@ impl Board {
         self.picture.subscribe()
     }
 
-    /// Where a client goes whose cookie names `route`: there if it is ready, else to the one that has least to do.
+    /// Where a client goes whose cookie names `route`: there if it is ready, else to one after the other of those that are.
     pub(super) fn node_for(&self, route: &str) -> Option<String> {
-        let state = self.state();
+        let mut state = self.state();
         let ready = |seat: &&Seat| seat.status == Status::Ready;
-        let to_do = |seat: &&Seat| {
-            let sessions = seat.card.iter().flat_map(|card| &card.sessions);
-            sessions.filter(|session| session.is_owner).count()
-        };
-        let same = state.seats.get(route).filter(ready);
-        let seat = same.or_else(|| state.seats.values().filter(ready).min_by_key(to_do));
-        seat.map(|seat| seat.url.clone())
+        if let Some(seat) = state.seats.get(route).filter(ready) {
+            return Some(seat.url.clone());
+        }
+        let urls: Vec<String> = state.seats.values().filter(ready).map(|seat| seat.url.clone()).collect();
+        let turn = state.turn.checked_rem(urls.len())?;
+        state.turn = turn + 1;
+        urls.into_iter().nth(turn)
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -420,7 +422,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing, reason = "tests")]
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
     use super::*;
     use crate::admin::live::Held;
@@ -453,6 +455,21 @@ mod tests {
         state.card("B", 1, card("B", "B", 3, 0));
         let picture = state.picture();
         assert_eq!((picture.sessions[0].at.as_deref(), picture.sessions[0].cart), (Some("B"), 3));
+    }
+
+    #[test]
+    fn clients_go_where_they_belong_and_else_to_one_after_the_other() {
+        let board = Board::new(3, None).unwrap();
+        assert_eq!(board.node_for("A"), None, "nobody is ready");
+        board.change(|state| {
+            for (name, seat) in &mut state.seats {
+                *seat = Seat { status: Status::Ready, url: name.clone(), ..Seat::default() };
+            }
+        });
+        let to = |route| board.node_for(route).unwrap();
+        assert_eq!([to(""), to("B"), to(""), to(""), to("")], ["A", "B", "B", "C", "A"]);
+        board.change(|state| state.down("B", 0));
+        assert_eq!([to("B"), to("B"), to("B")], ["C", "A", "C"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 /// For everything that is waited for, on a machine that is busy with other things.
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(50);
 /// Of Debian.
 const CHROMIUM: &str = "/usr/bin/chromium";
