@@ -94,10 +94,11 @@ impl From<&SessionEvent> for Happening {
 }
 
 pub(super) async fn events(State(node): State<Node>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let teller = Teller { events: node.store.events(), stops: node.stops.clone(), node, told: None, looks };
-    let told = stream::unfold(teller, async |mut teller: Teller| teller.next().await.map(|event| (Ok(event), teller)));
+    let teller = Teller::new(node);
+    let told = stream::unfold(teller, async |mut teller: Teller| {
+        let (kind, data) = teller.next().await?;
+        Some((Ok(Event::default().event(kind).data(data)), teller))
+    });
     Sse::new(told).keep_alive(KeepAlive::default())
 }
 
@@ -112,23 +113,30 @@ struct Teller {
 }
 
 impl Teller {
-    async fn next(&mut self) -> Option<Event> {
+    fn new(node: Node) -> Self {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { events: node.store.events(), stops: node.stops.clone(), node, told: None, looks }
+    }
+
+    /// The next event's kind and data.
+    async fn next(&mut self) -> Option<(&'static str, String)> {
         loop {
             tokio::select! {
                 () = async { drop(self.stops.wait_for(|stops| *stops).await) } => return None,
                 event = self.events.next() => match event? {
-                    Ok(event) => return Event::default().event("session").json_data(Happening::from(&event)).ok(),
+                    Ok(event) => return Some(("session", serde_json::to_string(&Happening::from(&event)).ok()?)),
                     Err(missed) => {
                         self.told = None;
-                        return Some(Event::default().event("missed").data(missed.to_string()));
+                        return Some(("missed", missed.to_string()));
                     }
                 },
                 _ = self.looks.tick() => {
                     let card = look(&self.node).await;
                     if !self.told.as_ref().is_some_and(|(told, at)| is_same(told, &card, at.elapsed())) {
-                        let event = Event::default().event("node").json_data(&card).ok();
+                        let data = serde_json::to_string(&card).ok()?;
                         self.told = Some((card, Instant::now()));
-                        return event;
+                        return Some(("node", data));
                     }
                 }
             }
@@ -186,8 +194,11 @@ fn text(fields: &HashMap<String, Value>, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing, reason = "tests")]
+    #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use tribes::sessions::ReplicatedStore;
+
+    use super::super::Ended;
     use super::*;
 
     fn card(idle_ms: u64, cart: usize) -> Card {
@@ -203,5 +214,36 @@ mod tests {
         assert!(!is_same(&card(500, 1), &card(2500, 2), passed), "something was put into the cart");
         let gone = Card { sessions: vec![], total: 0, ..card(500, 1) };
         assert!(!is_same(&card(500, 1), &gone, passed));
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_misses_events_and_then_has_a_whole_card() {
+        let channel = tribes::channel().bind("127.0.0.1:0").build().unwrap();
+        channel.start().await.unwrap();
+        let store = ReplicatedStore::builder("shop").open(&channel).unwrap();
+        store.ready().await;
+        let (_stopping, stops) = watch::channel(false);
+        let node =
+            Node { name: "A".into(), channel: channel.clone(), store: store.clone(), ended: Ended::default(), stops };
+        let mut teller = Teller::new(node);
+        assert_eq!(teller.next().await.unwrap().0, "node");
+        let made = 1500;
+        for _ in 0..made {
+            store.create_session(&HashMap::new(), Duration::from_secs(60)).await.unwrap();
+        }
+        // A look may come before what was missed; what is told of that is whole too.
+        let mut told = Vec::new();
+        while !told.contains(&"missed") {
+            told.push(teller.next().await.unwrap().0);
+        }
+        assert!(!told.contains(&"session"), "{told:?}");
+        let card = loop {
+            let (kind, data) = teller.next().await.unwrap();
+            if kind == "node" {
+                break serde_json::from_str::<Card>(&data).unwrap();
+            }
+        };
+        assert_eq!((card.total, card.sessions.len()), (made, SHOWN));
+        channel.stop().await;
     }
 }
