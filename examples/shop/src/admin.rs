@@ -1,4 +1,6 @@
-//! What a node says of itself, for the tour. It shows whole sessions: not for the world.
+//! What a node says of itself, for the tour and for those who watch. It shows whole sessions: not for the world.
+
+pub(crate) mod live;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::watch;
 use tribes::Channel;
 use tribes::sessions::{EndReason, ReplicatedStore, SessionEvent};
 
@@ -43,27 +46,40 @@ pub(crate) struct Ended(Arc<Mutex<Vec<(String, String)>>>);
 impl Ended {
     pub(crate) fn note(&self, event: &SessionEvent) {
         if let SessionEvent::Destroyed { id, reason, .. } = event {
-            let why = match reason {
-                EndReason::Invalidated => "invalidated",
-                EndReason::Timeout => "timeout",
-                EndReason::Killed => "killed",
-                _ => "for another reason",
-            };
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((id.to_string(), why.to_owned()));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((id.to_string(), why(*reason).to_owned()));
         }
+    }
+}
+
+fn why(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Invalidated => "invalidated",
+        EndReason::Timeout => "timeout",
+        EndReason::Killed => "killed",
+        _ => "for another reason",
     }
 }
 
 #[derive(Clone)]
 struct Node {
+    name: String,
     channel: Channel,
     store: ReplicatedStore,
     ended: Ended,
+    /// Whether this process is to end: streams would keep it.
+    stops: watch::Receiver<bool>,
 }
 
-pub(crate) fn routes(channel: &Channel, store: &ReplicatedStore, ended: Ended) -> Router {
-    let node = Node { channel: channel.clone(), store: store.clone(), ended };
-    Router::new().route("/admin", get(report)).with_state(node)
+/// `stops` says when this process is to end.
+pub(crate) fn routes(
+    name: &str,
+    channel: &Channel,
+    store: &ReplicatedStore,
+    ended: Ended,
+    stops: watch::Receiver<bool>,
+) -> Router {
+    let node = Node { name: name.to_owned(), channel: channel.clone(), store: store.clone(), ended, stops };
+    Router::new().route("/admin", get(report)).route("/admin/events", get(live::events)).with_state(node)
 }
 
 async fn report(State(node): State<Node>) -> Json<Report> {

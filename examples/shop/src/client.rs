@@ -64,20 +64,25 @@ impl Client {
     }
 
     /// From `node`, or from whichever the balancer takes it to.
-    pub(crate) async fn account(&mut self, node: &Node) -> Result<Account, BoxError> {
+    pub(crate) async fn account(&mut self, node: &impl AsRef<str>) -> Result<Account, BoxError> {
         Ok(self.send(Method::GET, node, "/account").await?.error_for_status()?.json().await?)
     }
 
-    pub(crate) async fn add(&mut self, node: &Node, article: &str) -> Result<Piece, BoxError> {
+    pub(crate) async fn add(&mut self, node: &impl AsRef<str>, article: &str) -> Result<Piece, BoxError> {
         Ok(self.post(node, &format!("/cart/{article}")).await?.json().await?)
     }
 
-    pub(crate) async fn post(&mut self, node: &Node, path: &str) -> Result<reqwest::Response, BoxError> {
+    pub(crate) async fn post(&mut self, node: &impl AsRef<str>, path: &str) -> Result<reqwest::Response, BoxError> {
         Ok(self.send(Method::POST, node, path).await?.error_for_status()?)
     }
 
-    async fn send(&mut self, method: Method, node: &Node, path: &str) -> Result<reqwest::Response, BoxError> {
-        let to = self.balancer.as_deref().unwrap_or(&node.url).to_owned();
+    async fn send(
+        &mut self,
+        method: Method,
+        node: &impl AsRef<str>,
+        path: &str,
+    ) -> Result<reqwest::Response, BoxError> {
+        let to = self.balancer.as_deref().unwrap_or(node.as_ref()).to_owned();
         let (response, by) = self.ask(method, &to, path).await?;
         self.answered_by = by.map(|by| by.name).unwrap_or_default();
         Ok(response)

@@ -5,6 +5,7 @@
 //!   says at each step what is expected and what was seen. With `--nginx` the client comes through nginx.
 //! - `shop compare` says what sessions cost with our store, in one process, and in a Redis.
 //! - `shop load` has many users shop through nginx while nodes are killed and come back, and looks whether anything is lost.
+//! - `shop watch` starts nodes too, and serves a page in which sessions move when one kills a node there.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
@@ -19,6 +20,7 @@ mod nodes;
 mod redis;
 mod serve;
 mod tour;
+mod watch;
 mod witness;
 
 use std::process::ExitCode;
@@ -50,6 +52,8 @@ enum Command {
     Load(load::Load),
     /// Says what sessions cost with each store, beside each other.
     Compare(compare::Compare),
+    /// Shows in a page where the sessions are, and that they move when a node is killed.
+    Watch(watch::Watch),
 }
 
 #[tokio::main]
@@ -63,6 +67,7 @@ async fn main() -> ExitCode {
         Command::Tour(tour) => unless_stopped(tour.run()).await,
         Command::Load(load) => unless_stopped(load.run()).await,
         Command::Compare(compare) => unless_stopped(compare.run()).await,
+        Command::Watch(watch) => watch.run().await.map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -92,6 +92,12 @@ impl Nodes {
     }
 }
 
+impl AsRef<str> for Node {
+    fn as_ref(&self) -> &str {
+        &self.url
+    }
+}
+
 impl Node {
     /// Where it listens.
     pub(crate) fn address(&self) -> Result<SocketAddr, BoxError> {
@@ -101,6 +107,11 @@ impl Node {
     /// SIGKILL.
     pub(crate) async fn kill(mut self) -> Result<(), BoxError> {
         Ok(self.process.kill().await?)
+    }
+
+    /// Whether its process is there no more.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
     }
 
     /// What it says of itself; none if it does not answer.

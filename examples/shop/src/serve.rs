@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tower::ServiceBuilder;
 use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer, SessionStore};
 use tribes::prelude::BoxError;
@@ -51,7 +52,8 @@ pub(crate) struct Serve {
     /// that hears of nobody within a second takes itself for the first.
     #[arg(long, default_value_t = 0)]
     expect: usize,
-    /// Shows at /admin what the node has, whole sessions with their ids: whoever sees that can be any user.
+    /// Shows at /admin what the node has, whole sessions with their ids: whoever sees that can be any user. And at /admin/events,
+    /// with only the beginning of each id, what happens to it.
     #[arg(long)]
     admin: bool,
     /// How many other nodes hold each session; all, if it is not said.
@@ -117,9 +119,17 @@ impl Serve {
     }
 
     async fn serve(&self, app: Router) -> Result<(), BoxError> {
+        self.serve_until(app, stop()).await
+    }
+
+    async fn serve_until(
+        &self,
+        app: Router,
+        stopped: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), BoxError> {
         let listener = TcpListener::bind(self.http).await?;
         println!("{} listens at http://{}", self.name, listener.local_addr()?);
-        Ok(axum::serve(listener, app).with_graceful_shutdown(stop()).await?)
+        Ok(axum::serve(listener, app).with_graceful_shutdown(stopped).await?)
     }
 
     /// The shop over sessions that each node has.
@@ -160,11 +170,18 @@ impl Serve {
             );
         }
         // What is not the administration's goes through the layers, also what the gate answers itself.
+        let (stopping, stops) = watch::channel(false);
         if self.admin {
-            app = admin::routes(&channel, &store, ended).merge(witness::counted(&store)).fallback_service(app);
+            let admin = admin::routes(&self.name, &channel, &store, ended, stops);
+            app = admin.merge(witness::counted(&store)).fallback_service(app);
         }
 
-        self.serve(app).await?;
+        // Streams of the administration end then, too; otherwise they would be waited for.
+        let stopped = async move {
+            stop().await;
+            stopping.send_replace(true);
+        };
+        self.serve_until(app, stopped).await?;
         // No requests come any more: what only this node has goes to the others.
         store.leave(Duration::from_secs(10)).await?;
         channel.stop().await;

@@ -13,6 +13,7 @@ use tribes::prelude::BoxError;
 use crate::balancer::Balancer;
 use crate::log::Log;
 use crate::nodes::{NAMES, Nodes};
+use crate::watch::Watch;
 
 /// The inactivity timeout.
 const IDLE: Duration = Duration::from_secs(5);
@@ -28,6 +29,9 @@ pub(crate) struct Tour {
     /// The client comes through nginx, which this starts: the one that is installed, or another program.
     #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "nginx")]
     nginx: Option<PathBuf>,
+    /// Opens a page in which you see sessions move, as `shop watch` does, after the nine steps if all was as expected.
+    #[arg(long)]
+    page: bool,
 }
 
 impl Tour {
@@ -57,6 +61,10 @@ impl Tour {
         walked?;
         let Log { failed, seen } = log;
         println!("\n{} of {seen} as expected, in {:.1} s", seen - failed, began.elapsed().as_secs_f64());
+        if self.page && failed == 0 {
+            println!();
+            Watch::new(self.nodes.max(3), self.copies, true).run().await?;
+        }
         Ok(failed == 0)
     }
 }
