@@ -150,12 +150,13 @@ impl Visit {
         let (mut progress, mut shown) = (Progress::new(), BTreeMap::new());
         loop {
             let mut now = BTreeMap::new();
-            self.farm
-                .changed(|_| {
-                    now = publication.report().nodes.iter().filter_map(fetching).collect();
-                    now != shown
-                })
-                .await;
+            let news = self.farm.changed(|_| {
+                now = publication.report().nodes.iter().filter_map(fetching).collect();
+                now != shown
+            });
+            if !news.await {
+                return std::future::pending().await;
+            }
             progress.keep(|what| now.contains_key(what));
             now.iter().for_each(|(what, done)| progress.show(what, *done, size));
             shown = now;

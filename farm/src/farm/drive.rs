@@ -190,8 +190,9 @@ async fn drive(shared: Arc<Shared>, mut inputs: mpsc::UnboundedReceiver<Input>) 
     shared.tell(None, None);
     let loading = Arc::clone(&shared);
     shared.env.spawn(async move {
-        tokio::join!(loading.records.ready(), loading.told.ready());
-        loading.input(Input::Loaded);
+        if loading.loaded().await {
+            loading.input(Input::Loaded);
+        }
     });
 
     let mut gone = BTreeMap::new();

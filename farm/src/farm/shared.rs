@@ -126,6 +126,23 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Waits until it is closed. Cancel safe.
+    pub(super) async fn closed(&self) {
+        // The sender is here.
+        let _ = self.changed.subscribe().wait_for(|_| self.is_closed()).await;
+    }
+
+    /// Waits until the group's maps are here; `false` if the farm is closed before. Closed maps would be waited for without end, and
+    /// whoever waits keeps the folders.
+    pub(super) async fn loaded(&self) -> bool {
+        let maps = async { tokio::join!(self.records.ready(), self.told.ready()) };
+        tokio::select! {
+            biased;
+            () = self.closed() => false,
+            _ = maps => true,
+        }
+    }
+
     /// Ends the farm: its driver notices.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);

@@ -113,12 +113,22 @@ pub(crate) async fn start(farm: &Farm, folder: PathBuf, watch: Watch) -> Result<
     let hints = Arc::new(Hints::default());
     #[cfg(feature = "watch")]
     let watcher = events(&folder, &hints);
+    // Otherwise what the group has would be published again.
+    let (loaded, closed) = (farm.loaded(), farm.closed());
     let (env, farm) = (farm.env(), farm.downgrade());
     let clock = env.clone();
     env.spawn(async move {
         #[cfg(feature = "watch")]
         let _watcher = watcher;
-        run(farm, clock, folder, watch, &hints).await;
+        let watching = async {
+            loaded.await;
+            run(farm, clock, folder, watch, &hints).await;
+        };
+        tokio::select! {
+            biased;
+            () = closed => {}
+            () = watching => {}
+        }
     });
     Ok(())
 }
@@ -150,11 +160,6 @@ fn events(folder: &Path, hints: &Arc<Hints>) -> Option<notify::RecommendedWatche
 }
 
 async fn run(farm: WeakFarm, env: Env, root: PathBuf, watch: Watch, hints: &Hints) {
-    match farm.upgrade() {
-        // Otherwise what the group has would be published again.
-        Some(farm) => farm.loaded().await,
-        None => return,
-    }
     let home = identity(&root).ok();
     let mut folder = Folder::new(watch.settle);
     let mut fresh: BTreeSet<ArtefactName> = BTreeSet::new();
