@@ -76,6 +76,8 @@ impl Disk {
     pub(super) fn keep_object(&self, path: &Path, content: &Content) -> io::Result<()> {
         let object = self.object(&content.hash);
         fs::rename(path, &object)?;
+        // It is fetched no more, whoever made it whole.
+        self.leave(&content.hash);
         sync_folder(&object)?;
         if let Some(stamp) = Stamp::of(&object)? {
             self.hashed().insert((content.hash, content.algorithm), (stamp, true));

@@ -165,8 +165,8 @@ impl Disk {
     pub(crate) fn read_chunk(&self, content: &Content, index: u32, before: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let Some((start, len)) = content.range(index) else { return Ok(None) };
         let partial = self.partials().get(&content.hash).cloned();
-        if let Some(partial) = partial.filter(|partial| partial.is_of(content)) {
-            return partial.read(index, start, len, before);
+        if let Some(partial) = partial.filter(|partial| partial.is_of(content) && partial.has(index)) {
+            return partial.read(start, len, before).map(Some);
         }
         if !self.is_whole(content)? {
             return Ok(None);
@@ -185,39 +185,62 @@ impl Disk {
         sync_folder(path)
     }
 
-    /// Drops what none of `used` needs, which is asked when it is known what there is: what comes in between is left alone. What was
-    /// being fetched is kept for `keep_partial` after it was written last.
+    /// Drops what none of `used` needs (contents, and the sizes of their chunks), which is asked when it is known what there is: what
+    /// comes in between is left alone. What was being fetched is kept for `keep_partial` after it was written last, the latest
+    /// first, until all of that is longer than `most_partial`; of what is here whole no part is kept.
     pub(crate) fn collect(
         &self,
-        used: impl FnOnce() -> BTreeSet<Digest>,
+        used: impl FnOnce() -> BTreeSet<(Digest, u32)>,
         wall_ms: i64,
         keep_partial: Duration,
+        most_partial: u64,
     ) -> io::Result<()> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(wall_ms).unwrap_or_default());
-        let mut found = Vec::new();
-        for folder in ["objects", "lists", "partial"] {
-            let entries = fs::read_dir(self.staging.join(folder))?.collect::<io::Result<Vec<_>>>()?;
-            found.push((folder, entries));
-        }
+        let entries = |folder| {
+            let entries = fs::read_dir(self.staging.join(folder))?.map(|entry| {
+                let entry = entry?;
+                Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+            });
+            entries.collect::<io::Result<Vec<(String, PathBuf)>>>()
+        };
+        let (objects, lists, partials) = (entries("objects")?, entries("lists")?, entries("partial")?);
         let used = used();
-        let names: HashSet<String> = used.iter().map(Digest::to_string).collect();
-        for (folder, entries) in found {
-            for entry in entries {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if names.contains(name.split('-').next().unwrap_or_default()) {
-                    continue;
-                }
-                let old = entry
-                    .metadata()?
-                    .modified()
-                    .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age >= keep_partial));
-                if folder == "objects" || old {
-                    fs::remove_file(entry.path())?;
-                }
+        let hashes: HashSet<String> = used.iter().map(|(hash, _)| hash.to_string()).collect();
+        let mut names: HashSet<String> = used.iter().map(|(hash, chunk)| format!("{hash}-{chunk}")).collect();
+        let (whole, unused): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(name, _)| hashes.contains(name));
+        let whole: HashSet<String> = whole.into_iter().map(|(name, _)| name).collect();
+        let mut drop: Vec<PathBuf> = unused.into_iter().map(|(_, path)| path).collect();
+        let mut spare = Vec::new();
+        for (name, path) in partials {
+            if whole.contains(name.split('-').next().unwrap_or_default()) {
+                drop.push(path);
+            } else if !names.contains(&name) {
+                let metadata = match fs::metadata(&path) {
+                    // It was finished meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    other => other?,
+                };
+                spare.push((metadata.modified()?, metadata.len(), name, path));
             }
         }
-        self.hashed().retain(|(hash, _), _| used.contains(hash));
+        spare.sort_unstable_by(|one, other| other.cmp(one));
+        let mut total = 0u64;
+        for (at, len, name, path) in spare {
+            total = total.saturating_add(len);
+            if total > most_partial || now.duration_since(at).is_ok_and(|age| age >= keep_partial) {
+                drop.push(path);
+            } else {
+                names.insert(name);
+            }
+        }
+        drop.extend(lists.into_iter().filter(|(name, _)| !names.contains(name)).map(|(_, path)| path));
+        for path in drop {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.hashed().retain(|(hash, _), _| hashes.contains(&hash.to_string()));
         Ok(())
     }
 

@@ -192,12 +192,81 @@ fn what_nobody_needs_goes_and_what_is_fetched_stays_a_while() {
     disk.take_list(&content, &list).unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
     let day = Duration::from_secs(24 * 3600);
-    disk.collect(|| [used.hash].into(), now + 23 * 3_600_000, day).unwrap();
+    let needed = || [(used.hash, used.chunk)].into();
+    disk.collect(needed, now + 23 * 3_600_000, day, 1 << 20).unwrap();
     assert!(disk.has_object(&used).unwrap() && !disk.has_object(&unused).unwrap());
-    let partials = || fs::read_dir(folder.path().join("staging/partial")).unwrap().count();
-    assert_eq!(partials(), 1);
-    disk.collect(|| [used.hash].into(), now + 25 * 3_600_000, day).unwrap();
-    assert_eq!(partials(), 0);
+    let count = |of: &str| fs::read_dir(folder.path().join("staging").join(of)).unwrap().count();
+    assert_eq!((count("partial"), count("lists")), (1, 1));
+    disk.collect(needed, now + 25 * 3_600_000, day, 1 << 20).unwrap();
+    assert_eq!((count("partial"), count("lists")), (0, 0));
+}
+
+#[test]
+fn parts_that_nobody_asks_for_take_a_bounded_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let now = SystemTime::now();
+    let contents: Vec<_> = (0..5u64)
+        .map(|number| {
+            let (content, list, _) = elsewhere(3000 + number as usize);
+            disk.take_list(&content, &list).unwrap();
+            let path = folder.path().join(format!("staging/partial/{}-{}", content.hash, content.chunk));
+            // The earlier, the older.
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(now - Duration::from_secs(100 - number)).unwrap();
+            (content, path)
+        })
+        .collect();
+    let wall_ms = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    // The first is wanted; of the others two have room.
+    let wanted = contents[0].0;
+    let collect =
+        |most| disk.collect(|| [(wanted.hash, wanted.chunk)].into(), wall_ms, Duration::from_secs(9999), most);
+    collect(6100).unwrap();
+    let there: Vec<_> = contents.iter().map(|(_, path)| path.exists()).collect();
+    assert_eq!(there, [true, false, false, true, true]);
+    assert_eq!(fs::read_dir(folder.path().join("staging/lists")).unwrap().count(), 3);
+    // Somebody publishes here what was being fetched.
+    let bytes: Vec<u8> = (0..3000).map(|at| (at % 251) as u8).collect();
+    assert_eq!(import(&disk, &bytes), wanted);
+    collect(6100).unwrap();
+    assert!(!contents[0].1.exists() && disk.has_object(&wanted).unwrap());
+}
+
+#[test]
+fn a_part_hides_no_whole() {
+    let (content, list, chunks) = elsewhere(3000);
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    disk.take_list(&content, &list).unwrap();
+    disk.take_chunk(&content, 1, &list[1], &chunks[1]).unwrap();
+    // Published here as well, while it is fetched.
+    assert_eq!(import(&disk, &chunks.concat()), content);
+    assert_eq!(disk.read_chunk(&content, 0, &[]).unwrap().as_ref(), Some(&chunks[0]));
+    // A request that was still under way.
+    disk.take_list(&content, &list).unwrap();
+    assert_eq!(disk.read_chunk(&content, 2, &[]).unwrap().as_ref(), Some(&chunks[2]));
+    assert_eq!(disk.look(&content).unwrap(), Opened::Whole);
+}
+
+/// What is being fetched holds no descriptor, however much of it there is.
+#[cfg(target_os = "linux")]
+#[test]
+fn parts_hold_no_descriptors() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let open = || {
+        let of = |entry: io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();
+        let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(of);
+        open.filter(|path| path.starts_with(folder.path().join("staging/partial"))).count()
+    };
+    for number in 0..50 {
+        let (content, list, chunks) = elsewhere(3000 + number);
+        disk.take_list(&content, &list).unwrap();
+        disk.take_chunk(&content, 0, &list[0], &chunks[0]).unwrap();
+        disk.look(&content).unwrap();
+    }
+    assert_eq!(open(), 0);
 }
 
 /// A build that knows both is asked by the wrong one.

@@ -182,7 +182,8 @@ impl FarmBuilder {
         self
     }
 
-    /// How long a partial file is kept that nothing comes for any more. Default 24 h.
+    /// How long a partial file is kept that nobody asks for any more. Default 24 h. All of these together are at most
+    /// [`Limits::file`] long: the oldest go first, within a minute or two.
     pub const fn keep_partial(mut self, time: Duration) -> Self {
         self.keep_partial = time;
         self

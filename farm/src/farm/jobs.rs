@@ -289,9 +289,9 @@ pub(super) async fn collect(shared: Arc<Shared>) {
     // What is being published is not known yet.
     let Ok(_alone) = shared.publishing.try_write() else { return };
     let (disk, wall_ms, keep) = (Arc::clone(&shared.disk), shared.env.wall_ms(), shared.keep_partial);
-    let of = Arc::clone(&shared);
+    let (of, most) = (Arc::clone(&shared), shared.limits.file);
     let used = move || of.replica().used(of.keep_versions);
-    match blocking(move || disk.collect(used, wall_ms, keep)).await {
+    match blocking(move || disk.collect(used, wall_ms, keep, most)).await {
         Ok(Err(error)) => tracing::warn!(farm = shared.name, %error, "what nobody needs stays on disk"),
         Err(error) => tracing::warn!(farm = shared.name, error, "what nobody needs stays on disk"),
         Ok(Ok(())) => {}

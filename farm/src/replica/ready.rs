@@ -69,12 +69,13 @@ impl Replica {
         stops.map(|stop| stop.version).find(|stopped| *stopped == current)
     }
 
-    /// Contents that are needed: of the current version, what is live, and `keep` earlier ones.
-    pub(crate) fn used(&self, keep: usize) -> BTreeSet<Digest> {
+    /// Contents that are needed, and the sizes of their chunks: of the current version, what is live, and `keep` earlier ones.
+    pub(crate) fn used(&self, keep: usize) -> BTreeSet<(Digest, u32)> {
         let of = |artefact: &Artefact| {
             let versions: Vec<Manifest> =
                 artefact.record.versions().take(keep + 1).chain(&artefact.live).cloned().collect();
-            versions.into_iter().filter_map(|manifest| Some(manifest.content?.hash)).collect::<Vec<_>>()
+            let contents = versions.into_iter().filter_map(|manifest| manifest.content);
+            contents.map(|content| (content.hash, content.chunk)).collect::<Vec<_>>()
         };
         self.artefacts.values().flat_map(of).collect()
     }

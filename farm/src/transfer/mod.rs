@@ -150,10 +150,13 @@ impl Transfers {
         self.go_on(now);
     }
 
-    /// `content` is to come. Again does nothing.
+    /// `content` is to come. Again does nothing; what is said otherwise of the same hash, and came before, is forgotten: it may not be
+    /// to be had, and what is verified by the hash is the same.
     pub(crate) fn want(&mut self, content: Content, now: Time) {
-        if self.wants.contains_key(&content.hash) {
-            return;
+        match self.wants.get(&content.hash) {
+            Some(want) if want.content == content => return,
+            Some(_) => self.forget(&content.hash, now),
+            None => {}
         }
         let turn = self.turns;
         self.turns += 1;
@@ -195,6 +198,7 @@ impl Transfers {
     }
 
     pub(crate) fn opened(&mut self, hash: &Digest, opened: Result<Opened, String>, now: Time) {
+        self.leave_unwanted(hash);
         let Some(want) = self.wants.get_mut(hash).filter(|want| matches!(want.phase, Phase::Opening)) else { return };
         match opened {
             Ok(Opened::Whole) => self.done(hash),
@@ -213,6 +217,7 @@ impl Transfers {
     /// The list is checked and kept, or why not.
     pub(crate) fn listed(&mut self, hash: &Digest, peer: MemberId, list: Result<Arc<[Digest]>, Fault>, now: Time) {
         self.peers.answered(peer, list.as_ref().err(), now);
+        self.leave_unwanted(hash);
         let asked = |want: &&mut Want| matches!(want.phase, Phase::Listing(Some(asked)) if asked == peer);
         if let Some(want) = self.wants.get_mut(hash).filter(asked) {
             want.phase = Phase::Listing(None);
@@ -302,6 +307,13 @@ impl Transfers {
 
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
+    }
+
+    /// It was begun while it was being forgotten.
+    fn leave_unwanted(&mut self, hash: &Digest) {
+        if !self.wants.contains_key(hash) {
+            self.actions.push(Action::Leave(*hash));
+        }
     }
 
     fn drop(&mut self, hash: &Digest) {

@@ -259,3 +259,34 @@ fn under_any_answers_all_comes() {
         assert_eq!(done, contents.len(), "seed {seed}");
     }
 }
+
+/// Opened or listed while it was being forgotten: what was begun then is left as well.
+#[test]
+fn what_is_begun_too_late_is_left() {
+    let (content, list) = content(3000, 1);
+    let opened =
+        |transfers: &mut Transfers| transfers.opened(&content.hash, Ok(Opened::Part(list.clone(), vec![])), at(1));
+    let listed = |transfers: &mut Transfers| transfers.listed(&content.hash, peer(1), Ok(list.clone()), at(1));
+    for late in [&opened as &dyn Fn(&mut Transfers), &listed] {
+        let mut transfers = transfers(&[1]);
+        transfers.want(content, at(0));
+        transfers.forget(&content.hash, at(0));
+        transfers.take_actions();
+        late(&mut transfers);
+        assert_eq!(transfers.take_actions(), [Action::Leave(content.hash)]);
+    }
+}
+
+/// Somebody said of the same hash what cannot be had.
+#[test]
+fn what_is_said_last_of_a_hash_is_fetched() {
+    let (content, _) = content(3000, 1);
+    let mut transfers = transfers(&[1]);
+    let wrong = Content { chunk: 2048, ..content };
+    transfers.want(wrong, at(0));
+    assert_eq!(transfers.take_actions(), [Action::Open(wrong)]);
+    transfers.want(content, at(1));
+    assert_eq!(transfers.take_actions(), [Action::Leave(content.hash), Action::Open(content)]);
+    transfers.want(content, at(2));
+    assert_eq!(transfers.take_actions(), []);
+}
