@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tribes_core::{MemberId, Time};
 
-use super::{Action, Artefact, MEND, REMEMBER, Replica, Stage, Status, Step, Stop, StopReason};
+use super::{Action, Artefact, MEND, Part, REMEMBER, Replica, Stage, Status, Step, Stop, StopReason};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Record, Refused};
 use crate::name::ArtefactName;
@@ -119,6 +119,12 @@ impl Replica {
     pub(crate) fn members(&mut self, farms: &BTreeSet<MemberId>, receivers: BTreeSet<MemberId>, now: Time) {
         self.transfers.members(farms, now);
         self.take_transfers();
+        for artefact in self.artefacts.values_mut() {
+            // Who leaves counts no more, also if it returns.
+            if let Part::With(cohort) = &mut artefact.part {
+                cohort.retain(|member| receivers.contains(member));
+            }
+        }
         self.receivers = receivers;
         let names: Vec<_> = self.artefacts.keys().cloned().collect();
         names.iter().for_each(|name| self.go_on(name, now));

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tribes_core::{MemberId, Time};
 
 pub use self::rollout::{Activation, Stage, StopReason};
-use self::rollout::{Decision, Other, decide};
+use self::rollout::{Decision, Other, Part, decide};
 pub(crate) use self::rollout::{Status, Stop};
 use crate::limits::Limits;
 use crate::manifest::{Manifest, Record, Refused, Version};
@@ -103,6 +103,8 @@ pub(crate) struct Artefact {
     good: BTreeSet<Version>,
     aim: Option<Version>,
     step: Step,
+    /// In the roll-out of the current version.
+    part: Part,
     /// It does not come, and may never.
     stalled: bool,
     told: Option<(Status, Time)>,
@@ -133,7 +135,11 @@ impl Artefact {
     fn new(record: Record, live: Option<Manifest>, stopped: Option<Stop>) -> Self {
         let bad = stopped.iter().map(|stop| stop.version).collect();
         let good = live.iter().map(|live| live.version).collect();
-        Self { record, live, stopped, bad, good, aim: None, step: Step::New, stalled: false, told: None }
+        let current = Some(record.current.version);
+        let before =
+            live.as_ref().map(|live| live.version) == current || stopped.as_ref().map(|stop| stop.version) == current;
+        let part = if before { Part::Late } else { Part::Waits };
+        Self { record, live, stopped, bad, good, aim: None, step: Step::New, part, stalled: false, told: None }
     }
 
     /// The version that is to be here; `None`: there is none that is good. Of those before the current one, what is live before
@@ -152,6 +158,9 @@ impl Artefact {
 
     /// The record says something else now.
     fn set_record(&mut self, record: Record) {
+        if record.current.version != self.record.current.version {
+            self.part = Part::Waits;
+        }
         self.record = record;
         let versions: BTreeSet<Version> = self.record.versions().map(|manifest| manifest.version).collect();
         self.bad.retain(|version| versions.contains(version));
@@ -187,6 +196,7 @@ impl Replica {
     /// Goes on with an artefact, as far as it can.
     fn go_on(&mut self, name: &ArtefactName, now: Time) {
         if !self.config.receives {
+            self.take_part(name);
             return;
         }
         while self.step(name, now) {}
@@ -212,6 +222,7 @@ impl Replica {
             // Gone back to, without waiting for anybody.
             return artefact.step == Step::Staged && self.activate(name, true);
         }
+        self.take_part(name);
         let decision = self.decision(name);
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         match (decision, artefact.step) {
@@ -248,21 +259,48 @@ impl Replica {
         true
     }
 
+    /// How far the others are with the current version.
+    fn others(&self, name: &ArtefactName, version: Version) -> BTreeMap<MemberId, Other> {
+        let told = self.told.get(name);
+        let of = |id: &MemberId| (*id, Other::of(told.and_then(|told| told.get(id)), version));
+        self.receivers.iter().map(of).collect()
+    }
+
+    /// Notes that the roll-out of the current version has begun, and with whom. Who only publishes notes it, too.
+    fn take_part(&mut self, name: &ArtefactName) {
+        let Some(artefact) = self.artefacts.get(name).filter(|artefact| artefact.part == Part::Waits) else { return };
+        let others = self.others(name, artefact.record.current.version);
+        if !others.values().any(|other| other.has_begun()) {
+            return;
+        }
+        let stopped = others.values().any(|other| *other == Other::Stopped);
+        let here = artefact.step == Step::Staged && self.ready;
+        let part = match self.config.receives {
+            true if here && stopped => return, // It will stop, too.
+            true if here => Part::With(self.receivers.clone()),
+            false if !stopped => Part::With(self.receivers.clone()),
+            _ => Part::Late,
+        };
+        self.artefacts.entry(name.clone()).and_modify(|artefact| artefact.part = part);
+    }
+
     fn decision(&self, name: &ArtefactName) -> Decision {
         let Some(artefact) = self.artefacts.get(name) else { return Decision::Wait };
-        let (version, told) = (artefact.record.current.version, self.told.get(name));
-        let of = |id: &MemberId| (*id, Other::of(told.and_then(|told| told.get(id)), version));
-        let others: BTreeMap<MemberId, Other> = self.receivers.iter().map(of).collect();
+        let others = self.others(name, artefact.record.current.version);
         let staged = artefact.step == Step::Staged;
         let is_removal = artefact.record.current.content.is_none();
         let activation = if is_removal { Activation::Immediate } else { self.config.activation };
-        decide(activation, self.config.me, staged, !self.ready, &others)
+        let stopped = artefact.part.is_stopped(artefact.step == Step::Active, &others);
+        decide(activation, self.config.me, staged, !self.ready, stopped, &others)
     }
 
     fn activate(&mut self, name: &ArtefactName, back: bool) -> bool {
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         let Some(manifest) = artefact.target().cloned().map(Box::new) else { return false };
         artefact.step = Step::Activating;
+        if !back && artefact.part == Part::Waits {
+            artefact.part = Part::With(self.receivers.clone());
+        }
         let before = artefact.live.clone().map(Box::new);
         self.actions.push(Action::Activate { name: name.clone(), manifest, before, back });
         false
@@ -277,13 +315,15 @@ impl Replica {
         self.actions.push(Action::Save(name.clone()));
     }
 
-    /// As [`stop`](Self::stop), over something that happened here. It is no affair of the others if this member has just come and
-    /// one of them has the version live.
+    /// As [`stop`](Self::stop), over something that happened here. It is no affair of the others if this member has just come, or
+    /// comes late, and one of them has the version live.
     fn stop_here(&mut self, name: &ArtefactName, why: StopReason) {
-        let version = self.artefacts.get(name).map(|artefact| artefact.record.current.version);
+        let artefact = self.artefacts.get(name);
+        let version = artefact.map(|artefact| artefact.record.current.version);
+        let late = artefact.is_some_and(|artefact| artefact.part == Part::Late);
         let is_live = |status: &Status| Some(status.version) == version && status.stage == Stage::Active;
         let elsewhere = self.told.get(name).is_some_and(|told| told.values().any(is_live));
-        let unfit = !self.ready && elsewhere;
+        let unfit = (late || !self.ready) && elsewhere;
         self.stop(name, if unfit { StopReason::Unfit(why.to_string()) } else { why });
     }
 
@@ -299,7 +339,7 @@ impl Replica {
             Step::Active => Stage::Active,
         };
         let version = artefact.aim.unwrap_or(artefact.record.current.version);
-        let status = Status { version, stage, stopped: artefact.stopped.clone() };
+        let status = Status { version, stage, stopped: artefact.stopped.clone(), late: artefact.part.is_late() };
         let news = artefact.told.as_ref().is_none_or(|(told, at)| {
             let progress = matches!((told.stage, stage), (Stage::Fetching { .. }, Stage::Fetching { .. }));
             let same = told.version == version && told.stopped == status.stopped;

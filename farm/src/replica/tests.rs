@@ -58,11 +58,20 @@ struct Member {
     alive: bool,
 }
 
+impl Member {
+    fn of(replica: Replica) -> Self {
+        Self { replica, taken: BTreeMap::new(), activating: false, fails: false, rejects: false, alive: true }
+    }
+}
+
 struct World {
     members: Vec<Member>,
     events: Vec<Event>,
     rng: fastrand::Rng,
     told: u64,
+    /// Whom a partition has set apart, and what it holds back.
+    apart: BTreeSet<usize>,
+    held: Vec<Event>,
     /// How many activated at the same time at most.
     most: usize,
 }
@@ -70,8 +79,9 @@ struct World {
 impl World {
     /// `count` members with version 1 live.
     fn new(seed: u64, count: usize, activation: Activation) -> Self {
+        let (rng, apart) = (fastrand::Rng::with_seed(seed), BTreeSet::new());
         let mut world =
-            Self { members: Vec::new(), events: Vec::new(), rng: fastrand::Rng::with_seed(seed), told: 0, most: 0 };
+            Self { members: Vec::new(), events: Vec::new(), rng, told: 0, apart, held: Vec::new(), most: 0 };
         for me in 0..count {
             world.add(me, activation, Some(1));
         }
@@ -84,9 +94,7 @@ impl World {
         if let Some(time) = live {
             replica.restore(record(time), Some(manifest(time)), None);
         }
-        let member =
-            Member { replica, taken: BTreeMap::new(), activating: false, fails: false, rejects: false, alive: true };
-        self.members.push(member);
+        self.members.push(Member::of(replica));
         self.see_each_other();
         if live.is_some() {
             self.members[me].replica.loaded(Time::ZERO);
@@ -94,10 +102,27 @@ impl World {
         self.perform(me);
     }
 
+    /// One more, that hears what all others told; with `live`, it had that before. The record is that of version 2.
+    fn join(&mut self, me: usize, activation: Activation, live: Option<u64>, fails: bool) {
+        self.add(me, activation, live);
+        self.members[me].fails = fails;
+        for from in (0..me).filter(|from| self.members[*from].alive) {
+            let status = self.members[from].replica.status_of(id(from), &name()).cloned();
+            self.events.push(Event::Told { to: me, from, number: self.told, status });
+        }
+        self.run();
+        self.events.push(Event::Record(me, 2));
+        self.run();
+        self.members[me].replica.loaded(Time::ZERO);
+        self.perform(me);
+        self.run();
+    }
+
     fn see_each_other(&mut self) {
         let alive: BTreeSet<usize> = (0..self.members.len()).filter(|at| self.members[*at].alive).collect();
         for at in alive.clone() {
-            let others: BTreeSet<_> = alive.iter().filter(|other| **other != at).map(|other| id(*other)).collect();
+            let near = |other: &&usize| **other != at && self.apart.contains(other) == self.apart.contains(&at);
+            let others: BTreeSet<_> = alive.iter().filter(near).map(|other| id(*other)).collect();
             self.members[at].replica.members(&others, others.clone(), Time::ZERO);
             self.perform(at);
         }
@@ -139,8 +164,21 @@ impl World {
         panic!("it goes on for ever");
     }
 
+    /// A partition between these and the others; or none any more.
+    fn set_apart(&mut self, apart: &[usize]) {
+        self.apart = apart.iter().copied().collect();
+        self.events.append(&mut self.held);
+        self.see_each_other();
+    }
+
     fn happens(&mut self, event: Event) {
         let now = Time::ZERO;
+        if let Event::Told { to, from, .. } = &event
+            && self.apart.contains(to) != self.apart.contains(from)
+        {
+            self.held.push(event);
+            return;
+        }
         let at = match event {
             Event::Record(at, time) => {
                 self.members[at].replica.record_changed(name().as_str(), Some(record(time)), now, 0);
@@ -345,6 +383,71 @@ fn a_death_does_not_hold_up_a_roll_out() {
     }
 }
 
+/// Who was away, also with a failure of its own from there, does without the version alone; so does whoever else comes later, and who
+/// was there is not led astray.
+#[test]
+fn who_returns_and_fails_takes_nobody_back() {
+    for seed in 0..200 {
+        for activation in [ROLLING, Activation::AllStaged] {
+            for knows in [false, true] {
+                let mut world = World::new(seed, 4, activation);
+                world.set_apart(&[3]);
+                world.members[3].fails = true;
+                (0..3 + usize::from(knows)).for_each(|at| world.events.push(Event::Record(at, 2)));
+                world.run();
+                let why = |world: &World| world.why(3).map(|why| matches!(why, StopReason::Unfit(_)));
+                assert_eq!(world.live(), [Some(2), Some(2), Some(2), Some(1)], "seed {seed}");
+                assert_eq!(why(&world), knows.then_some(false));
+                world.set_apart(&[]);
+                world.events.push(Event::Record(3, 2));
+                world.run();
+                assert_eq!(world.live(), [Some(2), Some(2), Some(2), Some(1)], "seed {seed} {activation:?} {knows}");
+                assert_eq!(why(&world), Some(!knows));
+                for at in 0..4 {
+                    assert_eq!(world.members[at].replica.unfit(&name()), None, "{at}");
+                    assert!(!world.members[at].replica.is_to_follow(id(0), &name()), "{at}");
+                }
+                // Some are started anew one after another, and one that was never there comes.
+                for (at, live) in [(4, Some(2)), (5, Some(2)), (6, None)] {
+                    world.join(at, activation, live, false);
+                }
+                (0..2).for_each(|at| world.events.push(Event::Dies(at)));
+                world.run();
+                assert_eq!(world.live(), [Some(2), Some(1), Some(2), Some(2), Some(2)], "seed {seed} {activation:?}");
+                // What fails on one that was there when it began is for all.
+                world.members[3].fails = false;
+                world.members[4].fails = true;
+                world.publish(3);
+                world.run();
+                let live = world.live();
+                assert!(live.iter().all(|live| live.is_some_and(|time| time < 3)), "seed {seed}: {live:?}");
+            }
+        }
+    }
+}
+
+/// All are started anew after one had stopped: nobody takes what was stopped, and nobody goes back who has it.
+#[test]
+fn after_restarts_what_is_live_stays_and_what_was_stopped_does_not_come() {
+    for live in [1, 2] {
+        let mut world = World::new(1, 0, ROLLING);
+        for me in 0..3 {
+            let mut replica = replica(me, ROLLING);
+            let stop = Stop { version: manifest(2).version, why: StopReason::Failed("ill".into()) };
+            let (live, stopped) = if me == 2 { (1, Some(stop)) } else { (live, None) };
+            replica.restore(record(2), Some(manifest(live)), stopped);
+            world.members.push(Member::of(replica));
+        }
+        world.see_each_other();
+        for me in 0..3 {
+            world.members[me].replica.loaded(Time::ZERO);
+            world.perform(me);
+        }
+        world.run();
+        assert_eq!(world.live(), [Some(live), Some(live), Some(1)]);
+    }
+}
+
 /// Somebody who joins gets what the others have, and if it fails over that, it is its own affair.
 #[test]
 fn who_joins_holds_up_nobody() {
@@ -352,21 +455,7 @@ fn who_joins_holds_up_nobody() {
         let mut world = World::new(3, 3, ROLLING);
         world.publish(2);
         world.run();
-        world.add(3, ROLLING, None);
-        world.members[3].fails = ill;
-        // What the others told before it came.
-        for from in 0..3 {
-            let status = world.members[3].replica.status_of(id(from), &name()).cloned();
-            assert_eq!(status, None);
-            let status = world.members[from].replica.status_of(id(from), &name()).cloned();
-            world.events.push(Event::Told { to: 3, from, number: world.told, status });
-        }
-        world.run();
-        world.events.push(Event::Record(3, 2));
-        world.run();
-        world.members[3].replica.loaded(Time::ZERO);
-        world.perform(3);
-        world.run();
+        world.join(3, ROLLING, None, ill);
         assert_eq!(world.live(), [Some(2), Some(2), Some(2), expected], "{ill}");
         assert!(world.members[3].replica.is_ready());
         assert_eq!(matches!(world.why(3), Some(StopReason::Unfit(_))), ill);

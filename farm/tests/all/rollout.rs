@@ -128,3 +128,35 @@ async fn the_later_of_two_publishers_wins_everywhere() {
     assert_eq!(lost, Err(WaitError::Superseded { by: winner.version() }));
     assert!(all_have(&farms, content.as_bytes()));
 }
+
+/// Who comes later and fails does without it alone, and nobody waits for the others to go back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_when_somebody_who_came_later_fails() {
+    let mut group = Group::of(2).await;
+    let mut farms = Vec::new();
+    for at in 0..2 {
+        let folders = Folders::new();
+        let farm = folders.farm(group.channel(at)).activation(Activation::AllStaged).start().await.unwrap();
+        farms.push((folders, farm));
+    }
+    for (_, farm) in &farms {
+        within("the farm to be ready", farm.ready()).await;
+        within("all to see all", farm.changed(|farm| farm.receivers() == 2)).await;
+    }
+    let published = farms[0].1.publish_bytes("rules", "one").await.unwrap();
+    within("all to be active", published.wait(Activated::Everywhere)).await.unwrap();
+    let folders = Folders::new();
+    let ill = folders.farm(&group.join().await).activation(Activation::AllStaged);
+    let ill = ill.on_activated(|_| std::future::ready(Err("not well".into()))).start().await.unwrap();
+    within("the third to be ready", ill.ready()).await;
+    let stopped = |farm: &Farm| {
+        let nodes = farm.status_of("rules").unwrap().nodes;
+        nodes.iter().any(|node| matches!(node.state, NodeState::Stopped(StopReason::Unfit(_))))
+    };
+    within("it to be known", farms[0].1.changed(stopped)).await;
+    let error = within("the wait to end", published.wait(Activated::Everywhere)).await.unwrap_err();
+    let WaitError::Stopped(report) = error else { panic!("{error}") };
+    let active = report.nodes.iter().filter(|node| node.state == NodeState::At(Stage::Active)).count();
+    assert_eq!((report.nodes.len(), active), (3, 2), "{report}");
+    assert!(all_have(&farms, b"one") && folders.read("rules").is_none());
+}
