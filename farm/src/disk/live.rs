@@ -93,15 +93,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether what has the artefact's name is this content.
-    pub(crate) fn is_live(&self, name: &ArtefactName, content: &Content, known: Stamp) -> io::Result<bool> {
+    /// Whether what has the artefact's name is this content; it is hashed unless it looks as is `known` of it.
+    pub(crate) fn is_live(&self, name: &ArtefactName, content: &Content, known: Option<Stamp>) -> io::Result<bool> {
         let Some(path) = self.live_path(name) else { return Ok(false) };
         if self.check_folders(name).is_err() {
             return Ok(false);
         }
         match Stamp::of(&path)? {
             None => Ok(false),
-            Some(stamp) if stamp == known => Ok(stamp.size == content.size),
+            Some(stamp) if Some(stamp) == known => Ok(stamp.size == content.size),
             Some(_) => Ok(hash_file(&mut File::open(&path)?, content.algorithm)?.1 == content.hash),
         }
     }

@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::disk::{Disk, Local};
 use crate::manifest::Manifest;
 use crate::name::ArtefactName;
-use crate::replica::{Config, Replica};
+use crate::replica::{Activated, Config, Replica};
 use crate::transfer::{Fault, Opened, Tuning};
 
 /// What a member told that left is dropped after this time: it may have been taken for gone by mistake.
@@ -37,7 +37,7 @@ pub(super) enum Input {
     Pulled(Digest, MemberId, u32, Result<(), Fault>),
     Finished(Digest, Result<(), Fault>),
     Judged(ArtefactName, Manifest, Result<(), String>),
-    Activated(ArtefactName, Manifest, Result<(), String>),
+    Activated(ArtefactName, Manifest, Box<Activated>),
     Removed(ArtefactName, Result<(), String>),
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
         if let Some((manifest, Some(stamp))) = &live
             && let Ok(name) = manifest.name.parse()
         {
-            stamps.insert(name, *stamp);
+            stamps.insert(name, (manifest.version, *stamp));
         }
         replica.restore(record, live.map(|(manifest, _)| manifest), stopped);
     }
@@ -136,8 +136,7 @@ pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
 /// What was live may have been changed or taken away since.
 fn check_live(disk: &Disk, mut local: Local) -> Local {
     let is_live = |(manifest, stamp): &(Manifest, Option<crate::disk::Stamp>)| {
-        let (name, content, stamp) = (manifest.name.parse().ok()?, manifest.content?, (*stamp)?);
-        disk.is_live(&name, &content, stamp).ok()
+        disk.is_live(&manifest.name.parse().ok()?, &manifest.content?, *stamp).ok()
     };
     if local.live.as_ref().and_then(is_live) != Some(true) {
         local.live = None;
@@ -247,7 +246,7 @@ fn take(shared: &Arc<Shared>, input: Input) {
         Input::Pulled(hash, peer, index, result) => replica.pulled(&hash, peer, index, result, now),
         Input::Finished(hash, result) => replica.finished(&hash, result, now),
         Input::Judged(name, manifest, verdict) => replica.judged(&name, &manifest, verdict, now),
-        Input::Activated(name, manifest, result) => replica.activated(&name, &manifest, result, now),
+        Input::Activated(name, manifest, ended) => replica.activated(&name, &manifest, *ended, now),
         Input::Removed(name, result) => replica.removed(&name, result, now),
     }
 }

@@ -18,7 +18,7 @@ use super::stats::Counters;
 use crate::digest::Algorithm;
 use crate::disk::{Disk, Stamp};
 use crate::limits::Limits;
-use crate::manifest::Record;
+use crate::manifest::{Record, Version};
 use crate::name::ArtefactName;
 use crate::replica::{Replica, Status};
 use crate::trust::Trust;
@@ -63,8 +63,8 @@ pub(super) struct Shared {
     /// Wakes the driver.
     pub(super) wake: Notify,
     pub(super) inputs: mpsc::UnboundedSender<Input>,
-    /// How live files looked when they were made.
-    pub(super) stamps: Mutex<BTreeMap<ArtefactName, Stamp>>,
+    /// How live files looked when they were made, and of which version they are.
+    pub(super) stamps: Mutex<BTreeMap<ArtefactName, (Version, Stamp)>>,
     /// What has to be saved.
     pub(super) unsaved: Mutex<BTreeSet<ArtefactName>>,
     pub(super) save: Notify,
@@ -151,7 +151,7 @@ impl Shared {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn stamps(&self) -> MutexGuard<'_, BTreeMap<ArtefactName, Stamp>> {
+    pub(super) fn stamps(&self) -> MutexGuard<'_, BTreeMap<ArtefactName, (Version, Stamp)>> {
         self.stamps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tribes_core::{MemberId, Time};
 
-use super::{Action, Artefact, MEND, Part, REMEMBER, Replica, Stage, Status, Step, Stop, StopReason};
+use super::{AGAIN, Action, Activated, Artefact, MEND, Part, REMEMBER, Replica, Stage, Status, Step, Stop, StopReason};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Record, Refused};
 use crate::name::ArtefactName;
@@ -92,6 +92,7 @@ impl Replica {
     fn forget(&mut self, name: &ArtefactName) {
         self.artefacts.remove(name);
         self.mend.remove(name);
+        self.again.remove(name);
         self.actions.push(Action::Tell(name.clone(), None));
         self.actions.push(Action::Forget(name.clone()));
     }
@@ -204,25 +205,23 @@ impl Replica {
         self.go_on(name, now);
     }
 
-    /// A version is live; or it failed, and what was live before is live again.
-    pub(crate) fn activated(
-        &mut self,
-        name: &ArtefactName,
-        manifest: &Manifest,
-        result: Result<(), String>,
-        now: Time,
-    ) {
+    /// How making a version live ended.
+    pub(crate) fn activated(&mut self, name: &ArtefactName, manifest: &Manifest, ended: Activated, now: Time) {
         let Some(artefact) = self.artefacts.get_mut(name).filter(|artefact| artefact.step == Step::Activating) else {
             return;
         };
-        match result {
-            Ok(()) => {
-                artefact.live = Some(manifest.clone());
+        (artefact.live, artefact.ill) = (ended.live, ended.ill);
+        match ended.failed {
+            None => {
                 artefact.good.insert(manifest.version);
                 artefact.step = Step::Active;
-                self.actions.push(Action::Save(name.clone()));
             }
-            Err(why) => {
+            // There is nothing better, and nothing is wrong with it that is known: it was good before.
+            Some(_) if artefact.back => {
+                artefact.step = Step::Staged;
+                self.again.insert(name.clone(), now + AGAIN);
+            }
+            Some(why) => {
                 artefact.step = Step::New;
                 artefact.bad.insert(manifest.version);
                 if artefact.record.current.version == manifest.version {
@@ -230,6 +229,7 @@ impl Replica {
                 }
             }
         }
+        self.actions.push(Action::Save(name.clone()));
         self.go_on(name, now);
     }
 
@@ -247,6 +247,7 @@ impl Replica {
             Err(why) => {
                 tracing::error!(artefact = %name, why, "an artefact cannot be removed");
                 artefact.step = Step::Stuck;
+                self.again.insert(name.clone(), now + AGAIN);
             }
         }
         self.go_on(name, now);
@@ -261,6 +262,13 @@ impl Replica {
             self.mend.remove(&name);
             self.actions.push(Action::Mend(name));
         }
+        let again: Vec<_> = self.again.extract_if(.., |_, at| *at <= now).map(|(name, _)| name).collect();
+        for name in again {
+            if let Some(stuck) = self.artefacts.get_mut(&name).filter(|artefact| artefact.step == Step::Stuck) {
+                stuck.step = Step::New;
+            }
+            self.go_on(&name, now);
+        }
         let old = self.artefacts.iter().filter(|(_, artefact)| is_old_removal(artefact, wall_ms, REMEMBER));
         let old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
         old.iter().for_each(|name| self.forget(name));
@@ -268,8 +276,8 @@ impl Replica {
 
     /// When [`tick`](Self::tick) is to be called at the latest.
     pub(crate) fn next_wake(&self, now: Time) -> Time {
-        let mend = self.mend.values().copied().min().unwrap_or(Time::NEVER);
-        mend.min(self.transfers.next_wake(now))
+        let own = self.mend.values().chain(self.again.values()).copied().min().unwrap_or(Time::NEVER);
+        own.min(self.transfers.next_wake(now))
     }
 }
 

@@ -28,6 +28,8 @@ use crate::trust::Trust;
 const TELL_EVERY: Duration = Duration::from_millis(500);
 /// A worse record than the one known here is mended after this time, and as much again by chance: somebody else may be faster.
 const MEND: Duration = Duration::from_millis(500);
+/// After what time something is tried again that failed here and has to be: going back, and taking away.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long removals are remembered.
 pub(crate) const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -41,8 +43,8 @@ pub(crate) enum Action {
     Tell(ArtefactName, Option<Status>),
     /// Ask the application about a version that is fetched: [`Replica::judged`].
     Judge(ArtefactName, Box<Manifest>),
-    /// Make a version live, and back if that fails: [`Replica::activated`]. `back`: others failed over a later one, so that this one has
-    /// to be.
+    /// Make a version live, and back if that fails: [`Replica::activated`]. `back`: a later one failed, so that this one has to be;
+    /// there is none to go back to then.
     Activate {
         name: ArtefactName,
         manifest: Box<Manifest>,
@@ -61,6 +63,17 @@ pub(crate) enum Action {
     Refuse(String, Refused),
     /// All that the group has is here.
     Ready,
+}
+
+/// How making a version live ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Activated {
+    /// What has the name now.
+    pub(crate) live: Option<Manifest>,
+    /// Why it is not the version, or should not be.
+    pub(crate) failed: Option<String>,
+    /// The application failed over what has the name now.
+    pub(crate) ill: bool,
 }
 
 /// How a member is to be.
@@ -86,6 +99,8 @@ pub(crate) struct Replica {
     told: BTreeMap<ArtefactName, BTreeMap<MemberId, Status>>,
     transfers: Transfers,
     mend: BTreeMap<ArtefactName, Time>,
+    /// What failed and is tried again then.
+    again: BTreeMap<ArtefactName, Time>,
     /// The highest version ever seen, also of what was refused.
     latest: Option<u64>,
     loaded: bool,
@@ -97,6 +112,10 @@ pub(crate) struct Replica {
 pub(crate) struct Artefact {
     pub(crate) record: Record,
     pub(crate) live: Option<Manifest>,
+    /// The application failed over what is live: it is told of it again.
+    ill: bool,
+    /// What is being activated was gone back to.
+    back: bool,
     pub(crate) stopped: Option<Stop>,
     /// Versions of the record that this member does without, and those that were live here or are at another.
     bad: BTreeSet<Version>,
@@ -139,7 +158,20 @@ impl Artefact {
         let before =
             live.as_ref().map(|live| live.version) == current || stopped.as_ref().map(|stop| stop.version) == current;
         let part = if before { Part::Late } else { Part::Waits };
-        Self { record, live, stopped, bad, good, aim: None, step: Step::New, part, stalled: false, told: None }
+        Self {
+            record,
+            live,
+            ill: false,
+            back: false,
+            stopped,
+            bad,
+            good,
+            aim: None,
+            step: Step::New,
+            part,
+            stalled: false,
+            told: None,
+        }
     }
 
     /// The version that is to be here; `None`: there is none that is good. Of those before the current one, what is live before
@@ -181,6 +213,7 @@ impl Replica {
             told: BTreeMap::new(),
             transfers: Transfers::new(tuning),
             mend: BTreeMap::new(),
+            again: BTreeMap::new(),
             latest: None,
             loaded: false,
             ready: false,
@@ -220,7 +253,8 @@ impl Replica {
         }
         if !artefact.is_current() {
             // Gone back to, without waiting for anybody.
-            return artefact.step == Step::Staged && self.activate(name, true);
+            let waits = self.again.contains_key(name);
+            return artefact.step == Step::Staged && !waits && self.activate(name, true);
         }
         self.take_part(name);
         let decision = self.decision(name);
@@ -238,6 +272,7 @@ impl Replica {
     /// Begins with a new aim.
     fn begin(&mut self, name: &ArtefactName, target: Option<Manifest>, now: Time) -> bool {
         self.drop_transfers(now);
+        self.again.remove(name);
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         let content = target.as_ref().and_then(|target| target.content);
         let is_bad = artefact.live.as_ref().is_some_and(|live| artefact.bad.contains(&live.version));
@@ -249,7 +284,7 @@ impl Replica {
                 artefact.step = Step::Removing;
                 self.actions.push(Action::Remove(name.clone()));
             }
-            Some(_) if artefact.live == target => artefact.step = Step::Active,
+            Some(_) if artefact.live == target && !artefact.ill => artefact.step = Step::Active,
             Some(content) => {
                 artefact.step = Step::Fetching;
                 self.transfers.want(content, now);
@@ -297,7 +332,7 @@ impl Replica {
     fn activate(&mut self, name: &ArtefactName, back: bool) -> bool {
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         let Some(manifest) = artefact.target().cloned().map(Box::new) else { return false };
-        artefact.step = Step::Activating;
+        (artefact.step, artefact.back) = (Step::Activating, back);
         if !back && artefact.part == Part::Waits {
             artefact.part = Part::With(self.receivers.clone());
         }

@@ -206,8 +206,10 @@ impl World {
                 let member = &mut self.members[at];
                 member.activating = false;
                 let fails = member.fails && !back && manifest.version.time > 1;
-                let result = if fails { Err("ill".to_owned()) } else { Ok(()) };
-                member.replica.activated(&name(), &manifest, result, now);
+                let before = || member.replica.artefact(&name()).and_then(|artefact| artefact.live.clone());
+                let live = if fails { before() } else { Some(manifest.clone()) };
+                let ended = Activated { live, failed: fails.then(|| "ill".to_owned()), ill: false };
+                member.replica.activated(&name(), &manifest, ended, now);
                 at
             }
             Event::Removed(at) => {
@@ -340,6 +342,55 @@ fn what_cannot_be_taken_away_is_not_told_as_gone() {
     assert!(replica.take_actions().contains(&Action::Remove(name())));
     replica.removed(&name(), Err("no permission".into()), Time::ZERO);
     assert_eq!(replica.status_of(id(0), &name()).unwrap().stage, Stage::Activating);
+    // It is tried again.
+    assert_eq!(replica.next_wake(Time::ZERO), Time::ZERO + AGAIN);
+    replica.take_actions();
+    replica.tick(Time::ZERO + AGAIN, 0);
+    assert!(replica.take_actions().contains(&Action::Remove(name())));
+    replica.removed(&name(), Ok(()), Time::ZERO + AGAIN);
+    assert_eq!(replica.status_of(id(0), &name()).unwrap().stage, Stage::Active);
+}
+
+/// What has the name is what is said to have it, and going back is tried until it succeeds.
+#[test]
+fn going_back_is_tried_until_it_succeeds() {
+    let mut replica = replica(0, Activation::Immediate);
+    replica.restore(record(1), Some(manifest(1)), None);
+    replica.loaded(Time::ZERO);
+    replica.record_changed(name().as_str(), Some(record(2)), Time::ZERO, 0);
+    let opened = |replica: &mut Replica, time: u64| {
+        replica.opened(&manifest(time).content.unwrap().hash, Ok(Opened::Whole), Time::ZERO);
+    };
+    opened(&mut replica, 2);
+    replica.judged(&name(), &manifest(2), Ok(()), Time::ZERO);
+    // Neither the one nor the other.
+    let ended = |time, failed: bool, ill| Activated {
+        live: Some(manifest(time)),
+        failed: failed.then(|| "disk".to_owned()),
+        ill,
+    };
+    replica.activated(&name(), &manifest(2), ended(2, true, false), Time::ZERO);
+    let live = |replica: &Replica| replica.artefact(&name()).unwrap().live.clone();
+    assert_eq!(live(&replica), Some(manifest(2)));
+    replica.take_actions();
+    opened(&mut replica, 1);
+    let mut now = Time::ZERO;
+    for (time, ill) in [(2, false), (1, true)] {
+        let actions = replica.take_actions();
+        let back = |action: &Action| matches!(action, Action::Activate { back: true, manifest: of, .. } if **of == manifest(1));
+        assert!(actions.iter().any(back), "{actions:?}");
+        replica.activated(&name(), &manifest(1), ended(time, true, ill), now);
+        assert_eq!(live(&replica), Some(manifest(time)));
+        let status = replica.status_of(id(0), &name()).unwrap();
+        assert_eq!((status.version.time, status.stage), (1, Stage::Staged));
+        replica.take_actions();
+        assert_eq!(replica.next_wake(now), now + AGAIN);
+        now = now + AGAIN;
+        replica.tick(now, 0);
+    }
+    replica.activated(&name(), &manifest(1), ended(1, false, false), now);
+    assert_eq!(replica.status_of(id(0), &name()).unwrap().stage, Stage::Active);
+    assert_eq!(replica.next_wake(now), Time::NEVER);
 }
 
 #[test]
