@@ -54,6 +54,7 @@ async fn farm(args: &WatchArgs, channel: &tribes::Channel, progress: &Arc<Mutex<
     let counted = Arc::clone(&counting);
     let mut builder = builder(channel, &args.group, &args.staging)?
         .activation(args.activation.0)
+        .mode(args.mode)
         .keep_versions(args.keep)
         .on_activated(move |artefact| {
             let (name, version) = (plain(artefact.name().as_str()), artefact.version());

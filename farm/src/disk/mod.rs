@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Nothing gets another name than a temporary one before it is whole and synced. Names of peers are joined to `live` alone, part by
-//! part, and no part may be a symbolic link.
+//! part, and no part may be a symbolic link. On Unix only the owner gets into `staging`; a live file has the mode that it is to have, and
+//! so has its object, which is the same file.
 
 mod import;
 mod live;
@@ -49,6 +50,8 @@ pub(crate) struct Disk {
     hashed: Mutex<BTreeMap<(Digest, Algorithm), (Stamp, bool)>>,
     verifying: Mutex<()>,
     temporary: AtomicU64,
+    /// Of live files, on Unix.
+    mode: u32,
     _lock: File,
 }
 
@@ -57,15 +60,23 @@ impl Disk {
     ///
     /// # Errors
     /// If they cannot be written, are taken, or are not on one file system.
-    pub(crate) fn open(staging: PathBuf, live: Option<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn open(staging: PathBuf, live: Option<PathBuf>, mode: u32) -> io::Result<Self> {
+        if let Some(parent) = staging.parent() {
+            fs::create_dir_all(parent).map_err(|error| at(parent, &error))?;
+        }
+        make_own(&staging)?;
         for folder in ["tmp", "objects", "lists", "partial", "records"] {
             let folder = staging.join(folder);
-            fs::create_dir_all(&folder).map_err(|error| at(&folder, &error))?;
+            make_own(&folder)?;
             if !fs::symlink_metadata(&folder)?.is_dir() {
                 return Err(io::Error::other(format!("{} is no folder", folder.display())));
             }
+            // One that somebody else made, or that was made before this was so.
+            #[cfg(unix)]
+            fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+                .map_err(|error| at(&folder, &error))?;
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(staging.join("lock"))?;
+        let lock = own_file().create(true).truncate(false).write(true).open(staging.join("lock"))?;
         lock.try_lock()
             .map_err(|_taken| io::Error::other(format!("{} is in use by another farm", staging.display())))?;
         for left in fs::read_dir(staging.join("tmp"))? {
@@ -78,6 +89,8 @@ impl Disk {
             hashed: Mutex::default(),
             verifying: Mutex::default(),
             temporary: AtomicU64::new(0),
+            // Here it has to be written to, and read.
+            mode: mode & 0o777 | 0o600,
             _lock: lock,
         };
         disk.check_one_file_system()?;
@@ -88,7 +101,7 @@ impl Disk {
         let Some(live) = &self.live else { return Ok(()) };
         fs::create_dir_all(live).map_err(|error| at(live, &error))?;
         let (probe, there) = (self.temporary_path(), live.join(format!(".tribes-farm-{}", std::process::id())));
-        File::create(&probe)?;
+        own_file().write(true).create_new(true).open(&probe)?;
         let renamed = fs::rename(&probe, &there);
         let _ = fs::remove_file(if renamed.is_ok() { &there } else { &probe });
         renamed.map_err(|error| {
@@ -178,7 +191,7 @@ impl Disk {
     /// Writes a file whole, so that after a crash there is the old one or the new one.
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.temporary_path();
-        let mut file = File::create_new(&temporary)?;
+        let mut file = own_file().write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -251,6 +264,25 @@ impl Disk {
     fn partials(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Partial>>> {
         self.partials.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A folder that only its owner gets into, on Unix. One that is there stays as it is.
+fn make_own(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// To make a file that only its owner can read, on Unix.
+fn own_file() -> fs::OpenOptions {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 fn read_list(bytes: &[u8]) -> Vec<Digest> {

@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Disk, hash_file, read_at};
+use super::{Disk, hash_file, own_file, read_at};
 use crate::digest::Digest;
 use crate::manifest::Content;
 use crate::transfer::{Fault, Opened};
@@ -63,7 +63,7 @@ impl Disk {
     fn begin(&self, content: &Content, list: &[Digest]) -> io::Result<Vec<bool>> {
         let path = self.partial_path(content);
         let fresh = fs::symlink_metadata(&path).is_err();
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let mut file = own_file().read(true).write(true).create(true).truncate(false).open(&path)?;
         if file.metadata()?.len() != content.size {
             file.set_len(content.size)?;
         }
@@ -119,7 +119,7 @@ impl Disk {
         // Written to as well: not all systems sync a file that is open for reading.
         let mut file = File::options().read(true).write(true).open(&partial.path).map_err(disk)?;
         let found = hash_file(&mut file, content.algorithm).map_err(disk)?;
-        file.sync_all().map_err(disk)?;
+        self.set_mode(&file).and_then(|()| file.sync_all()).map_err(disk)?;
         if found == (content.size, content.hash) {
             return self.keep_object(&partial.path, content).map_err(disk);
         }

@@ -10,7 +10,7 @@ use crate::transfer::{Fault, Opened};
 const LIMITS: Limits = Limits { file: 1 << 20, total: 1 << 30, artefacts: 10, chunk: 1024, parallel_peers: 1 };
 
 fn disk(folder: &Path) -> Disk {
-    Disk::open(folder.join("staging"), Some(folder.join("live"))).unwrap()
+    Disk::open(folder.join("staging"), Some(folder.join("live")), 0o600).unwrap()
 }
 
 fn name(text: &str) -> ArtefactName {
@@ -61,6 +61,10 @@ fn only_a_plain_file_of_a_size_that_is_taken_is_imported() {
     symlink(folder.path().join("file"), folder.path().join("link")).unwrap();
     assert!(matches!(import(&folder.path().join("link")), Err(ImportError::NoFile)));
     assert!(matches!(import(folder.path()), Err(ImportError::NoFile)));
+    // Nobody ever writes into it.
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(matches!(import(&pipe), Err(ImportError::NoFile)));
     assert!(matches!(import(&folder.path().join("none")), Err(ImportError::Io(_))));
     File::create(folder.path().join("large")).unwrap().set_len((1 << 20) + 1).unwrap();
     assert!(matches!(import(&folder.path().join("large")), Err(ImportError::TooLarge { .. })));
@@ -113,7 +117,7 @@ fn a_later_process_finds_the_chunks_that_are_right() {
         disk.take_list(&content, &list).unwrap();
         disk.take_chunk(&content, 1, &list[1], &chunks[1]).unwrap();
         disk.take_chunk(&content, 3, &list[3], &chunks[3]).unwrap();
-        assert!(Disk::open(folder.path().join("staging"), None).is_err(), "one process at a time");
+        assert!(Disk::open(folder.path().join("staging"), None, 0o600).is_err(), "one process at a time");
         folder.path().join("staging/partial").join(format!("{}-{}", content.hash, content.chunk))
     };
     // A write that got half way.
@@ -162,6 +166,40 @@ fn a_version_gets_its_name_at_one_moment_and_folders_come_and_go() {
     assert_eq!(fs::read_dir(folder.path().join("staging/tmp")).unwrap().count(), 0);
 }
 
+/// Whatever the umask is, and whatever was there before.
+#[test]
+fn nobody_else_reads_more_than_is_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |of: &str| fs::metadata(folder.path().join(of)).unwrap().permissions().mode() & 0o777;
+    let open = |mode| Disk::open(folder.path().join("a/staging"), Some(folder.path().join("live")), mode).unwrap();
+    let (content, list, chunks) = elsewhere(2000);
+    let imported = {
+        let disk = open(0o600);
+        let imported = import(&disk, b"mine");
+        disk.activate(&name("mine"), &imported).unwrap();
+        disk.take_list(&content, &list).unwrap();
+        assert_eq!(mode(&format!("a/staging/partial/{}-{}", content.hash, content.chunk)), 0o600);
+        (0..).zip(&chunks).for_each(|(at, chunk)| disk.take_chunk(&content, at, &list[at as usize], chunk).unwrap());
+        disk.finish(&content).unwrap();
+        disk.activate(&name("theirs"), &content).unwrap();
+        imported
+    };
+    assert_eq!((mode("live/mine"), mode("live/theirs")), (0o600, 0o600));
+    for own in ["", "/tmp", "/objects", "/lists", "/partial", "/records"] {
+        assert_eq!(mode(&format!("a/staging{own}")), 0o700, "{own}");
+    }
+    assert_ne!(mode("a"), 0o700, "what else is in it is nobody's affair");
+    // It is said otherwise later.
+    fs::set_permissions(folder.path().join("a/staging/objects"), fs::Permissions::from_mode(0o755)).unwrap();
+    let disk = open(0o4444);
+    disk.activate(&name("mine"), &imported).unwrap();
+    assert_eq!((mode("live/mine"), mode("live/theirs"), mode("a/staging/objects")), (0o644, 0o600, 0o700));
+    import(&disk, b"another");
+    disk.activate(&name("another"), &import(&disk, b"another")).unwrap();
+    assert_eq!(mode("live/another"), 0o644);
+}
+
 /// Row 25, seen from the disk: a link in `live` leads nowhere.
 #[test]
 fn links_are_not_followed() {
@@ -181,7 +219,7 @@ fn links_are_not_followed() {
     let staging = folder.path().join("other");
     fs::create_dir(&staging).unwrap();
     symlink(&outside, staging.join("objects")).unwrap();
-    assert!(Disk::open(staging, None).is_err());
+    assert!(Disk::open(staging, None, 0o600).is_err());
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(super) enum Input {
 }
 
 pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
-    let FarmBuilder { channel, name, staging, live, trust, watch: watched, limits, .. } = builder;
+    let FarmBuilder { channel, name, staging, live, mode, trust, watch: watched, limits, .. } = builder;
     let trust = trust.ok_or(FarmError::NoTrust)?;
     if !trust.trusts_somebody() {
         return Err(FarmError::NoKeys);
@@ -56,7 +56,7 @@ pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
     let staging = staging.ok_or(FarmError::NoStaging)?;
     let receives = live.is_some();
     let opened = blocking(move || {
-        let disk = Disk::open(staging, live)?;
+        let disk = Disk::open(staging, live, mode)?;
         let kept = disk.records()?.into_iter().map(|local| check_live(&disk, local)).collect::<Vec<_>>();
         Ok::<_, std::io::Error>((Arc::new(disk), kept))
     });
