@@ -332,7 +332,7 @@ fn records_are_there_again_and_what_is_no_record_is_passed_over() {
     let version = Version { time: 5, node: 7 };
     let current = Manifest { version, name: "a/b".into(), content: Some(content), signed: None };
     let record = Record { current: current.clone(), earlier: vec![] };
-    let local = Local { record, live: Some((current, Some(Stamp::made(1, 2)))), stopped: None };
+    let local = Local { record, live: Some((current, Some(Stamp::made(1, 2)))), stopped: None, removed_ms: Some(7) };
     disk.save(&local).unwrap();
     disk.save(&local).unwrap();
     fs::write(folder.path().join("staging/records/garbage"), b"\xFF\xFF").unwrap();

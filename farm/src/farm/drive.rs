@@ -86,13 +86,19 @@ pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
     let tuning = Tuning { parallel_peers: limits.parallel_peers, idle_timeout: builder.idle_timeout, seed };
     let mut replica = Replica::new(config, tuning);
     let mut stamps = BTreeMap::new();
-    for Local { record, live, stopped } in kept {
+    let now = env.now();
+    for Local { record, live, stopped, removed_ms } in kept {
+        let removed = removed_ms.zip(record.current.name.parse().ok());
         if let Some((manifest, Some(stamp))) = &live
             && let Ok(name) = manifest.name.parse()
         {
             stamps.insert(name, (manifest.version, *stamp));
         }
         replica.restore(record, live.map(|(manifest, _)| manifest), stopped);
+        if let Some((at, name)) = removed {
+            let wall_ms = u64::try_from(env.wall_ms()).unwrap_or_default();
+            replica.was_removed(&name, Duration::from_millis(wall_ms.saturating_sub(at)), now);
+        }
     }
     let (inputs, from_jobs) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
@@ -199,7 +205,7 @@ async fn drive(shared: Arc<Shared>, mut inputs: mpsc::UnboundedReceiver<Input>) 
     while !shared.is_closed() {
         take_in(&shared, &mut gone);
         let now = shared.now();
-        shared.replica().tick(now, shared.wall_ms());
+        shared.replica().tick(now);
         forget_members(&shared, &mut gone, now);
         if collect_at <= now {
             collect_at = now + COLLECT;

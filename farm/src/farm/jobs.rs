@@ -59,6 +59,16 @@ pub(super) fn perform(shared: &Arc<Shared>, action: Action) {
             shared.counters.forget(&name);
             shared.save_later(name);
         }
+        Action::Again => {
+            let is_known = |key: &String, record: &Record| {
+                let name: Option<ArtefactName> = key.parse().ok();
+                let replica = this.replica();
+                name.is_some_and(|name| replica.artefact(&name).is_some_and(|artefact| artefact.record == *record))
+            };
+            let news: Vec<String> =
+                this.records.iter().filter(|(key, record)| !is_known(key, record)).map(|(key, _)| key).collect();
+            shared.dirty(|dirty| dirty.records.extend(news));
+        }
         Action::Refuse(key, why) => {
             let times = shared.counters.refused(why);
             if times.is_power_of_two() {
@@ -301,7 +311,9 @@ fn local(shared: &Shared, name: &ArtefactName) -> Option<Local> {
     let replica = shared.replica();
     let artefact = replica.artefact(name)?;
     let live = artefact.live.clone().map(|live| stamped(live, stamp));
-    Some(Local { record: artefact.record.clone(), live, stopped: artefact.stopped.clone() })
+    let age = artefact.removed_for(shared.now()).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let removed_ms = age.map(|age| shared.wall_ms().saturating_sub(age));
+    Some(Local { record: artefact.record.clone(), live, stopped: artefact.stopped.clone(), removed_ms })
 }
 
 /// Drops from disk what nobody needs.

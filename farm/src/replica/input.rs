@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tribes_core::{MemberId, Time};
 
@@ -24,6 +25,13 @@ impl Replica {
         }
     }
 
+    /// What an earlier process left was removed so long ago.
+    pub(crate) fn was_removed(&mut self, name: &ArtefactName, age: Duration, now: Time) {
+        if let Some(artefact) = self.artefacts.get_mut(name) {
+            artefact.removed = Some((now, age));
+        }
+    }
+
     /// The map is complete, and all of it was passed on: what is known here only goes into it.
     pub(crate) fn loaded(&mut self, now: Time) {
         self.loaded = true;
@@ -36,7 +44,7 @@ impl Replica {
 
     /// What the map says of an artefact now.
     pub(crate) fn record_changed(&mut self, key: &str, record: Option<Record>, now: Time, wall_ms: u64) {
-        let Some(record) = record else { return self.record_gone(key, now, wall_ms) };
+        let Some(record) = record else { return self.record_gone(key, now) };
         let config = &self.config;
         let checked = record.check(key, &config.farm, &config.trust, &config.limits);
         let checked = checked.and_then(|name| self.room_for(&name, &record).map(|()| name));
@@ -44,6 +52,7 @@ impl Replica {
             Ok(name) => name,
             Err(why) => {
                 self.actions.push(Action::Refuse(key.to_owned(), why));
+                self.short |= matches!(why, Refused::Total | Refused::TooMany);
                 if let Ok(name) = key.parse() {
                     self.mend_later(&name, now);
                 }
@@ -66,23 +75,47 @@ impl Replica {
                     let news = Action::Superseded(name.clone(), record.current.version);
                     self.actions.extend(known.record.current.content.is_some().then_some(news));
                 }
+                let freed = known.record.current.size() > record.current.size();
                 known.set_record(record);
+                self.note_removal(&name, now, wall_ms);
+                if freed {
+                    self.look_again();
+                }
                 self.mend.remove(&name);
                 self.actions.push(Action::Save(name.clone()));
                 self.go_on(&name, now);
             }
             None => {
                 self.artefacts.insert(name.clone(), Artefact::new(record, None, None));
+                self.note_removal(&name, now, wall_ms);
                 self.actions.push(Action::Save(name.clone()));
                 self.go_on(&name, now);
             }
         }
     }
 
-    fn record_gone(&mut self, key: &str, now: Time, wall_ms: u64) {
+    /// From when on a removal is remembered. Of what the group had when this member came its publisher's clock has to tell, but only so
+    /// far that the others may forget it.
+    fn note_removal(&mut self, name: &ArtefactName, now: Time, wall_ms: u64) {
+        let loaded = self.loaded;
+        if let Some(artefact) = self.artefacts.get_mut(name).filter(|artefact| artefact.removed.is_none()) {
+            let version = artefact.record.current.version;
+            let told = Duration::from_millis(wall_ms.saturating_sub(version.wall_ms())).min(REMEMBER / 2);
+            artefact.removed = Some((now, if loaded { Duration::ZERO } else { told }));
+        }
+    }
+
+    /// There is more room than there was.
+    fn look_again(&mut self) {
+        if std::mem::take(&mut self.short) {
+            self.actions.push(Action::Again);
+        }
+    }
+
+    fn record_gone(&mut self, key: &str, now: Time) {
         let Ok(name) = key.parse::<ArtefactName>() else { return };
         let Some(known) = self.artefacts.get(&name) else { return };
-        if is_old_removal(known, wall_ms, REMEMBER / 2) {
+        if is_old_removal(known, now, REMEMBER / 2) {
             self.forget(&name);
         } else {
             self.mend_later(&name, now);
@@ -95,6 +128,7 @@ impl Replica {
         self.again.remove(name);
         self.actions.push(Action::Tell(name.clone(), None));
         self.actions.push(Action::Forget(name.clone()));
+        self.look_again();
     }
 
     /// Whether this and all others are no more than is taken here.
@@ -111,7 +145,7 @@ impl Replica {
     fn mend_later(&mut self, name: &ArtefactName, now: Time) {
         if self.artefacts.contains_key(name) {
             let more = self.config.seed.wrapping_add(now.as_nanos()) % u64::try_from(MEND.as_nanos()).unwrap_or(1);
-            let at = now + MEND + std::time::Duration::from_nanos(more);
+            let at = now + MEND + Duration::from_nanos(more);
             self.mend.entry(name.clone()).or_insert(at);
         }
     }
@@ -254,7 +288,7 @@ impl Replica {
     }
 
     /// Time has passed.
-    pub(crate) fn tick(&mut self, now: Time, wall_ms: u64) {
+    pub(crate) fn tick(&mut self, now: Time) {
         self.transfers.tick(now);
         self.transferred(now);
         let due: Vec<_> = self.mend.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
@@ -269,7 +303,11 @@ impl Replica {
             }
             self.go_on(&name, now);
         }
-        let old = self.artefacts.iter().filter(|(_, artefact)| is_old_removal(artefact, wall_ms, REMEMBER));
+        for artefact in self.artefacts.values_mut() {
+            // Of one that an earlier process left without a word of it.
+            artefact.removed.get_or_insert((now, Duration::ZERO));
+        }
+        let old = self.artefacts.iter().filter(|(_, artefact)| is_old_removal(artefact, now, REMEMBER));
         let old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
         old.iter().for_each(|name| self.forget(name));
     }
@@ -282,8 +320,6 @@ impl Replica {
 }
 
 /// It was removed that long ago.
-fn is_old_removal(artefact: &Artefact, wall_ms: u64, age: std::time::Duration) -> bool {
-    let removed = &artefact.record.current;
-    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    removed.content.is_none() && artefact.live.is_none() && removed.version.wall_ms().saturating_add(age_ms) < wall_ms
+fn is_old_removal(artefact: &Artefact, now: Time, age: Duration) -> bool {
+    artefact.live.is_none() && artefact.removed_for(now).is_some_and(|removed| removed >= age)
 }

@@ -30,7 +30,7 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 const MEND: Duration = Duration::from_millis(500);
 /// After what time something is tried again that failed here and has to be: going back, and taking away.
 const AGAIN: Duration = Duration::from_secs(10);
-/// How long removals are remembered.
+/// How long removals are remembered, from when this member learned of them: whoever publishes may have a clock that is wrong.
 pub(crate) const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What is to be done.
@@ -59,6 +59,8 @@ pub(crate) enum Action {
     Forget(ArtefactName),
     /// What was published here lost against this version, which had not known of it.
     Superseded(ArtefactName, Version),
+    /// There may be room for what was refused: all records of the map that are not those known here are to be taken in again.
+    Again,
     /// A record was refused.
     Refuse(String, Refused),
     /// All that the group has is here.
@@ -105,6 +107,8 @@ pub(crate) struct Replica {
     latest: Option<u64>,
     loaded: bool,
     ready: bool,
+    /// Something was refused because there was no room.
+    short: bool,
     actions: Vec<Action>,
 }
 
@@ -127,6 +131,8 @@ pub(crate) struct Artefact {
     /// It does not come, and may never.
     stalled: bool,
     told: Option<(Status, Time)>,
+    /// Since when it is known that it is removed, and how long that had been then.
+    removed: Option<(Time, Duration)>,
 }
 
 /// How far the aim is.
@@ -171,6 +177,7 @@ impl Artefact {
             part,
             stalled: false,
             told: None,
+            removed: None,
         }
     }
 
@@ -192,11 +199,18 @@ impl Artefact {
     fn set_record(&mut self, record: Record) {
         if record.current.version != self.record.current.version {
             self.part = Part::Waits;
+            self.removed = None;
         }
         self.record = record;
         let versions: BTreeSet<Version> = self.record.versions().map(|manifest| manifest.version).collect();
         self.bad.retain(|version| versions.contains(version));
         self.good.retain(|version| versions.contains(version));
+    }
+
+    /// How long it has been removed, as far as this member knows; `None`: it is not.
+    pub(crate) fn removed_for(&self, now: Time) -> Option<Duration> {
+        let known = self.removed.map(|(since, before)| (now - since).saturating_add(before));
+        self.record.current.content.is_none().then(|| known.unwrap_or_default())
     }
 
     fn is_current(&self) -> bool {
@@ -217,6 +231,7 @@ impl Replica {
             latest: None,
             loaded: false,
             ready: false,
+            short: false,
             actions: Vec::new(),
         }
     }

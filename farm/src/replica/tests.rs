@@ -345,7 +345,7 @@ fn what_cannot_be_taken_away_is_not_told_as_gone() {
     // It is tried again.
     assert_eq!(replica.next_wake(Time::ZERO), Time::ZERO + AGAIN);
     replica.take_actions();
-    replica.tick(Time::ZERO + AGAIN, 0);
+    replica.tick(Time::ZERO + AGAIN);
     assert!(replica.take_actions().contains(&Action::Remove(name())));
     replica.removed(&name(), Ok(()), Time::ZERO + AGAIN);
     assert_eq!(replica.status_of(id(0), &name()).unwrap().stage, Stage::Active);
@@ -386,7 +386,7 @@ fn going_back_is_tried_until_it_succeeds() {
         replica.take_actions();
         assert_eq!(replica.next_wake(now), now + AGAIN);
         now = now + AGAIN;
-        replica.tick(now, 0);
+        replica.tick(now);
     }
     replica.activated(&name(), &manifest(1), ended(1, false, false), now);
     assert_eq!(replica.status_of(id(0), &name()).unwrap().stage, Stage::Active);
@@ -525,8 +525,7 @@ fn a_removal_needs_nobody_s_consent() {
     world.run();
     assert_eq!(world.live(), [None; 3]);
     // Long after, it is forgotten.
-    let week = u64::try_from(REMEMBER.as_millis()).unwrap();
-    world.members[0].replica.tick(Time::ZERO, week + 1000);
+    world.members[0].replica.tick(Time::ZERO + REMEMBER);
     let actions = world.members[0].replica.take_actions();
     assert!(actions.contains(&Action::Forget(name())), "{actions:?}");
 }
@@ -552,7 +551,7 @@ fn what_is_not_to_be_believed_is_refused_and_mended() {
         change(&mut replica, name().as_str(), worse);
         let wake = replica.next_wake(Time::ZERO);
         assert!(wake >= Time::ZERO + MEND && wake <= Time::ZERO + 2 * MEND, "{wake:?}");
-        replica.tick(wake, 0);
+        replica.tick(wake);
         assert!(replica.take_actions().contains(&Action::Mend(name())));
         assert_eq!(replica.artefact(&name()).unwrap().record, record(2));
     }
@@ -579,6 +578,67 @@ fn there_is_a_limit_to_all_together() {
     assert_eq!(take("b", 8), Some(Refused::Total));
     assert_eq!(take("b", 7), None);
     assert_eq!(take("c", 0), Some(Refused::TooMany));
+}
+
+/// What was refused for want of room is looked at again when there is some.
+#[test]
+fn a_refusal_for_want_of_room_is_not_for_ever() {
+    let mut replica = replica(0, Activation::Immediate);
+    replica.config.limits = Limits::default().with_artefacts(2).with_total(12);
+    let mut take = |name: &str, time: u64, size: Option<u64>| {
+        let content = size.map(|size| Content { size, ..manifest(1).content.unwrap() });
+        let current = Manifest { name: name.into(), content, ..manifest(time) };
+        replica.record_changed(name, Some(Record { current, earlier: vec![] }), Time::ZERO, 0);
+        let again = |action: &Action| matches!(action, Action::Again);
+        replica.take_actions().iter().any(again)
+    };
+    assert!(!take("a", 1, Some(8)) && !take("b", 1, Some(8)));
+    assert!(!take("a", 2, Some(9)), "no room");
+    assert!(take("a", 3, Some(4)), "there is some");
+    assert!(!take("b", 1, Some(8)) && !take("a", 4, Some(3)), "nothing is refused any more");
+    assert!(!take("c", 1, Some(0)));
+    assert!(take("a", 5, None));
+}
+
+/// The clock of who removes it is weeks behind, or far ahead: that decides nothing, and neither does a restart.
+#[test]
+fn a_removal_is_as_old_as_it_is_known() {
+    let week = u64::try_from(REMEMBER.as_millis()).unwrap();
+    for (wall_ms, loaded) in [(0, true), (9 * week, true), (9 * week, false)] {
+        let mut replica = replica(0, Activation::Immediate);
+        if loaded {
+            replica.loaded(Time::ZERO);
+        }
+        let removal = Record { current: Manifest { content: None, ..manifest(2) }, earlier: vec![] };
+        let forgets = |replica: &mut Replica, now: Time| {
+            replica.tick(now);
+            replica.take_actions().contains(&Action::Forget(name()))
+        };
+        replica.record_changed(name().as_str(), Some(removal.clone()), Time::ZERO, wall_ms);
+        let age = if loaded { Duration::ZERO } else { REMEMBER / 2 };
+        assert!(!forgets(&mut replica, Time::ZERO + (REMEMBER - age - Duration::from_secs(1))), "{wall_ms} {loaded}");
+        assert!(forgets(&mut replica, Time::ZERO + (REMEMBER - age)), "{wall_ms} {loaded}");
+        replica.restore(removal, None, None);
+        replica.was_removed(&name(), REMEMBER / 4, Time::ZERO);
+        assert_eq!(replica.artefact(&name()).unwrap().removed_for(Time::ZERO), Some(REMEMBER / 4));
+        assert!(!forgets(&mut replica, Time::ZERO + REMEMBER / 2));
+        assert!(forgets(&mut replica, Time::ZERO + REMEMBER));
+    }
+}
+
+/// A group forgets when most of the time has passed with this member, and not before.
+#[test]
+fn a_removal_that_is_forgotten_too_early_is_put_back() {
+    let mut replica = replica(0, Activation::Immediate);
+    replica.loaded(Time::ZERO);
+    let removal = Record { current: Manifest { content: None, ..manifest(2) }, earlier: vec![] };
+    replica.record_changed(name().as_str(), Some(removal), Time::ZERO, 1 << 60);
+    let early = Time::ZERO + (REMEMBER / 2 - Duration::from_secs(10));
+    replica.record_changed(name().as_str(), None, early, 1 << 60);
+    replica.tick(early + 2 * MEND);
+    assert!(replica.take_actions().contains(&Action::Mend(name())));
+    replica.record_changed(name().as_str(), None, Time::ZERO + REMEMBER / 2, 0);
+    assert!(replica.take_actions().contains(&Action::Forget(name())));
 }
 
 #[test]
