@@ -154,8 +154,8 @@ impl FarmBuilder {
 
     /// Tells the application that a version has its name in `live` now. An error makes the version before live again, which
     /// the callback is told of as well, and ends the roll-out: see [`Activation`]. If it cannot be made live, or the callback fails over
-    /// that, too, it is tried again every 10 s until it succeeds; until then this member is not told as having it. What was live already when the farm started
-    /// is not told: it is there from the beginning.
+    /// that, too, it is tried again every 10 s until it succeeds; until then this member is not told as having it. What was live already
+    /// when the farm started is not told: it is there from the beginning.
     pub fn on_activated<R>(mut self, callback: impl Fn(Artefact) -> R + Send + Sync + 'static) -> Self
     where
         R: Future<Output = Result<(), BoxError>> + Send + 'static,

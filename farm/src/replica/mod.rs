@@ -318,6 +318,9 @@ impl Replica {
 
     /// Notes that the roll-out of the current version has begun, and with whom. Who only publishes notes it, too.
     fn take_part(&mut self, name: &ArtefactName) {
+        if self.config.activation == Activation::Immediate {
+            return; // Each by itself.
+        }
         let Some(artefact) = self.artefacts.get(name).filter(|artefact| artefact.part == Part::Waits) else { return };
         let others = self.others(name, artefact.record.current.version);
         if !others.values().any(|other| other.has_begun()) {
@@ -348,7 +351,7 @@ impl Replica {
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         let Some(manifest) = artefact.target().cloned().map(Box::new) else { return false };
         (artefact.step, artefact.back) = (Step::Activating, back);
-        if !back && artefact.part == Part::Waits {
+        if !back && artefact.part == Part::Waits && self.config.activation != Activation::Immediate {
             artefact.part = Part::With(self.receivers.clone());
         }
         let before = artefact.live.clone().map(Box::new);
@@ -371,7 +374,10 @@ impl Replica {
         let artefact = self.artefacts.get(name);
         let version = artefact.map(|artefact| artefact.record.current.version);
         let late = artefact.is_some_and(|artefact| artefact.part == Part::Late);
-        let is_live = |status: &Status| Some(status.version) == version && status.stage == Stage::Active;
+        let is_live = |status: &Status| {
+            let begun = status.stage == Stage::Active || late && status.stage == Stage::Activating;
+            begun && Some(status.version) == version
+        };
         let elsewhere = self.told.get(name).is_some_and(|told| told.values().any(is_live));
         let unfit = (late || !self.ready) && elsewhere;
         self.stop(name, if unfit { StopReason::Unfit(why.to_string()) } else { why });

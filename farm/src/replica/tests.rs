@@ -477,6 +477,47 @@ fn who_returns_and_fails_takes_nobody_back() {
     }
 }
 
+/// However a group is split and heals while it rolls out: who is well comes to have the version, or all that began with one that is
+/// ill go back; and a later version goes everywhere.
+#[test]
+fn partitions_hold_up_nobody() {
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..100 {
+        let rolling = Activation::AllStagedThenRolling { max_unavailable: 2 };
+        for activation in [Activation::AllStaged, ROLLING, rolling] {
+            let mut world = World::new(seed, 5, activation);
+            let ill = Some(world.rng.usize(0..10)).filter(|ill| *ill < 5);
+            if let Some(ill) = ill {
+                world.members[ill].fails = true;
+            }
+            world.publish(2);
+            for _ in 0..world.rng.usize(1..6) {
+                for _ in 0..world.rng.usize(0..40) {
+                    if !world.events.is_empty() {
+                        let event = world.events.swap_remove(world.rng.usize(0..world.events.len()));
+                        world.happens(event);
+                    }
+                }
+                let apart: Vec<usize> = (0..5).filter(|_| world.rng.bool()).collect();
+                world.set_apart(&apart);
+            }
+            world.set_apart(&[]);
+            world.run();
+            let live: Vec<_> = world.live().into_iter().map(Option::unwrap).collect();
+            match ill {
+                None => assert_eq!(live, [2; 5], "seed {seed} {activation:?}"),
+                Some(ill) => assert_eq!(live[ill], 1, "seed {seed} {activation:?}"),
+            }
+            outcomes.insert(live.iter().sum::<u64>());
+            world.members.iter_mut().for_each(|member| member.fails = false);
+            world.publish(3);
+            world.run();
+            assert_eq!(world.live(), [Some(3); 5], "seed {seed} {activation:?}");
+        }
+    }
+    assert!(outcomes.contains(&5) && outcomes.contains(&9) && outcomes.contains(&10), "{outcomes:?}");
+}
+
 /// All are started anew after one had stopped: nobody takes what was stopped, and nobody goes back who has it.
 #[test]
 fn after_restarts_what_is_live_stays_and_what_was_stopped_does_not_come() {
