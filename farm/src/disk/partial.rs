@@ -55,7 +55,13 @@ impl Disk {
             return Ok(Opened::Whole);
         }
         let Some(list) = self.list(content)? else { return Ok(Opened::Nothing) };
-        let have = self.begin(content, &list)?;
+        // What was begun by this process is not hashed each time that it is tried again.
+        let begun = self.partials().get(&content.hash).filter(|partial| partial.is_of(content)).cloned();
+        let begun = begun.filter(|partial| fs::metadata(&partial.path).is_ok_and(|file| file.len() == content.size));
+        let have = match begun {
+            Some(begun) => begun.have.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => self.begin(content, &list)?,
+        };
         Ok(Opened::Part(list.into(), have))
     }
 

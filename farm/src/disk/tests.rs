@@ -129,6 +129,25 @@ fn a_later_process_finds_the_chunks_that_are_right() {
 }
 
 #[test]
+fn a_part_that_this_process_began_is_taken_as_it_is_known() {
+    let (content, list, chunks) = elsewhere(3 * 1024);
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    disk.take_list(&content, &list).unwrap();
+    disk.take_chunk(&content, 1, &list[1], &chunks[1]).unwrap();
+    let part = |have: [bool; 3]| Opened::Part(list.clone().into(), have.to_vec());
+    assert_eq!(disk.look(&content).unwrap(), part([false, true, false]));
+    // Left, or taken away, it is looked at anew.
+    let path = folder.path().join("staging/partial").join(format!("{}-{}", content.hash, content.chunk));
+    fs::write(&path, chunks.concat()).unwrap();
+    assert_eq!(disk.look(&content).unwrap(), part([false, true, false]));
+    disk.leave(&content.hash);
+    assert_eq!(disk.look(&content).unwrap(), part([true; 3]));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(disk.look(&content).unwrap(), part([false; 3]));
+}
+
+#[test]
 fn an_object_that_was_changed_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(folder.path());
