@@ -184,6 +184,7 @@ impl Folder {
         let folders =
             (0..100).map(|number| std::env::temp_dir().join(format!("tribes-farm-{}-{number}", std::process::id())));
         let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(false);
         // What is published lies in it, also what others must not read.
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

@@ -269,6 +269,7 @@ impl Disk {
 /// A folder that only its owner gets into, on Unix. One that is there stays as it is.
 fn make_own(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
+    builder.recursive(false);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(folder) {
@@ -278,11 +279,16 @@ fn make_own(folder: &Path) -> io::Result<()> {
 }
 
 /// To make a file that only its owner can read, on Unix.
+#[cfg(unix)]
 fn own_file() -> fs::OpenOptions {
     let mut options = File::options();
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+#[cfg(not(unix))]
+fn own_file() -> fs::OpenOptions {
+    File::options()
 }
 
 fn read_list(bytes: &[u8]) -> Vec<Digest> {
