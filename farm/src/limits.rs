@@ -1,7 +1,9 @@
 //! How much a farm takes.
 
 /// How much a member takes and does at most. What is beyond is refused by publishers, and by receivers whatever a publisher says;
-/// so the same on all members.
+/// so the same on all members. What was refused for want of room is looked at again when there is some. Of what several publish at the same
+/// time, and is too much together, each member has what it heard of first until then: publishers see the room that there is, not what
+/// others are about to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

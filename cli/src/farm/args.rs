@@ -41,6 +41,9 @@ pub(super) struct WatchArgs {
     /// Where files are live. Without it nothing is taken.
     #[arg(long, value_name = "DIR", required_unless_present = "dir")]
     pub(super) live: Option<PathBuf>,
+    /// Who can read the files in --live: their permissions in octal digits, on Unix.
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode)]
+    pub(super) mode: u32,
     /// Where files are fetched to, and kept; on the file system of --live. It is needed again after a restart.
     #[arg(long, value_name = "DIR")]
     pub(super) staging: PathBuf,
@@ -163,6 +166,11 @@ pub(super) struct GroupArgs {
     pub(super) sign_with: Option<PathBuf>,
 }
 
+fn parse_mode(text: &str) -> Result<u32, Malformed> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| Malformed::new(text, "mode; there are 600, 640, 644 and their kin"))
+}
+
 /// When files go live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct How(pub(super) Activation);
@@ -206,6 +214,14 @@ mod tests {
         assert!(parse(&["watch", "--trust-cluster", "--staging", "s", "--live", "l"]).is_ok());
         assert!(parse(&["status", "--trust-key", "00"]).is_err());
         assert!(parse(&["rollback", "rules.json", "--trust-cluster", "--to", "1f-2"]).is_ok());
+    }
+
+    #[test]
+    fn modes_are_read() {
+        assert_eq!((parse_mode("600"), parse_mode("755")), (Ok(0o600), Ok(0o755)));
+        for wrong in ["", "1000", "8", "-1", "rw"] {
+            assert!(parse_mode(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -150,12 +150,13 @@ impl Visit {
         let (mut progress, mut shown) = (Progress::new(), BTreeMap::new());
         loop {
             let mut now = BTreeMap::new();
-            self.farm
-                .changed(|_| {
-                    now = publication.report().nodes.iter().filter_map(fetching).collect();
-                    now != shown
-                })
-                .await;
+            let news = self.farm.changed(|_| {
+                now = publication.report().nodes.iter().filter_map(fetching).collect();
+                now != shown
+            });
+            if !news.await {
+                return std::future::pending().await;
+            }
             progress.keep(|what| now.contains_key(what));
             now.iter().for_each(|(what, done)| progress.show(what, *done, size));
             shown = now;
@@ -182,8 +183,13 @@ impl Folder {
     fn new() -> io::Result<Self> {
         let folders =
             (0..100).map(|number| std::env::temp_dir().join(format!("tribes-farm-{}-{number}", std::process::id())));
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(false);
+        // What is published lies in it, also what others must not read.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         for folder in folders {
-            match std::fs::create_dir(&folder) {
+            match builder.create(&folder) {
                 Ok(()) => return Ok(Self(folder)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -197,5 +203,21 @@ impl Drop for Folder {
     fn drop(&mut self) {
         // What is left of it is temporary anyway.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::Folder;
+
+    #[test]
+    fn nobody_else_gets_into_a_temporary_folder() {
+        let folder = Folder::new().unwrap();
+        assert_eq!(std::fs::metadata(&folder.0).unwrap().permissions().mode() & 0o777, 0o700);
+        let path = folder.0.clone();
+        drop(folder);
+        assert!(!path.exists());
     }
 }

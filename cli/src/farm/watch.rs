@@ -54,6 +54,7 @@ async fn farm(args: &WatchArgs, channel: &tribes::Channel, progress: &Arc<Mutex<
     let counted = Arc::clone(&counting);
     let mut builder = builder(channel, &args.group, &args.staging)?
         .activation(args.activation.0)
+        .mode(args.mode)
         .keep_versions(args.keep)
         .on_activated(move |artefact| {
             let (name, version) = (plain(artefact.name().as_str()), artefact.version());
@@ -86,11 +87,13 @@ async fn show(farm: &Farm, progress: &Mutex<Progress>, local: &tribes::Member) {
     let mut shown = BTreeMap::new();
     loop {
         let mut now = BTreeMap::new();
-        farm.changed(|farm| {
+        let news = farm.changed(|farm| {
             now = fetching(farm, local);
             now != shown
-        })
-        .await;
+        });
+        if !news.await {
+            return;
+        }
         let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.keep(|what| now.contains_key(what));
         now.iter().for_each(|(what, (done, total))| progress.show(what, *done, *total));

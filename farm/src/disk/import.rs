@@ -1,11 +1,11 @@
 //! From a file of the application to an object.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Disk, PIECE, Stamp, hash_file, sync_folder};
+use super::{Disk, PIECE, Stamp, hash_file, own_file, sync_folder};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::limits::Limits;
 use crate::manifest::{Content, list_digest};
@@ -32,11 +32,10 @@ impl Disk {
         limits: &Limits,
         algorithm: Algorithm,
     ) -> Result<Content, ImportError> {
-        let metadata = fs::symlink_metadata(path)?;
-        let Some(before) = Stamp::of(path)?.filter(|_| metadata.is_file()) else { return Err(ImportError::NoFile) };
-        let mut source = File::open(path)?;
+        let mut source = open_plain(path)?;
+        let before = Stamp::new(&source.metadata()?);
         let first = if twice { Some(hash_file(&mut source, algorithm)?) } else { None };
-        let mut source = File::open(path)?;
+        source.seek(SeekFrom::Start(0))?;
         let content = self.import_from(&mut source, before.size(), limits, algorithm)?;
         let same = first.is_none_or(|first| first == (content.size, content.hash));
         if same && Stamp::of(path)? == Some(before) { Ok(content) } else { Err(ImportError::Changed) }
@@ -55,9 +54,10 @@ impl Disk {
         }
         let chunk = limits.chunk_for(size);
         let temporary = self.temporary_path();
-        let mut file = File::create_new(&temporary)?;
+        let mut file = own_file().write(true).create_new(true).open(&temporary)?;
         let copied = copy(source, &mut file, size, chunk, algorithm);
         let kept = copied.and_then(|(hash, list)| {
+            self.set_mode(&file)?;
             file.sync_all()?;
             let content = Content { size, algorithm, hash, chunk, list: list_digest(algorithm, &list) };
             if content.chunks() > 1 {
@@ -76,11 +76,37 @@ impl Disk {
     pub(super) fn keep_object(&self, path: &Path, content: &Content) -> io::Result<()> {
         let object = self.object(&content.hash);
         fs::rename(path, &object)?;
+        // It is fetched no more, whoever made it whole.
+        self.leave(&content.hash);
         sync_folder(&object)?;
         if let Some(stamp) = Stamp::of(&object)? {
             self.hashed().insert((content.hash, content.algorithm), (stamp, true));
         }
         Ok(())
+    }
+}
+
+/// Opens a plain file. What is looked at is what is opened: a link that takes its place meanwhile leads nowhere, and a pipe is not
+/// waited for.
+fn open_plain(path: &Path) -> Result<File, ImportError> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, O_NOFOLLOW | O_NONBLOCK);
+        let file = match options.open(path) {
+            Err(error) if error.raw_os_error() == Some(ELOOP) => return Err(ImportError::NoFile),
+            opened => opened?,
+        };
+        if file.metadata()?.is_file() { Ok(file) } else { Err(ImportError::NoFile) }
+    }
+    #[cfg(not(unix))]
+    {
+        if !fs::symlink_metadata(path)?.is_file() {
+            return Err(ImportError::NoFile);
+        }
+        Ok(options.open(path)?)
     }
 }
 

@@ -66,12 +66,28 @@ impl Disk {
             fs::copy(&object, &temporary).map_err(|error| at(&object, &error))?;
             File::open(&temporary)?.sync_all()?;
         }
+        // An object that was made when it was to be another.
+        self.set_mode(&File::open(&temporary)?)?;
         // A link to what has the name already is no change, and POSIX leaves both then.
         let renamed = fs::rename(&temporary, &path);
         let _ = fs::remove_file(&temporary);
         renamed.map_err(|error| at(&path, &error))?;
         sync_folder(&path)?;
         Stamp::of(&path)?.ok_or_else(|| io::Error::other("it is gone already"))
+    }
+
+    /// Lets those read a file who may.
+    pub(super) fn set_mode(&self, file: &File) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            if file.metadata()?.permissions().mode() & 0o777 != self.mode {
+                file.set_permissions(fs::Permissions::from_mode(self.mode))?;
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = (file, self.mode);
+        Ok(())
     }
 
     /// Takes the artefact's name away, and folders that are empty then.
@@ -93,15 +109,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether what has the artefact's name is this content.
-    pub(crate) fn is_live(&self, name: &ArtefactName, content: &Content, known: Stamp) -> io::Result<bool> {
+    /// Whether what has the artefact's name is this content; it is hashed unless it looks as is `known` of it.
+    pub(crate) fn is_live(&self, name: &ArtefactName, content: &Content, known: Option<Stamp>) -> io::Result<bool> {
         let Some(path) = self.live_path(name) else { return Ok(false) };
         if self.check_folders(name).is_err() {
             return Ok(false);
         }
         match Stamp::of(&path)? {
             None => Ok(false),
-            Some(stamp) if stamp == known => Ok(stamp.size == content.size),
+            Some(stamp) if Some(stamp) == known => Ok(stamp.size == content.size),
             Some(_) => Ok(hash_file(&mut File::open(&path)?, content.algorithm)?.1 == content.hash),
         }
     }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Nothing gets another name than a temporary one before it is whole and synced. Names of peers are joined to `live` alone, part by
-//! part, and no part may be a symbolic link.
+//! part, and no part may be a symbolic link. On Unix only the owner gets into `staging`; a live file has the mode that it is to have, and
+//! so has its object, which is the same file.
 
 mod import;
 mod live;
@@ -49,6 +50,8 @@ pub(crate) struct Disk {
     hashed: Mutex<BTreeMap<(Digest, Algorithm), (Stamp, bool)>>,
     verifying: Mutex<()>,
     temporary: AtomicU64,
+    /// Of live files, on Unix.
+    mode: u32,
     _lock: File,
 }
 
@@ -57,15 +60,23 @@ impl Disk {
     ///
     /// # Errors
     /// If they cannot be written, are taken, or are not on one file system.
-    pub(crate) fn open(staging: PathBuf, live: Option<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn open(staging: PathBuf, live: Option<PathBuf>, mode: u32) -> io::Result<Self> {
+        if let Some(parent) = staging.parent() {
+            fs::create_dir_all(parent).map_err(|error| at(parent, &error))?;
+        }
+        make_own(&staging)?;
         for folder in ["tmp", "objects", "lists", "partial", "records"] {
             let folder = staging.join(folder);
-            fs::create_dir_all(&folder).map_err(|error| at(&folder, &error))?;
+            make_own(&folder)?;
             if !fs::symlink_metadata(&folder)?.is_dir() {
                 return Err(io::Error::other(format!("{} is no folder", folder.display())));
             }
+            // One that somebody else made, or that was made before this was so.
+            #[cfg(unix)]
+            fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+                .map_err(|error| at(&folder, &error))?;
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(staging.join("lock"))?;
+        let lock = own_file().create(true).truncate(false).write(true).open(staging.join("lock"))?;
         lock.try_lock()
             .map_err(|_taken| io::Error::other(format!("{} is in use by another farm", staging.display())))?;
         for left in fs::read_dir(staging.join("tmp"))? {
@@ -78,6 +89,8 @@ impl Disk {
             hashed: Mutex::default(),
             verifying: Mutex::default(),
             temporary: AtomicU64::new(0),
+            // Here it has to be written to, and read.
+            mode: mode & 0o777 | 0o600,
             _lock: lock,
         };
         disk.check_one_file_system()?;
@@ -88,7 +101,7 @@ impl Disk {
         let Some(live) = &self.live else { return Ok(()) };
         fs::create_dir_all(live).map_err(|error| at(live, &error))?;
         let (probe, there) = (self.temporary_path(), live.join(format!(".tribes-farm-{}", std::process::id())));
-        File::create(&probe)?;
+        own_file().write(true).create_new(true).open(&probe)?;
         let renamed = fs::rename(&probe, &there);
         let _ = fs::remove_file(if renamed.is_ok() { &there } else { &probe });
         renamed.map_err(|error| {
@@ -165,8 +178,8 @@ impl Disk {
     pub(crate) fn read_chunk(&self, content: &Content, index: u32, before: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let Some((start, len)) = content.range(index) else { return Ok(None) };
         let partial = self.partials().get(&content.hash).cloned();
-        if let Some(partial) = partial.filter(|partial| partial.is_of(content)) {
-            return partial.read(index, start, len, before);
+        if let Some(partial) = partial.filter(|partial| partial.is_of(content) && partial.has(index)) {
+            return partial.read(start, len, before).map(Some);
         }
         if !self.is_whole(content)? {
             return Ok(None);
@@ -178,46 +191,69 @@ impl Disk {
     /// Writes a file whole, so that after a crash there is the old one or the new one.
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.temporary_path();
-        let mut file = File::create_new(&temporary)?;
+        let mut file = own_file().write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_folder(path)
     }
 
-    /// Drops what none of `used` needs, which is asked when it is known what there is: what comes in between is left alone. What was
-    /// being fetched is kept for `keep_partial` after it was written last.
+    /// Drops what none of `used` needs (contents, and the sizes of their chunks), which is asked when it is known what there is: what
+    /// comes in between is left alone. What was being fetched is kept for `keep_partial` after it was written last, the latest
+    /// first, until all of that is longer than `most_partial`; of what is here whole no part is kept.
     pub(crate) fn collect(
         &self,
-        used: impl FnOnce() -> BTreeSet<Digest>,
+        used: impl FnOnce() -> BTreeSet<(Digest, u32)>,
         wall_ms: i64,
         keep_partial: Duration,
+        most_partial: u64,
     ) -> io::Result<()> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(wall_ms).unwrap_or_default());
-        let mut found = Vec::new();
-        for folder in ["objects", "lists", "partial"] {
-            let entries = fs::read_dir(self.staging.join(folder))?.collect::<io::Result<Vec<_>>>()?;
-            found.push((folder, entries));
-        }
+        let entries = |folder| {
+            let entries = fs::read_dir(self.staging.join(folder))?.map(|entry| {
+                let entry = entry?;
+                Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+            });
+            entries.collect::<io::Result<Vec<(String, PathBuf)>>>()
+        };
+        let (objects, lists, partials) = (entries("objects")?, entries("lists")?, entries("partial")?);
         let used = used();
-        let names: HashSet<String> = used.iter().map(Digest::to_string).collect();
-        for (folder, entries) in found {
-            for entry in entries {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if names.contains(name.split('-').next().unwrap_or_default()) {
-                    continue;
-                }
-                let old = entry
-                    .metadata()?
-                    .modified()
-                    .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age >= keep_partial));
-                if folder == "objects" || old {
-                    fs::remove_file(entry.path())?;
-                }
+        let hashes: HashSet<String> = used.iter().map(|(hash, _)| hash.to_string()).collect();
+        let mut names: HashSet<String> = used.iter().map(|(hash, chunk)| format!("{hash}-{chunk}")).collect();
+        let (whole, unused): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(name, _)| hashes.contains(name));
+        let whole: HashSet<String> = whole.into_iter().map(|(name, _)| name).collect();
+        let mut drop: Vec<PathBuf> = unused.into_iter().map(|(_, path)| path).collect();
+        let mut spare = Vec::new();
+        for (name, path) in partials {
+            if whole.contains(name.split('-').next().unwrap_or_default()) {
+                drop.push(path);
+            } else if !names.contains(&name) {
+                let metadata = match fs::metadata(&path) {
+                    // It was finished meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    other => other?,
+                };
+                spare.push((metadata.modified()?, metadata.len(), name, path));
             }
         }
-        self.hashed().retain(|(hash, _), _| used.contains(hash));
+        spare.sort_unstable_by(|one, other| other.cmp(one));
+        let mut total = 0u64;
+        for (at, len, name, path) in spare {
+            total = total.saturating_add(len);
+            if total > most_partial || now.duration_since(at).is_ok_and(|age| age >= keep_partial) {
+                drop.push(path);
+            } else {
+                names.insert(name);
+            }
+        }
+        drop.extend(lists.into_iter().filter(|(name, _)| !names.contains(name)).map(|(_, path)| path));
+        for path in drop {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.hashed().retain(|(hash, _), _| hashes.contains(&hash.to_string()));
         Ok(())
     }
 
@@ -228,6 +264,31 @@ impl Disk {
     fn partials(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Partial>>> {
         self.partials.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A folder that only its owner gets into, on Unix. One that is there stays as it is.
+fn make_own(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(false);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// To make a file that only its owner can read, on Unix.
+#[cfg(unix)]
+fn own_file() -> fs::OpenOptions {
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(not(unix))]
+fn own_file() -> fs::OpenOptions {
+    File::options()
 }
 
 fn read_list(bytes: &[u8]) -> Vec<Digest> {

@@ -3,24 +3,19 @@
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Disk, hash_file, read_at};
+use super::{Disk, hash_file, own_file, read_at};
 use crate::digest::Digest;
 use crate::manifest::Content;
 use crate::transfer::{Fault, Opened};
 
-/// A file some chunks of which are there.
+/// A file some chunks of which are there. It is opened for each of them: what stalls, or is forgotten, holds no descriptor.
 #[derive(Debug)]
 pub(super) struct Partial {
     content: Content,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    file: File,
-    have: Vec<bool>,
+    path: PathBuf,
+    have: Mutex<Vec<bool>>,
 }
 
 impl Partial {
@@ -28,26 +23,23 @@ impl Partial {
         self.content == *content
     }
 
-    pub(super) fn read(&self, index: u32, start: u64, len: usize, before: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let mut inner = self.lock();
-        if !inner.have.get(index as usize).copied().unwrap_or_default() {
-            return Ok(None);
-        }
-        read_at(&mut inner.file, start, len, before).map(Some)
+    pub(super) fn has(&self, index: u32) -> bool {
+        let have = self.have.lock().unwrap_or_else(PoisonError::into_inner);
+        have.get(index as usize).copied().unwrap_or_default()
+    }
+
+    pub(super) fn read(&self, start: u64, len: usize, before: &[u8]) -> io::Result<Vec<u8>> {
+        read_at(&mut File::open(&self.path)?, start, len, before)
     }
 
     fn write(&self, index: u32, start: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut inner = self.lock();
-        inner.file.seek(SeekFrom::Start(start))?;
-        inner.file.write_all(bytes)?;
-        if let Some(have) = inner.have.get_mut(index as usize) {
+        let mut file = File::options().write(true).open(&self.path)?;
+        file.seek(SeekFrom::Start(start))?;
+        file.write_all(bytes)?;
+        if let Some(have) = self.have.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index as usize) {
             *have = true;
         }
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,10 +51,17 @@ impl Disk {
     /// What is there of a content: of a file that an earlier process left, the chunks that have the right hash.
     pub(crate) fn look(&self, content: &Content) -> io::Result<Opened> {
         if self.has_object(content)? {
+            self.leave(&content.hash);
             return Ok(Opened::Whole);
         }
         let Some(list) = self.list(content)? else { return Ok(Opened::Nothing) };
-        let have = self.begin(content, &list)?;
+        // What was begun by this process is not hashed each time that it is tried again.
+        let begun = self.partials().get(&content.hash).filter(|partial| partial.is_of(content)).cloned();
+        let begun = begun.filter(|partial| fs::metadata(&partial.path).is_ok_and(|file| file.len() == content.size));
+        let have = match begun {
+            Some(begun) => begun.have.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => self.begin(content, &list)?,
+        };
         Ok(Opened::Part(list.into(), have))
     }
 
@@ -70,7 +69,7 @@ impl Disk {
     fn begin(&self, content: &Content, list: &[Digest]) -> io::Result<Vec<bool>> {
         let path = self.partial_path(content);
         let fresh = fs::symlink_metadata(&path).is_err();
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let mut file = own_file().read(true).write(true).create(true).truncate(false).open(&path)?;
         if file.metadata()?.len() != content.size {
             file.set_len(content.size)?;
         }
@@ -81,8 +80,8 @@ impl Disk {
                 *have = content.algorithm.digest(&read_at(&mut file, start, len, &[])?) == *wanted;
             }
         }
-        let inner = Mutex::new(Inner { file, have: have.clone() });
-        self.partials().insert(content.hash, Arc::new(Partial { content: *content, inner }));
+        let partial = Partial { content: *content, path, have: Mutex::new(have.clone()) };
+        self.partials().insert(content.hash, Arc::new(partial));
         Ok(have)
     }
 
@@ -120,21 +119,18 @@ impl Disk {
     pub(crate) fn finish(&self, content: &Content) -> Result<(), Fault> {
         let disk = |error: io::Error| Fault::Disk(error.to_string());
         let partial = self.partials().get(&content.hash).cloned();
-        let Some(partial) = partial else { return Err(Fault::Disk("it is not being fetched any more".into())) };
-        let found = {
-            let mut inner = partial.lock();
-            let found = hash_file(&mut inner.file, content.algorithm).map_err(disk)?;
-            inner.file.sync_all().map_err(disk)?;
-            found
+        let Some(partial) = partial.filter(|partial| partial.is_of(content)) else {
+            return Err(Fault::Disk("it is not being fetched any more".into()));
         };
-        let path = self.partial_path(content);
+        // Written to as well: not all systems sync a file that is open for reading.
+        let mut file = File::options().read(true).write(true).open(&partial.path).map_err(disk)?;
+        let found = hash_file(&mut file, content.algorithm).map_err(disk)?;
+        self.set_mode(&file).and_then(|()| file.sync_all()).map_err(disk)?;
         if found == (content.size, content.hash) {
-            self.keep_object(&path, content).map_err(disk)?;
-            self.partials().remove(&content.hash);
-            return Ok(());
+            return self.keep_object(&partial.path, content).map_err(disk);
         }
-        self.partials().remove(&content.hash);
-        fs::remove_file(&path).map_err(disk)?;
+        self.leave(&content.hash);
+        fs::remove_file(&partial.path).map_err(disk)?;
         Err(Fault::Corrupt)
     }
 

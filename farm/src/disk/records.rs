@@ -21,6 +21,9 @@ pub(crate) struct Local {
     /// What is live here, and how its file looked then.
     pub(crate) live: Option<(Manifest, Option<Stamp>)>,
     pub(crate) stopped: Option<Stop>,
+    /// When this member learned that it is removed, by its own clock: milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) removed_ms: Option<u64>,
 }
 
 impl Disk {

@@ -10,7 +10,7 @@ use crate::transfer::{Fault, Opened};
 const LIMITS: Limits = Limits { file: 1 << 20, total: 1 << 30, artefacts: 10, chunk: 1024, parallel_peers: 1 };
 
 fn disk(folder: &Path) -> Disk {
-    Disk::open(folder.join("staging"), Some(folder.join("live"))).unwrap()
+    Disk::open(folder.join("staging"), Some(folder.join("live")), 0o600).unwrap()
 }
 
 fn name(text: &str) -> ArtefactName {
@@ -61,6 +61,10 @@ fn only_a_plain_file_of_a_size_that_is_taken_is_imported() {
     symlink(folder.path().join("file"), folder.path().join("link")).unwrap();
     assert!(matches!(import(&folder.path().join("link")), Err(ImportError::NoFile)));
     assert!(matches!(import(folder.path()), Err(ImportError::NoFile)));
+    // Nobody ever writes into it.
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(matches!(import(&pipe), Err(ImportError::NoFile)));
     assert!(matches!(import(&folder.path().join("none")), Err(ImportError::Io(_))));
     File::create(folder.path().join("large")).unwrap().set_len((1 << 20) + 1).unwrap();
     assert!(matches!(import(&folder.path().join("large")), Err(ImportError::TooLarge { .. })));
@@ -113,7 +117,7 @@ fn a_later_process_finds_the_chunks_that_are_right() {
         disk.take_list(&content, &list).unwrap();
         disk.take_chunk(&content, 1, &list[1], &chunks[1]).unwrap();
         disk.take_chunk(&content, 3, &list[3], &chunks[3]).unwrap();
-        assert!(Disk::open(folder.path().join("staging"), None).is_err(), "one process at a time");
+        assert!(Disk::open(folder.path().join("staging"), None, 0o600).is_err(), "one process at a time");
         folder.path().join("staging/partial").join(format!("{}-{}", content.hash, content.chunk))
     };
     // A write that got half way.
@@ -122,6 +126,25 @@ fn a_later_process_finds_the_chunks_that_are_right() {
     file.write_all(b"torn").unwrap();
     let disk = disk(folder.path());
     assert_eq!(disk.look(&content).unwrap(), Opened::Part(list.into(), vec![false, true, false, false]));
+}
+
+#[test]
+fn a_part_that_this_process_began_is_taken_as_it_is_known() {
+    let (content, list, chunks) = elsewhere(3 * 1024);
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    disk.take_list(&content, &list).unwrap();
+    disk.take_chunk(&content, 1, &list[1], &chunks[1]).unwrap();
+    let part = |have: [bool; 3]| Opened::Part(list.clone().into(), have.to_vec());
+    assert_eq!(disk.look(&content).unwrap(), part([false, true, false]));
+    // Left, or taken away, it is looked at anew.
+    let path = folder.path().join("staging/partial").join(format!("{}-{}", content.hash, content.chunk));
+    fs::write(&path, chunks.concat()).unwrap();
+    assert_eq!(disk.look(&content).unwrap(), part([false, true, false]));
+    disk.leave(&content.hash);
+    assert_eq!(disk.look(&content).unwrap(), part([true; 3]));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(disk.look(&content).unwrap(), part([false; 3]));
 }
 
 #[test]
@@ -145,12 +168,13 @@ fn a_version_gets_its_name_at_one_moment_and_folders_come_and_go() {
     let (one, two) = (import(&disk, b"one"), import(&disk, b"two"));
     let stamp = disk.activate(&name("a/b/c"), &one).unwrap();
     assert_eq!(fs::read(live.join("a/b/c")).unwrap(), b"one");
-    assert!(disk.is_live(&name("a/b/c"), &one, stamp).unwrap());
+    assert!(disk.is_live(&name("a/b/c"), &one, Some(stamp)).unwrap());
     disk.activate(&name("a/b/c"), &one).unwrap();
     let stamp = disk.activate(&name("a/b/c"), &two).unwrap();
     assert_eq!(fs::read(live.join("a/b/c")).unwrap(), b"two");
-    assert!(!disk.is_live(&name("a/b/c"), &one, Stamp::made(3, 1)).unwrap());
-    assert!(disk.is_live(&name("a/b/c"), &two, stamp).unwrap());
+    assert!(!disk.is_live(&name("a/b/c"), &one, None).unwrap());
+    assert!(disk.is_live(&name("a/b/c"), &two, Some(stamp)).unwrap());
+    assert!(disk.is_live(&name("a/b/c"), &two, None).unwrap(), "by its hash");
     disk.activate(&name("a/d"), &one).unwrap();
     disk.deactivate(&name("a/b/c")).unwrap();
     disk.deactivate(&name("a/b/c")).unwrap();
@@ -159,6 +183,40 @@ fn a_version_gets_its_name_at_one_moment_and_folders_come_and_go() {
     assert!(disk.activate(&name("a"), &one).is_err());
     assert!(disk.activate(&name("a/d/e"), &one).is_err());
     assert_eq!(fs::read_dir(folder.path().join("staging/tmp")).unwrap().count(), 0);
+}
+
+/// Whatever the umask is, and whatever was there before.
+#[test]
+fn nobody_else_reads_more_than_is_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |of: &str| fs::metadata(folder.path().join(of)).unwrap().permissions().mode() & 0o777;
+    let open = |mode| Disk::open(folder.path().join("a/staging"), Some(folder.path().join("live")), mode).unwrap();
+    let (content, list, chunks) = elsewhere(2000);
+    let imported = {
+        let disk = open(0o600);
+        let imported = import(&disk, b"mine");
+        disk.activate(&name("mine"), &imported).unwrap();
+        disk.take_list(&content, &list).unwrap();
+        assert_eq!(mode(&format!("a/staging/partial/{}-{}", content.hash, content.chunk)), 0o600);
+        (0..).zip(&chunks).for_each(|(at, chunk)| disk.take_chunk(&content, at, &list[at as usize], chunk).unwrap());
+        disk.finish(&content).unwrap();
+        disk.activate(&name("theirs"), &content).unwrap();
+        imported
+    };
+    assert_eq!((mode("live/mine"), mode("live/theirs")), (0o600, 0o600));
+    for own in ["", "/tmp", "/objects", "/lists", "/partial", "/records"] {
+        assert_eq!(mode(&format!("a/staging{own}")), 0o700, "{own}");
+    }
+    assert_ne!(mode("a"), 0o700, "what else is in it is nobody's affair");
+    // It is said otherwise later.
+    fs::set_permissions(folder.path().join("a/staging/objects"), fs::Permissions::from_mode(0o755)).unwrap();
+    let disk = open(0o4444);
+    disk.activate(&name("mine"), &imported).unwrap();
+    assert_eq!((mode("live/mine"), mode("live/theirs"), mode("a/staging/objects")), (0o644, 0o600, 0o700));
+    import(&disk, b"another");
+    disk.activate(&name("another"), &import(&disk, b"another")).unwrap();
+    assert_eq!(mode("live/another"), 0o644);
 }
 
 /// Row 25, seen from the disk: a link in `live` leads nowhere.
@@ -180,7 +238,7 @@ fn links_are_not_followed() {
     let staging = folder.path().join("other");
     fs::create_dir(&staging).unwrap();
     symlink(&outside, staging.join("objects")).unwrap();
-    assert!(Disk::open(staging, None).is_err());
+    assert!(Disk::open(staging, None, 0o600).is_err());
 }
 
 #[test]
@@ -192,12 +250,81 @@ fn what_nobody_needs_goes_and_what_is_fetched_stays_a_while() {
     disk.take_list(&content, &list).unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
     let day = Duration::from_secs(24 * 3600);
-    disk.collect(|| [used.hash].into(), now + 23 * 3_600_000, day).unwrap();
+    let needed = || [(used.hash, used.chunk)].into();
+    disk.collect(needed, now + 23 * 3_600_000, day, 1 << 20).unwrap();
     assert!(disk.has_object(&used).unwrap() && !disk.has_object(&unused).unwrap());
-    let partials = || fs::read_dir(folder.path().join("staging/partial")).unwrap().count();
-    assert_eq!(partials(), 1);
-    disk.collect(|| [used.hash].into(), now + 25 * 3_600_000, day).unwrap();
-    assert_eq!(partials(), 0);
+    let count = |of: &str| fs::read_dir(folder.path().join("staging").join(of)).unwrap().count();
+    assert_eq!((count("partial"), count("lists")), (1, 1));
+    disk.collect(needed, now + 25 * 3_600_000, day, 1 << 20).unwrap();
+    assert_eq!((count("partial"), count("lists")), (0, 0));
+}
+
+#[test]
+fn parts_that_nobody_asks_for_take_a_bounded_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let now = SystemTime::now();
+    let contents: Vec<_> = (0..5u64)
+        .map(|number| {
+            let (content, list, _) = elsewhere(3000 + number as usize);
+            disk.take_list(&content, &list).unwrap();
+            let path = folder.path().join(format!("staging/partial/{}-{}", content.hash, content.chunk));
+            // The earlier, the older.
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(now - Duration::from_secs(100 - number)).unwrap();
+            (content, path)
+        })
+        .collect();
+    let wall_ms = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    // The first is wanted; of the others two have room.
+    let wanted = contents[0].0;
+    let collect =
+        |most| disk.collect(|| [(wanted.hash, wanted.chunk)].into(), wall_ms, Duration::from_secs(9999), most);
+    collect(6100).unwrap();
+    let there: Vec<_> = contents.iter().map(|(_, path)| path.exists()).collect();
+    assert_eq!(there, [true, false, false, true, true]);
+    assert_eq!(fs::read_dir(folder.path().join("staging/lists")).unwrap().count(), 3);
+    // Somebody publishes here what was being fetched.
+    let bytes: Vec<u8> = (0..3000).map(|at| (at % 251) as u8).collect();
+    assert_eq!(import(&disk, &bytes), wanted);
+    collect(6100).unwrap();
+    assert!(!contents[0].1.exists() && disk.has_object(&wanted).unwrap());
+}
+
+#[test]
+fn a_part_hides_no_whole() {
+    let (content, list, chunks) = elsewhere(3000);
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    disk.take_list(&content, &list).unwrap();
+    disk.take_chunk(&content, 1, &list[1], &chunks[1]).unwrap();
+    // Published here as well, while it is fetched.
+    assert_eq!(import(&disk, &chunks.concat()), content);
+    assert_eq!(disk.read_chunk(&content, 0, &[]).unwrap().as_ref(), Some(&chunks[0]));
+    // A request that was still under way.
+    disk.take_list(&content, &list).unwrap();
+    assert_eq!(disk.read_chunk(&content, 2, &[]).unwrap().as_ref(), Some(&chunks[2]));
+    assert_eq!(disk.look(&content).unwrap(), Opened::Whole);
+}
+
+/// What is being fetched holds no descriptor, however much of it there is.
+#[cfg(target_os = "linux")]
+#[test]
+fn parts_hold_no_descriptors() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(folder.path());
+    let open = || {
+        let of = |entry: io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();
+        let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(of);
+        open.filter(|path| path.starts_with(folder.path().join("staging/partial"))).count()
+    };
+    for number in 0..50 {
+        let (content, list, chunks) = elsewhere(3000 + number);
+        disk.take_list(&content, &list).unwrap();
+        disk.take_chunk(&content, 0, &list[0], &chunks[0]).unwrap();
+        disk.look(&content).unwrap();
+    }
+    assert_eq!(open(), 0);
 }
 
 /// A build that knows both is asked by the wrong one.
@@ -224,7 +351,7 @@ fn records_are_there_again_and_what_is_no_record_is_passed_over() {
     let version = Version { time: 5, node: 7 };
     let current = Manifest { version, name: "a/b".into(), content: Some(content), signed: None };
     let record = Record { current: current.clone(), earlier: vec![] };
-    let local = Local { record, live: Some((current, Some(Stamp::made(1, 2)))), stopped: None };
+    let local = Local { record, live: Some((current, Some(Stamp::made(1, 2)))), stopped: None, removed_ms: Some(7) };
     disk.save(&local).unwrap();
     disk.save(&local).unwrap();
     fs::write(folder.path().join("staging/records/garbage"), b"\xFF\xFF").unwrap();

@@ -56,6 +56,7 @@ pub struct FarmBuilder {
     pub(super) name: String,
     pub(super) staging: Option<PathBuf>,
     pub(super) live: Option<PathBuf>,
+    pub(super) mode: u32,
     pub(super) trust: Option<Trust>,
     pub(super) watch: Option<(PathBuf, Watch)>,
     pub(super) limits: Limits,
@@ -74,6 +75,7 @@ impl FarmBuilder {
             name,
             staging: None,
             live: None,
+            mode: 0o600,
             trust: None,
             watch: None,
             limits: Limits::default(),
@@ -87,7 +89,7 @@ impl FarmBuilder {
     }
 
     /// Where files are fetched to, and kept (Tomcat: `tempDir`). Must be set; one farm at a time uses it. It is made if there
-    /// is none. What is in it is needed after a restart: it saves fetching all again.
+    /// is none; on Unix so that only this user gets into it. What is in it is needed after a restart: it saves fetching all again.
     pub fn staging(mut self, folder: impl Into<PathBuf>) -> Self {
         self.staging = Some(folder.into());
         self
@@ -97,6 +99,15 @@ impl FarmBuilder {
     /// at the start. Not set: this member only publishes; it fetches nothing, and counts in no roll-out.
     pub fn live(mut self, folder: impl Into<PathBuf>) -> Self {
         self.live = Some(folder.into());
+        self
+    }
+
+    /// Who can read live files, on Unix: their permission bits, of which the owner always has those to read and write, and no more than
+    /// `0o777` are taken. Default `0o600`, this user only, whatever the umask is: modes are not carried, and a private key must not be
+    /// easier to read here than where it was published. It is for all files of the farm; what is live already keeps its mode until another
+    /// version is. Folders in [`live`](Self::live) are made as the umask says.
+    pub const fn mode(mut self, bits: u32) -> Self {
+        self.mode = bits;
         self
     }
 
@@ -142,8 +153,9 @@ impl FarmBuilder {
     }
 
     /// Tells the application that a version has its name in `live` now. An error makes the version before live again, which
-    /// the callback is told of as well, and ends the roll-out: see [`Activation`]. What was live already when the farm started
-    /// is not told: it is there from the beginning.
+    /// the callback is told of as well, and ends the roll-out: see [`Activation`]. If it cannot be made live, or the callback fails over
+    /// that, too, it is tried again every 10 s until it succeeds; until then this member is not told as having it. What was live already
+    /// when the farm started is not told: it is there from the beginning.
     pub fn on_activated<R>(mut self, callback: impl Fn(Artefact) -> R + Send + Sync + 'static) -> Self
     where
         R: Future<Output = Result<(), BoxError>> + Send + 'static,
@@ -182,7 +194,8 @@ impl FarmBuilder {
         self
     }
 
-    /// How long a partial file is kept that nothing comes for any more. Default 24 h.
+    /// How long a partial file is kept that nobody asks for any more. Default 24 h. All of these together are at most
+    /// [`Limits::file`] long: the oldest go first, within a minute or two.
     pub const fn keep_partial(mut self, time: Duration) -> Self {
         self.keep_partial = time;
         self

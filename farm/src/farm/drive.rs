@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::disk::{Disk, Local};
 use crate::manifest::Manifest;
 use crate::name::ArtefactName;
-use crate::replica::{Config, Replica};
+use crate::replica::{Activated, Config, Replica};
 use crate::transfer::{Fault, Opened, Tuning};
 
 /// What a member told that left is dropped after this time: it may have been taken for gone by mistake.
@@ -37,12 +37,12 @@ pub(super) enum Input {
     Pulled(Digest, MemberId, u32, Result<(), Fault>),
     Finished(Digest, Result<(), Fault>),
     Judged(ArtefactName, Manifest, Result<(), String>),
-    Activated(ArtefactName, Manifest, Result<(), String>),
+    Activated(ArtefactName, Manifest, Box<Activated>),
     Removed(ArtefactName, Result<(), String>),
 }
 
 pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
-    let FarmBuilder { channel, name, staging, live, trust, watch: watched, limits, .. } = builder;
+    let FarmBuilder { channel, name, staging, live, mode, trust, watch: watched, limits, .. } = builder;
     let trust = trust.ok_or(FarmError::NoTrust)?;
     if !trust.trusts_somebody() {
         return Err(FarmError::NoKeys);
@@ -56,7 +56,7 @@ pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
     let staging = staging.ok_or(FarmError::NoStaging)?;
     let receives = live.is_some();
     let opened = blocking(move || {
-        let disk = Disk::open(staging, live)?;
+        let disk = Disk::open(staging, live, mode)?;
         let kept = disk.records()?.into_iter().map(|local| check_live(&disk, local)).collect::<Vec<_>>();
         Ok::<_, std::io::Error>((Arc::new(disk), kept))
     });
@@ -86,13 +86,19 @@ pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
     let tuning = Tuning { parallel_peers: limits.parallel_peers, idle_timeout: builder.idle_timeout, seed };
     let mut replica = Replica::new(config, tuning);
     let mut stamps = BTreeMap::new();
-    for Local { record, live, stopped } in kept {
+    let now = env.now();
+    for Local { record, live, stopped, removed_ms } in kept {
+        let removed = removed_ms.zip(record.current.name.parse().ok());
         if let Some((manifest, Some(stamp))) = &live
             && let Ok(name) = manifest.name.parse()
         {
-            stamps.insert(name, *stamp);
+            stamps.insert(name, (manifest.version, *stamp));
         }
         replica.restore(record, live.map(|(manifest, _)| manifest), stopped);
+        if let Some((at, name)) = removed {
+            let wall_ms = u64::try_from(env.wall_ms()).unwrap_or_default();
+            replica.was_removed(&name, Duration::from_millis(wall_ms.saturating_sub(at)), now);
+        }
     }
     let (inputs, from_jobs) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
@@ -136,8 +142,7 @@ pub(super) async fn start(builder: FarmBuilder) -> Result<Farm, FarmError> {
 /// What was live may have been changed or taken away since.
 fn check_live(disk: &Disk, mut local: Local) -> Local {
     let is_live = |(manifest, stamp): &(Manifest, Option<crate::disk::Stamp>)| {
-        let (name, content, stamp) = (manifest.name.parse().ok()?, manifest.content?, (*stamp)?);
-        disk.is_live(&name, &content, stamp).ok()
+        disk.is_live(&manifest.name.parse().ok()?, &manifest.content?, *stamp).ok()
     };
     if local.live.as_ref().and_then(is_live) != Some(true) {
         local.live = None;
@@ -190,8 +195,9 @@ async fn drive(shared: Arc<Shared>, mut inputs: mpsc::UnboundedReceiver<Input>) 
     shared.tell(None, None);
     let loading = Arc::clone(&shared);
     shared.env.spawn(async move {
-        tokio::join!(loading.records.ready(), loading.told.ready());
-        loading.input(Input::Loaded);
+        if loading.loaded().await {
+            loading.input(Input::Loaded);
+        }
     });
 
     let mut gone = BTreeMap::new();
@@ -199,7 +205,7 @@ async fn drive(shared: Arc<Shared>, mut inputs: mpsc::UnboundedReceiver<Input>) 
     while !shared.is_closed() {
         take_in(&shared, &mut gone);
         let now = shared.now();
-        shared.replica().tick(now, shared.wall_ms());
+        shared.replica().tick(now);
         forget_members(&shared, &mut gone, now);
         if collect_at <= now {
             collect_at = now + COLLECT;
@@ -246,7 +252,7 @@ fn take(shared: &Arc<Shared>, input: Input) {
         Input::Pulled(hash, peer, index, result) => replica.pulled(&hash, peer, index, result, now),
         Input::Finished(hash, result) => replica.finished(&hash, result, now),
         Input::Judged(name, manifest, verdict) => replica.judged(&name, &manifest, verdict, now),
-        Input::Activated(name, manifest, result) => replica.activated(&name, &manifest, result, now),
+        Input::Activated(name, manifest, ended) => replica.activated(&name, &manifest, *ended, now),
         Input::Removed(name, result) => replica.removed(&name, result, now),
     }
 }

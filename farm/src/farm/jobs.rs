@@ -12,10 +12,10 @@ use super::callbacks::Artefact;
 use super::drive::Input;
 use super::shared::{Shared, blocking};
 use super::wire::{self, Question};
-use crate::disk::Local;
-use crate::manifest::{Content, Manifest, Record};
+use crate::disk::{Local, Stamp};
+use crate::manifest::{Content, Manifest, Record, Version};
 use crate::name::ArtefactName;
-use crate::replica::Action;
+use crate::replica::{Action, Activated};
 use crate::transfer::{self, Fault};
 
 /// What could not be saved is tried again after so long.
@@ -41,8 +41,8 @@ pub(super) fn perform(shared: &Arc<Shared>, action: Action) {
         }
         Action::Activate { name, manifest, before, back } => {
             shared.env.spawn(async move {
-                let result = activate(&this, &name, &manifest, before, back).await;
-                this.input(Input::Activated(name, *manifest, result));
+                let ended = activate(&this, &name, &manifest, before.map(|before| *before), back).await;
+                this.input(Input::Activated(name, *manifest, Box::new(ended)));
             });
         }
         Action::Remove(name) => {
@@ -58,6 +58,16 @@ pub(super) fn perform(shared: &Arc<Shared>, action: Action) {
             shared.stamps().remove(&name);
             shared.counters.forget(&name);
             shared.save_later(name);
+        }
+        Action::Again => {
+            let is_known = |key: &String, record: &Record| {
+                let name: Option<ArtefactName> = key.parse().ok();
+                let replica = this.replica();
+                name.is_some_and(|name| replica.artefact(&name).is_some_and(|artefact| artefact.record == *record))
+            };
+            let news: Vec<String> =
+                this.records.iter().filter(|(key, record)| !is_known(key, record)).map(|(key, _)| key).collect();
+            shared.dirty(|dirty| dirty.records.extend(news));
         }
         Action::Refuse(key, why) => {
             let times = shared.counters.refused(why);
@@ -167,53 +177,67 @@ impl Shared {
     }
 }
 
-/// Makes a version live; if it or the application fails, the one before.
+/// Makes a version live; if it or the application fails, the one before, unless that is what is done here.
 async fn activate(
     shared: &Arc<Shared>,
     name: &ArtefactName,
     manifest: &Manifest,
-    before: Option<Box<Manifest>>,
+    before: Option<Manifest>,
     back: bool,
-) -> Result<(), String> {
-    let failed = match make_live(shared, name, manifest).await {
-        Err(why) => {
-            shared.counters.of(name, |stats| stats.failed += 1);
-            return Err(why);
-        }
-        Ok(artefact) => shared.callbacks.activated(&shared.env, artefact).await,
+) -> Activated {
+    let (made, done) = match make_live(shared, name, manifest).await {
+        Ok(artefact) => (true, shared.callbacks.activated(&shared.env, artefact).await),
+        Err(why) => (false, Err(why)),
     };
-    let Err(why) = failed else {
+    let Err(why) = done else {
         shared.counters.of(name, |stats| {
             stats.activated += 1;
             stats.rolled_back += u64::from(back);
         });
-        return Ok(());
+        return Activated { live: Some(manifest.clone()), failed: None, ill: false };
     };
     tracing::error!(farm = shared.name, artefact = %name, version = %manifest.version, why, "an activation failed");
     shared.counters.of(name, |stats| stats.failed += 1);
-    if back {
-        // There is nothing else to go back to: it was good before.
-        return Ok(());
+    let live = if made { Some(manifest.clone()) } else { found(shared, name, manifest, before.as_ref()).await };
+    if back || live == before {
+        return Activated { ill: made, live, failed: Some(why) };
     }
-    let restored = match before {
-        Some(before) => match make_live(shared, name, &before).await {
-            Ok(artefact) => shared.callbacks.activated(&shared.env, artefact).await,
-            Err(why) => Err(why),
+    let (live, restored) = match &before {
+        Some(earlier) => match make_live(shared, name, earlier).await {
+            Ok(artefact) => (before, shared.callbacks.activated(&shared.env, artefact).await),
+            Err(why) => (found(shared, name, manifest, before.as_ref()).await, Err(why)),
         },
-        None => remove(shared, name).await,
+        None => match remove(shared, name).await {
+            Ok(()) => (None, Ok(())),
+            Err(why) => (live, Err(why)),
+        },
     };
-    shared.counters.of(name, |stats| stats.rolled_back += 1);
-    if let Err(why) = restored {
-        tracing::error!(farm = shared.name, artefact = %name, why, "what was live before is not live again");
+    match &restored {
+        Ok(()) => shared.counters.of(name, |stats| stats.rolled_back += 1),
+        Err(why) => {
+            tracing::error!(farm = shared.name, artefact = %name, why, "what was live before is not live again yet");
+        }
     }
-    Err(why)
+    Activated { ill: restored.is_err(), live, failed: Some(why) }
+}
+
+/// Which of two versions has the name, after making one of them live failed: it may have been done already.
+async fn found(
+    shared: &Arc<Shared>,
+    name: &ArtefactName,
+    manifest: &Manifest,
+    before: Option<&Manifest>,
+) -> Option<Manifest> {
+    let (disk, of, content) = (Arc::clone(&shared.disk), name.clone(), manifest.content?);
+    let is_live = blocking(move || disk.is_live(&of, &content, None)).await;
+    if matches!(is_live, Ok(Ok(true))) { Some(manifest.clone()) } else { before.cloned() }
 }
 
 async fn make_live(shared: &Arc<Shared>, name: &ArtefactName, manifest: &Manifest) -> Result<Artefact, String> {
     let Some(content) = manifest.content else { return Err("there is nothing to make live".into()) };
     let (disk, of) = (Arc::clone(&shared.disk), name.clone());
     let stamp = blocking(move || disk.activate(&of, &content)).await?.map_err(|error| error.to_string())?;
-    shared.stamps().insert(name.clone(), stamp);
+    shared.stamps().insert(name.clone(), (manifest.version, stamp));
     let path = shared.disk.live_path(name).unwrap_or_default();
     Artefact::of(name, manifest, path).ok_or_else(|| "there is nothing to make live".into())
 }
@@ -276,12 +300,20 @@ pub(super) async fn save(shared: Arc<Shared>) {
     }
 }
 
+/// With how its file looked, if that is known: the name may have gone to another version a moment ago.
+fn stamped(live: Manifest, stamp: Option<(Version, Stamp)>) -> (Manifest, Option<Stamp>) {
+    let stamp = stamp.filter(|(version, _)| *version == live.version).map(|(_, stamp)| stamp);
+    (live, stamp)
+}
+
 fn local(shared: &Shared, name: &ArtefactName) -> Option<Local> {
     let stamp = shared.stamps().get(name).copied();
     let replica = shared.replica();
     let artefact = replica.artefact(name)?;
-    let live = artefact.live.clone().map(|live| (live, stamp));
-    Some(Local { record: artefact.record.clone(), live, stopped: artefact.stopped.clone() })
+    let live = artefact.live.clone().map(|live| stamped(live, stamp));
+    let age = artefact.removed_for(shared.now()).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let removed_ms = age.map(|age| shared.wall_ms().saturating_sub(age));
+    Some(Local { record: artefact.record.clone(), live, stopped: artefact.stopped.clone(), removed_ms })
 }
 
 /// Drops from disk what nobody needs.
@@ -289,11 +321,27 @@ pub(super) async fn collect(shared: Arc<Shared>) {
     // What is being published is not known yet.
     let Ok(_alone) = shared.publishing.try_write() else { return };
     let (disk, wall_ms, keep) = (Arc::clone(&shared.disk), shared.env.wall_ms(), shared.keep_partial);
-    let of = Arc::clone(&shared);
+    let (of, most) = (Arc::clone(&shared), shared.limits.file);
     let used = move || of.replica().used(of.keep_versions);
-    match blocking(move || disk.collect(used, wall_ms, keep)).await {
+    match blocking(move || disk.collect(used, wall_ms, keep, most)).await {
         Ok(Err(error)) => tracing::warn!(farm = shared.name, %error, "what nobody needs stays on disk"),
         Err(error) => tracing::warn!(farm = shared.name, error, "what nobody needs stays on disk"),
         Ok(Ok(())) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_that_of_its_version() {
+        let version = |time| Version { time, node: 1 };
+        let live = Manifest { version: version(1), name: "a".into(), content: None, signed: None };
+        let stamp = Stamp::made(3, 7);
+        assert_eq!(stamped(live.clone(), Some((version(1), stamp))), (live.clone(), Some(stamp)));
+        // The next is in its place already, and nobody has said so yet.
+        assert_eq!(stamped(live.clone(), Some((version(2), stamp))), (live.clone(), None));
+        assert_eq!(stamped(live.clone(), None), (live, None));
     }
 }

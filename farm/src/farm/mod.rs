@@ -101,10 +101,15 @@ impl Farm {
     /// Waits until this member has what the group had when it joined: of each artefact the version that is to be here is live, or
     /// waits for others to be staged there as well; or it was rejected or failed, or nothing of it came for
     /// the [`idle_timeout`](FarmBuilder::idle_timeout). What a member has that is not ready itself, because it has just come, too, may be
-    /// missing. Cancel safe.
-    pub async fn ready(&self) {
-        // The sender is here.
-        let _ = self.shared().ready.subscribe().wait_for(|ready| *ready).await;
+    /// missing. `false` if the farm was closed before. Cancel safe.
+    pub async fn ready(&self) -> bool {
+        let mut ready = self.shared().ready.subscribe();
+        tokio::select! {
+            biased;
+            // The sender is here.
+            _ = ready.wait_for(|ready| *ready) => true,
+            () = self.shared().closed() => false,
+        }
     }
 
     /// Whether it has what the group had.
@@ -120,13 +125,18 @@ impl Farm {
         replica.receivers().len() + usize::from(replica.receives())
     }
 
-    /// Waits until `condition` holds, looking after each change of what this member knows. Cancel safe.
-    pub async fn changed(&self, mut condition: impl FnMut(&Self) -> bool) {
+    /// Waits until `condition` holds, looking after each change of what this member knows. `false` if the farm was closed before: then
+    /// nothing changes any more. Cancel safe.
+    pub async fn changed(&self, mut condition: impl FnMut(&Self) -> bool) -> bool {
         let mut changes = self.shared().changed.subscribe();
         while !condition(self) {
+            if self.is_closed() {
+                return false;
+            }
             // The sender is here.
             let _ = changes.changed().await;
         }
+        true
     }
 
     /// What it has counted.
@@ -146,10 +156,18 @@ impl Farm {
         self.shared().close();
     }
 
-    /// Waits until the group's maps are here. Never, if the farm is closed before.
-    pub(crate) async fn loaded(&self) {
-        self.shared().records.ready().await;
-        self.shared().told.ready().await;
+    /// Waits until the group's maps are here, or the farm is closed, which it does not hinder: it holds no handle.
+    pub(crate) fn loaded(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(self.shared());
+        async move {
+            shared.loaded().await;
+        }
+    }
+
+    /// Waits until the farm is closed, which it does not hinder.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(self.shared());
+        async move { shared.closed().await }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -8,7 +8,7 @@ use tribes_core::Member;
 use super::Farm;
 use crate::manifest::Version;
 use crate::name::ArtefactName;
-use crate::replica::{Activation, Stage, StopReason};
+use crate::replica::{Stage, StopReason};
 
 /// A version that was published; see [`wait`](Self::wait). Dropping it changes nothing.
 #[derive(Clone, Debug)]
@@ -194,18 +194,16 @@ impl Publication {
         if shared.is_closed() {
             return Some(Err(WaitError::Closed));
         }
-        let (current, together) = {
-            let replica = shared.replica();
-            (replica.artefact(&self.name)?.record.current.version, replica.activation() != Activation::Immediate)
-        };
+        let current = shared.replica().artefact(&self.name)?.record.current.version;
         if current > self.version {
             return Some(Err(WaitError::Superseded { by: current }));
         }
         let report = self.report();
         let stopped = report.nodes.iter().any(|node| matches!(node.state, NodeState::Stopped(_)));
-        // Together they all go back; each by itself, the others go on.
+        // Together they all go back, and are waited for; what one came to alone is nothing to the others.
+        let replica = shared.replica();
         let done = report.nodes.iter().all(|node| match node.state {
-            NodeState::At(_) if stopped && together => false,
+            NodeState::At(_) if replica.is_to_follow(node.member.id(), &self.name) => false,
             _ => node.state.is_final(goal),
         });
         done.then(|| if stopped { Err(WaitError::Stopped(report)) } else { Ok(report) })

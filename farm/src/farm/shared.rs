@@ -18,7 +18,7 @@ use super::stats::Counters;
 use crate::digest::Algorithm;
 use crate::disk::{Disk, Stamp};
 use crate::limits::Limits;
-use crate::manifest::Record;
+use crate::manifest::{Record, Version};
 use crate::name::ArtefactName;
 use crate::replica::{Replica, Status};
 use crate::trust::Trust;
@@ -63,8 +63,8 @@ pub(super) struct Shared {
     /// Wakes the driver.
     pub(super) wake: Notify,
     pub(super) inputs: mpsc::UnboundedSender<Input>,
-    /// How live files looked when they were made.
-    pub(super) stamps: Mutex<BTreeMap<ArtefactName, Stamp>>,
+    /// How live files looked when they were made, and of which version they are.
+    pub(super) stamps: Mutex<BTreeMap<ArtefactName, (Version, Stamp)>>,
     /// What has to be saved.
     pub(super) unsaved: Mutex<BTreeSet<ArtefactName>>,
     pub(super) save: Notify,
@@ -126,6 +126,23 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Waits until it is closed. Cancel safe.
+    pub(super) async fn closed(&self) {
+        // The sender is here.
+        let _ = self.changed.subscribe().wait_for(|_| self.is_closed()).await;
+    }
+
+    /// Waits until the group's maps are here; `false` if the farm is closed before. Closed maps would be waited for without end, and
+    /// whoever waits keeps the folders.
+    pub(super) async fn loaded(&self) -> bool {
+        let maps = async { tokio::join!(self.records.ready(), self.told.ready()) };
+        tokio::select! {
+            biased;
+            () = self.closed() => false,
+            _ = maps => true,
+        }
+    }
+
     /// Ends the farm: its driver notices.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -134,7 +151,7 @@ impl Shared {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn stamps(&self) -> MutexGuard<'_, BTreeMap<ArtefactName, Stamp>> {
+    pub(super) fn stamps(&self) -> MutexGuard<'_, BTreeMap<ArtefactName, (Version, Stamp)>> {
         self.stamps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tribes_core::{MemberId, Time};
 
-use super::{Action, Artefact, MEND, REMEMBER, Replica, Stage, Status, Step, Stop, StopReason};
+use super::{AGAIN, Action, Activated, Artefact, MEND, Part, REMEMBER, Replica, Stage, Status, Step, Stop, StopReason};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Record, Refused};
 use crate::name::ArtefactName;
@@ -24,6 +25,13 @@ impl Replica {
         }
     }
 
+    /// What an earlier process left was removed so long ago.
+    pub(crate) fn was_removed(&mut self, name: &ArtefactName, age: Duration, now: Time) {
+        if let Some(artefact) = self.artefacts.get_mut(name) {
+            artefact.removed = Some((now, age));
+        }
+    }
+
     /// The map is complete, and all of it was passed on: what is known here only goes into it.
     pub(crate) fn loaded(&mut self, now: Time) {
         self.loaded = true;
@@ -36,7 +44,7 @@ impl Replica {
 
     /// What the map says of an artefact now.
     pub(crate) fn record_changed(&mut self, key: &str, record: Option<Record>, now: Time, wall_ms: u64) {
-        let Some(record) = record else { return self.record_gone(key, now, wall_ms) };
+        let Some(record) = record else { return self.record_gone(key, now) };
         let config = &self.config;
         let checked = record.check(key, &config.farm, &config.trust, &config.limits);
         let checked = checked.and_then(|name| self.room_for(&name, &record).map(|()| name));
@@ -44,6 +52,7 @@ impl Replica {
             Ok(name) => name,
             Err(why) => {
                 self.actions.push(Action::Refuse(key.to_owned(), why));
+                self.short |= matches!(why, Refused::Total | Refused::TooMany);
                 if let Ok(name) = key.parse() {
                     self.mend_later(&name, now);
                 }
@@ -66,23 +75,47 @@ impl Replica {
                     let news = Action::Superseded(name.clone(), record.current.version);
                     self.actions.extend(known.record.current.content.is_some().then_some(news));
                 }
+                let freed = known.record.current.size() > record.current.size();
                 known.set_record(record);
+                self.note_removal(&name, now, wall_ms);
+                if freed {
+                    self.look_again();
+                }
                 self.mend.remove(&name);
                 self.actions.push(Action::Save(name.clone()));
                 self.go_on(&name, now);
             }
             None => {
                 self.artefacts.insert(name.clone(), Artefact::new(record, None, None));
+                self.note_removal(&name, now, wall_ms);
                 self.actions.push(Action::Save(name.clone()));
                 self.go_on(&name, now);
             }
         }
     }
 
-    fn record_gone(&mut self, key: &str, now: Time, wall_ms: u64) {
+    /// From when on a removal is remembered. Of what the group had when this member came its publisher's clock has to tell, but only so
+    /// far that the others may forget it.
+    fn note_removal(&mut self, name: &ArtefactName, now: Time, wall_ms: u64) {
+        let loaded = self.loaded;
+        if let Some(artefact) = self.artefacts.get_mut(name).filter(|artefact| artefact.removed.is_none()) {
+            let version = artefact.record.current.version;
+            let told = Duration::from_millis(wall_ms.saturating_sub(version.wall_ms())).min(REMEMBER / 2);
+            artefact.removed = Some((now, if loaded { Duration::ZERO } else { told }));
+        }
+    }
+
+    /// There is more room than there was.
+    fn look_again(&mut self) {
+        if std::mem::take(&mut self.short) {
+            self.actions.push(Action::Again);
+        }
+    }
+
+    fn record_gone(&mut self, key: &str, now: Time) {
         let Ok(name) = key.parse::<ArtefactName>() else { return };
         let Some(known) = self.artefacts.get(&name) else { return };
-        if is_old_removal(known, wall_ms, REMEMBER / 2) {
+        if is_old_removal(known, now, REMEMBER / 2) {
             self.forget(&name);
         } else {
             self.mend_later(&name, now);
@@ -92,8 +125,10 @@ impl Replica {
     fn forget(&mut self, name: &ArtefactName) {
         self.artefacts.remove(name);
         self.mend.remove(name);
+        self.again.remove(name);
         self.actions.push(Action::Tell(name.clone(), None));
         self.actions.push(Action::Forget(name.clone()));
+        self.look_again();
     }
 
     /// Whether this and all others are no more than is taken here.
@@ -110,7 +145,7 @@ impl Replica {
     fn mend_later(&mut self, name: &ArtefactName, now: Time) {
         if self.artefacts.contains_key(name) {
             let more = self.config.seed.wrapping_add(now.as_nanos()) % u64::try_from(MEND.as_nanos()).unwrap_or(1);
-            let at = now + MEND + std::time::Duration::from_nanos(more);
+            let at = now + MEND + Duration::from_nanos(more);
             self.mend.entry(name.clone()).or_insert(at);
         }
     }
@@ -119,6 +154,12 @@ impl Replica {
     pub(crate) fn members(&mut self, farms: &BTreeSet<MemberId>, receivers: BTreeSet<MemberId>, now: Time) {
         self.transfers.members(farms, now);
         self.take_transfers();
+        for artefact in self.artefacts.values_mut() {
+            // Who leaves counts no more, also if it returns.
+            if let Part::With(cohort) = &mut artefact.part {
+                cohort.retain(|member| receivers.contains(member));
+            }
+        }
         self.receivers = receivers;
         let names: Vec<_> = self.artefacts.keys().cloned().collect();
         names.iter().for_each(|name| self.go_on(name, now));
@@ -198,25 +239,23 @@ impl Replica {
         self.go_on(name, now);
     }
 
-    /// A version is live; or it failed, and what was live before is live again.
-    pub(crate) fn activated(
-        &mut self,
-        name: &ArtefactName,
-        manifest: &Manifest,
-        result: Result<(), String>,
-        now: Time,
-    ) {
+    /// How making a version live ended.
+    pub(crate) fn activated(&mut self, name: &ArtefactName, manifest: &Manifest, ended: Activated, now: Time) {
         let Some(artefact) = self.artefacts.get_mut(name).filter(|artefact| artefact.step == Step::Activating) else {
             return;
         };
-        match result {
-            Ok(()) => {
-                artefact.live = Some(manifest.clone());
+        (artefact.live, artefact.ill) = (ended.live, ended.ill);
+        match ended.failed {
+            None => {
                 artefact.good.insert(manifest.version);
                 artefact.step = Step::Active;
-                self.actions.push(Action::Save(name.clone()));
             }
-            Err(why) => {
+            // There is nothing better, and nothing is wrong with it that is known: it was good before.
+            Some(_) if artefact.back => {
+                artefact.step = Step::Staged;
+                self.again.insert(name.clone(), now + AGAIN);
+            }
+            Some(why) => {
                 artefact.step = Step::New;
                 artefact.bad.insert(manifest.version);
                 if artefact.record.current.version == manifest.version {
@@ -224,6 +263,7 @@ impl Replica {
                 }
             }
         }
+        self.actions.push(Action::Save(name.clone()));
         self.go_on(name, now);
     }
 
@@ -241,13 +281,14 @@ impl Replica {
             Err(why) => {
                 tracing::error!(artefact = %name, why, "an artefact cannot be removed");
                 artefact.step = Step::Stuck;
+                self.again.insert(name.clone(), now + AGAIN);
             }
         }
         self.go_on(name, now);
     }
 
     /// Time has passed.
-    pub(crate) fn tick(&mut self, now: Time, wall_ms: u64) {
+    pub(crate) fn tick(&mut self, now: Time) {
         self.transfers.tick(now);
         self.transferred(now);
         let due: Vec<_> = self.mend.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
@@ -255,21 +296,30 @@ impl Replica {
             self.mend.remove(&name);
             self.actions.push(Action::Mend(name));
         }
-        let old = self.artefacts.iter().filter(|(_, artefact)| is_old_removal(artefact, wall_ms, REMEMBER));
+        let again: Vec<_> = self.again.extract_if(.., |_, at| *at <= now).map(|(name, _)| name).collect();
+        for name in again {
+            if let Some(stuck) = self.artefacts.get_mut(&name).filter(|artefact| artefact.step == Step::Stuck) {
+                stuck.step = Step::New;
+            }
+            self.go_on(&name, now);
+        }
+        for artefact in self.artefacts.values_mut() {
+            // Of one that an earlier process left without a word of it.
+            artefact.removed.get_or_insert((now, Duration::ZERO));
+        }
+        let old = self.artefacts.iter().filter(|(_, artefact)| is_old_removal(artefact, now, REMEMBER));
         let old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
         old.iter().for_each(|name| self.forget(name));
     }
 
     /// When [`tick`](Self::tick) is to be called at the latest.
     pub(crate) fn next_wake(&self, now: Time) -> Time {
-        let mend = self.mend.values().copied().min().unwrap_or(Time::NEVER);
-        mend.min(self.transfers.next_wake(now))
+        let own = self.mend.values().chain(self.again.values()).copied().min().unwrap_or(Time::NEVER);
+        own.min(self.transfers.next_wake(now))
     }
 }
 
 /// It was removed that long ago.
-fn is_old_removal(artefact: &Artefact, wall_ms: u64, age: std::time::Duration) -> bool {
-    let removed = &artefact.record.current;
-    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    removed.content.is_none() && artefact.live.is_none() && removed.version.wall_ms().saturating_add(age_ms) < wall_ms
+fn is_old_removal(artefact: &Artefact, now: Time, age: Duration) -> bool {
+    artefact.live.is_none() && artefact.removed_for(now).is_some_and(|removed| removed >= age)
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tribes_core::{MemberId, Time};
 
 pub use self::rollout::{Activation, Stage, StopReason};
-use self::rollout::{Decision, Other, decide};
+use self::rollout::{Decision, Other, Part, decide};
 pub(crate) use self::rollout::{Status, Stop};
 use crate::limits::Limits;
 use crate::manifest::{Manifest, Record, Refused, Version};
@@ -28,7 +28,9 @@ use crate::trust::Trust;
 const TELL_EVERY: Duration = Duration::from_millis(500);
 /// A worse record than the one known here is mended after this time, and as much again by chance: somebody else may be faster.
 const MEND: Duration = Duration::from_millis(500);
-/// How long removals are remembered.
+/// After what time something is tried again that failed here and has to be: going back, and taking away.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How long removals are remembered, from when this member learned of them: whoever publishes may have a clock that is wrong.
 pub(crate) const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What is to be done.
@@ -41,8 +43,8 @@ pub(crate) enum Action {
     Tell(ArtefactName, Option<Status>),
     /// Ask the application about a version that is fetched: [`Replica::judged`].
     Judge(ArtefactName, Box<Manifest>),
-    /// Make a version live, and back if that fails: [`Replica::activated`]. `back`: others failed over a later one, so that this one has
-    /// to be.
+    /// Make a version live, and back if that fails: [`Replica::activated`]. `back`: a later one failed, so that this one has to be;
+    /// there is none to go back to then.
     Activate {
         name: ArtefactName,
         manifest: Box<Manifest>,
@@ -57,10 +59,23 @@ pub(crate) enum Action {
     Forget(ArtefactName),
     /// What was published here lost against this version, which had not known of it.
     Superseded(ArtefactName, Version),
+    /// There may be room for what was refused: all records of the map that are not those known here are to be taken in again.
+    Again,
     /// A record was refused.
     Refuse(String, Refused),
     /// All that the group has is here.
     Ready,
+}
+
+/// How making a version live ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Activated {
+    /// What has the name now.
+    pub(crate) live: Option<Manifest>,
+    /// Why it is not the version, or should not be.
+    pub(crate) failed: Option<String>,
+    /// The application failed over what has the name now.
+    pub(crate) ill: bool,
 }
 
 /// How a member is to be.
@@ -86,10 +101,14 @@ pub(crate) struct Replica {
     told: BTreeMap<ArtefactName, BTreeMap<MemberId, Status>>,
     transfers: Transfers,
     mend: BTreeMap<ArtefactName, Time>,
+    /// What failed and is tried again then.
+    again: BTreeMap<ArtefactName, Time>,
     /// The highest version ever seen, also of what was refused.
     latest: Option<u64>,
     loaded: bool,
     ready: bool,
+    /// Something was refused because there was no room.
+    short: bool,
     actions: Vec<Action>,
 }
 
@@ -97,15 +116,23 @@ pub(crate) struct Replica {
 pub(crate) struct Artefact {
     pub(crate) record: Record,
     pub(crate) live: Option<Manifest>,
+    /// The application failed over what is live: it is told of it again.
+    ill: bool,
+    /// What is being activated was gone back to.
+    back: bool,
     pub(crate) stopped: Option<Stop>,
     /// Versions of the record that this member does without, and those that were live here or are at another.
     bad: BTreeSet<Version>,
     good: BTreeSet<Version>,
     aim: Option<Version>,
     step: Step,
+    /// In the roll-out of the current version.
+    part: Part,
     /// It does not come, and may never.
     stalled: bool,
     told: Option<(Status, Time)>,
+    /// Since when it is known that it is removed, and how long that had been then.
+    removed: Option<(Time, Duration)>,
 }
 
 /// How far the aim is.
@@ -133,7 +160,25 @@ impl Artefact {
     fn new(record: Record, live: Option<Manifest>, stopped: Option<Stop>) -> Self {
         let bad = stopped.iter().map(|stop| stop.version).collect();
         let good = live.iter().map(|live| live.version).collect();
-        Self { record, live, stopped, bad, good, aim: None, step: Step::New, stalled: false, told: None }
+        let current = Some(record.current.version);
+        let before =
+            live.as_ref().map(|live| live.version) == current || stopped.as_ref().map(|stop| stop.version) == current;
+        let part = if before { Part::Late } else { Part::Waits };
+        Self {
+            record,
+            live,
+            ill: false,
+            back: false,
+            stopped,
+            bad,
+            good,
+            aim: None,
+            step: Step::New,
+            part,
+            stalled: false,
+            told: None,
+            removed: None,
+        }
     }
 
     /// The version that is to be here; `None`: there is none that is good. Of those before the current one, what is live before
@@ -152,10 +197,20 @@ impl Artefact {
 
     /// The record says something else now.
     fn set_record(&mut self, record: Record) {
+        if record.current.version != self.record.current.version {
+            self.part = Part::Waits;
+            self.removed = None;
+        }
         self.record = record;
         let versions: BTreeSet<Version> = self.record.versions().map(|manifest| manifest.version).collect();
         self.bad.retain(|version| versions.contains(version));
         self.good.retain(|version| versions.contains(version));
+    }
+
+    /// How long it has been removed, as far as this member knows; `None`: it is not.
+    pub(crate) fn removed_for(&self, now: Time) -> Option<Duration> {
+        let known = self.removed.map(|(since, before)| (now - since).saturating_add(before));
+        self.record.current.content.is_none().then(|| known.unwrap_or_default())
     }
 
     fn is_current(&self) -> bool {
@@ -172,9 +227,11 @@ impl Replica {
             told: BTreeMap::new(),
             transfers: Transfers::new(tuning),
             mend: BTreeMap::new(),
+            again: BTreeMap::new(),
             latest: None,
             loaded: false,
             ready: false,
+            short: false,
             actions: Vec::new(),
         }
     }
@@ -187,6 +244,7 @@ impl Replica {
     /// Goes on with an artefact, as far as it can.
     fn go_on(&mut self, name: &ArtefactName, now: Time) {
         if !self.config.receives {
+            self.take_part(name);
             return;
         }
         while self.step(name, now) {}
@@ -210,8 +268,10 @@ impl Replica {
         }
         if !artefact.is_current() {
             // Gone back to, without waiting for anybody.
-            return artefact.step == Step::Staged && self.activate(name, true);
+            let waits = self.again.contains_key(name);
+            return artefact.step == Step::Staged && !waits && self.activate(name, true);
         }
+        self.take_part(name);
         let decision = self.decision(name);
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         match (decision, artefact.step) {
@@ -227,6 +287,7 @@ impl Replica {
     /// Begins with a new aim.
     fn begin(&mut self, name: &ArtefactName, target: Option<Manifest>, now: Time) -> bool {
         self.drop_transfers(now);
+        self.again.remove(name);
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         let content = target.as_ref().and_then(|target| target.content);
         let is_bad = artefact.live.as_ref().is_some_and(|live| artefact.bad.contains(&live.version));
@@ -238,7 +299,7 @@ impl Replica {
                 artefact.step = Step::Removing;
                 self.actions.push(Action::Remove(name.clone()));
             }
-            Some(_) if artefact.live == target => artefact.step = Step::Active,
+            Some(_) if artefact.live == target && !artefact.ill => artefact.step = Step::Active,
             Some(content) => {
                 artefact.step = Step::Fetching;
                 self.transfers.want(content, now);
@@ -248,21 +309,51 @@ impl Replica {
         true
     }
 
+    /// How far the others are with the current version.
+    fn others(&self, name: &ArtefactName, version: Version) -> BTreeMap<MemberId, Other> {
+        let told = self.told.get(name);
+        let of = |id: &MemberId| (*id, Other::of(told.and_then(|told| told.get(id)), version));
+        self.receivers.iter().map(of).collect()
+    }
+
+    /// Notes that the roll-out of the current version has begun, and with whom. Who only publishes notes it, too.
+    fn take_part(&mut self, name: &ArtefactName) {
+        if self.config.activation == Activation::Immediate {
+            return; // Each by itself.
+        }
+        let Some(artefact) = self.artefacts.get(name).filter(|artefact| artefact.part == Part::Waits) else { return };
+        let others = self.others(name, artefact.record.current.version);
+        if !others.values().any(|other| other.has_begun()) {
+            return;
+        }
+        let stopped = others.values().any(|other| *other == Other::Stopped);
+        let here = artefact.step == Step::Staged && self.ready;
+        let part = match self.config.receives {
+            true if here && stopped => return, // It will stop, too.
+            true if here => Part::With(self.receivers.clone()),
+            false if !stopped => Part::With(self.receivers.clone()),
+            _ => Part::Late,
+        };
+        self.artefacts.entry(name.clone()).and_modify(|artefact| artefact.part = part);
+    }
+
     fn decision(&self, name: &ArtefactName) -> Decision {
         let Some(artefact) = self.artefacts.get(name) else { return Decision::Wait };
-        let (version, told) = (artefact.record.current.version, self.told.get(name));
-        let of = |id: &MemberId| (*id, Other::of(told.and_then(|told| told.get(id)), version));
-        let others: BTreeMap<MemberId, Other> = self.receivers.iter().map(of).collect();
+        let others = self.others(name, artefact.record.current.version);
         let staged = artefact.step == Step::Staged;
         let is_removal = artefact.record.current.content.is_none();
         let activation = if is_removal { Activation::Immediate } else { self.config.activation };
-        decide(activation, self.config.me, staged, !self.ready, &others)
+        let stopped = artefact.part.is_stopped(artefact.step == Step::Active, &others);
+        decide(activation, self.config.me, staged, !self.ready, stopped, &others)
     }
 
     fn activate(&mut self, name: &ArtefactName, back: bool) -> bool {
         let Some(artefact) = self.artefacts.get_mut(name) else { return false };
         let Some(manifest) = artefact.target().cloned().map(Box::new) else { return false };
-        artefact.step = Step::Activating;
+        (artefact.step, artefact.back) = (Step::Activating, back);
+        if !back && artefact.part == Part::Waits && self.config.activation != Activation::Immediate {
+            artefact.part = Part::With(self.receivers.clone());
+        }
         let before = artefact.live.clone().map(Box::new);
         self.actions.push(Action::Activate { name: name.clone(), manifest, before, back });
         false
@@ -277,13 +368,18 @@ impl Replica {
         self.actions.push(Action::Save(name.clone()));
     }
 
-    /// As [`stop`](Self::stop), over something that happened here. It is no affair of the others if this member has just come and
-    /// one of them has the version live.
+    /// As [`stop`](Self::stop), over something that happened here. It is no affair of the others if this member has just come, or
+    /// comes late, and one of them has the version live.
     fn stop_here(&mut self, name: &ArtefactName, why: StopReason) {
-        let version = self.artefacts.get(name).map(|artefact| artefact.record.current.version);
-        let is_live = |status: &Status| Some(status.version) == version && status.stage == Stage::Active;
+        let artefact = self.artefacts.get(name);
+        let version = artefact.map(|artefact| artefact.record.current.version);
+        let late = artefact.is_some_and(|artefact| artefact.part == Part::Late);
+        let is_live = |status: &Status| {
+            let begun = status.stage == Stage::Active || late && status.stage == Stage::Activating;
+            begun && Some(status.version) == version
+        };
         let elsewhere = self.told.get(name).is_some_and(|told| told.values().any(is_live));
-        let unfit = !self.ready && elsewhere;
+        let unfit = (late || !self.ready) && elsewhere;
         self.stop(name, if unfit { StopReason::Unfit(why.to_string()) } else { why });
     }
 
@@ -299,7 +395,7 @@ impl Replica {
             Step::Active => Stage::Active,
         };
         let version = artefact.aim.unwrap_or(artefact.record.current.version);
-        let status = Status { version, stage, stopped: artefact.stopped.clone() };
+        let status = Status { version, stage, stopped: artefact.stopped.clone(), late: artefact.part.is_late() };
         let news = artefact.told.as_ref().is_none_or(|(told, at)| {
             let progress = matches!((told.stage, stage), (Stage::Fetching { .. }, Stage::Fetching { .. }));
             let same = told.version == version && told.stopped == status.stopped;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tribes_core::MemberId;
 
-use super::{Action, Activation, Artefact, Replica, Status, Step, StopReason};
+use super::{Action, Activation, Artefact, Part, Replica, Status, Step, StopReason};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Version};
 use crate::name::ArtefactName;
@@ -44,10 +44,6 @@ impl Replica {
         self.config.receives
     }
 
-    pub(crate) const fn activation(&self) -> Activation {
-        self.config.activation
-    }
-
     pub(crate) const fn me(&self) -> MemberId {
         self.config.me
     }
@@ -61,20 +57,37 @@ impl Replica {
 
     /// The version that the group found unfit, as far as anybody told.
     pub(crate) fn unfit(&self, name: &ArtefactName) -> Option<Version> {
-        let current = self.artefacts.get(name)?.record.current.version;
-        let members = self.receivers.iter().copied().chain([self.config.me]);
-        let stops = members.filter_map(|member| self.status_of(member, name)?.stopped.as_ref());
-        let together = self.config.activation != Activation::Immediate;
-        let stops = stops.filter(|stop| together && !matches!(stop.why, StopReason::Unfit(_)));
-        stops.map(|stop| stop.version).find(|stopped| *stopped == current)
+        let artefact = self.artefacts.get(name)?;
+        self.is_stopped(artefact).then_some(artefact.record.current.version)
     }
 
-    /// Contents that are needed: of the current version, what is live, and `keep` earlier ones.
-    pub(crate) fn used(&self, keep: usize) -> BTreeSet<Digest> {
+    /// Whether `member` is to come to do without the current version, because another does.
+    pub(crate) fn is_to_follow(&self, member: MemberId, name: &ArtefactName) -> bool {
+        let Some(artefact) = self.artefacts.get(name) else { return false };
+        let with = match &artefact.part {
+            Part::With(cohort) if !cohort.is_empty() => member == self.config.me || cohort.contains(&member),
+            _ => true,
+        };
+        with && self.is_stopped(artefact)
+    }
+
+    fn is_stopped(&self, artefact: &Artefact) -> bool {
+        let current = &artefact.record.current;
+        let Ok(name) = current.name.parse() else { return false };
+        let own = artefact.stopped.as_ref().filter(|stop| stop.version == current.version);
+        let own = own.is_some_and(|stop| !matches!(stop.why, StopReason::Unfit(_)) && !artefact.part.is_late());
+        let is_live = artefact.live.as_ref().is_some_and(|live| live.version == current.version);
+        let others = || self.others(&name, current.version);
+        self.config.activation != Activation::Immediate && (own || artefact.part.is_stopped(is_live, &others()))
+    }
+
+    /// Contents that are needed, and the sizes of their chunks: of the current version, what is live, and `keep` earlier ones.
+    pub(crate) fn used(&self, keep: usize) -> BTreeSet<(Digest, u32)> {
         let of = |artefact: &Artefact| {
             let versions: Vec<Manifest> =
                 artefact.record.versions().take(keep + 1).chain(&artefact.live).cloned().collect();
-            versions.into_iter().filter_map(|manifest| Some(manifest.content?.hash)).collect::<Vec<_>>()
+            let contents = versions.into_iter().filter_map(|manifest| manifest.content);
+            contents.map(|content| (content.hash, content.chunk)).collect::<Vec<_>>()
         };
         self.artefacts.values().flat_map(of).collect()
     }

@@ -19,6 +19,8 @@ use crate::manifest::Content;
 
 /// So many contents are fetched at the same time; the others wait.
 const ACTIVE: usize = 4;
+/// Besides, so many of those that have stalled are tried; the others take turns.
+const STALLED: usize = 64;
 /// So many requests are under way to one member: so that it reads the next chunk while this one travels.
 pub(crate) const PER_PEER: usize = 3;
 /// After what time somebody is asked again that did not have what was asked for.
@@ -86,6 +88,8 @@ pub(crate) struct Transfers {
     wants: BTreeMap<Digest, Want>,
     /// Those that wait, and those that are begun, in the order in which they were wanted.
     queued: BTreeSet<(u64, Digest)>,
+    /// As `queued`, of those that have stalled.
+    parked: BTreeSet<(u64, Digest)>,
     begun: BTreeSet<(u64, Digest)>,
     turns: u64,
     actions: Vec<Action>,
@@ -135,6 +139,7 @@ impl Transfers {
             peers: Peers::default(),
             wants: BTreeMap::new(),
             queued: BTreeSet::new(),
+            parked: BTreeSet::new(),
             begun: BTreeSet::new(),
             turns: 0,
             actions: Vec::new(),
@@ -150,10 +155,13 @@ impl Transfers {
         self.go_on(now);
     }
 
-    /// `content` is to come. Again does nothing.
+    /// `content` is to come. Again does nothing; what is said otherwise of the same hash, and came before, is forgotten: it may not be
+    /// to be had, and what is verified by the hash is the same.
     pub(crate) fn want(&mut self, content: Content, now: Time) {
-        if self.wants.contains_key(&content.hash) {
-            return;
+        match self.wants.get(&content.hash) {
+            Some(want) if want.content == content => return,
+            Some(_) => self.forget(&content.hash, now),
+            None => {}
         }
         let turn = self.turns;
         self.turns += 1;
@@ -195,6 +203,7 @@ impl Transfers {
     }
 
     pub(crate) fn opened(&mut self, hash: &Digest, opened: Result<Opened, String>, now: Time) {
+        self.leave_unwanted(hash);
         let Some(want) = self.wants.get_mut(hash).filter(|want| matches!(want.phase, Phase::Opening)) else { return };
         match opened {
             Ok(Opened::Whole) => self.done(hash),
@@ -213,6 +222,7 @@ impl Transfers {
     /// The list is checked and kept, or why not.
     pub(crate) fn listed(&mut self, hash: &Digest, peer: MemberId, list: Result<Arc<[Digest]>, Fault>, now: Time) {
         self.peers.answered(peer, list.as_ref().err(), now);
+        self.leave_unwanted(hash);
         let asked = |want: &&mut Want| matches!(want.phase, Phase::Listing(Some(asked)) if asked == peer);
         if let Some(want) = self.wants.get_mut(hash).filter(asked) {
             want.phase = Phase::Listing(None);
@@ -278,13 +288,18 @@ impl Transfers {
                 self.actions.push(Action::Stalled(*hash, format!("nothing came for {} s", limit.as_secs())));
             }
         }
+        self.take_turns(now);
         self.go_on(now);
     }
 
     /// When [`tick`](Self::tick) is to be called at the latest.
     pub(crate) fn next_wake(&self, now: Time) -> Time {
         let mut wake = Time::NEVER;
-        let some = self.begun.iter().chain(self.queued.iter().take(ACTIVE));
+        if !self.parked.is_empty() {
+            let turn = self.stalled().first().map(|(progress, _)| *progress + self.tuning.idle_timeout);
+            wake = turn.filter(|at| *at > now).unwrap_or(wake);
+        }
+        let some = self.begun.iter().chain(self.queued.iter().take(ACTIVE)).chain(self.parked.iter().take(STALLED));
         for want in some.filter_map(|(_, hash)| self.wants.get(hash)) {
             match &want.phase {
                 Phase::Queued(at) if *at > now => wake = wake.min(*at),
@@ -304,10 +319,52 @@ impl Transfers {
         std::mem::take(&mut self.actions)
     }
 
+    /// It was begun while it was being forgotten.
+    fn leave_unwanted(&mut self, hash: &Digest) {
+        if !self.wants.contains_key(hash) {
+            self.actions.push(Action::Leave(*hash));
+        }
+    }
+
     fn drop(&mut self, hash: &Digest) {
         if let Some(want) = self.wants.remove(hash) {
-            self.queued.remove(&(want.turn, *hash));
+            let key = (want.turn, *hash);
+            for of in [&mut self.queued, &mut self.parked, &mut self.begun] {
+                of.remove(&key);
+            }
+        }
+    }
+
+    /// It is put back, behind all others that have stalled.
+    fn park(&mut self, hash: &Digest, until: Time) {
+        if let Some(want) = self.wants.get_mut(hash) {
             self.begun.remove(&(want.turn, *hash));
+            (want.phase, want.stalled, want.turn) = (Phase::Queued(until), true, self.turns);
+            self.parked.insert((self.turns, *hash));
+            self.turns += 1;
+        }
+    }
+
+    /// Those that have stalled and are tried, the one of which nothing came for longest first.
+    fn stalled(&self) -> Vec<(Time, Digest)> {
+        let of = |(_, hash): &(u64, Digest)| {
+            let want = self.wants.get(hash).filter(|want| want.stalled)?;
+            Some((want.progress, *hash))
+        };
+        let mut stalled: Vec<_> = self.begun.iter().filter_map(of).collect();
+        stalled.sort_unstable();
+        stalled
+    }
+
+    /// Has those that have stalled take turns.
+    fn take_turns(&mut self, now: Time) {
+        let stalled = self.stalled();
+        let more = stalled.len().saturating_sub(STALLED);
+        let in_turn = self.parked.len();
+        for (at, (progress, hash)) in stalled.into_iter().enumerate() {
+            if at < more || at < in_turn && now - progress >= self.tuning.idle_timeout {
+                self.park(&hash, now);
+            }
         }
     }
 
@@ -317,13 +374,8 @@ impl Transfers {
     }
 
     fn disk_failed(&mut self, hash: &Digest, why: String, now: Time) {
-        if let Some(want) = self.wants.get_mut(hash) {
-            want.phase = Phase::Queued(now + DISK);
-            want.stalled = true;
-            self.begun.remove(&(want.turn, *hash));
-            self.queued.insert((want.turn, *hash));
-            self.actions.push(Action::Stalled(*hash, why));
-        }
+        self.park(hash, now + DISK);
+        self.actions.push(Action::Stalled(*hash, why));
     }
 
     fn pull(&mut self, hash: &Digest, list: Arc<[Digest]>, missing: BTreeSet<u32>) {
@@ -340,14 +392,17 @@ impl Transfers {
 
     /// Opens the first that wait, as long as not too many are being fetched. What has stalled holds up nobody.
     fn open_next(&mut self, now: Time) {
-        let fetched = |(_, hash): &(u64, Digest)| self.wants.get(hash).is_some_and(|want| !want.stalled);
-        let room = ACTIVE.saturating_sub(self.begun.iter().filter(|begun| fetched(begun)).count());
+        let stalled = |(_, hash): &&(u64, Digest)| self.wants.get(hash).is_some_and(|want| want.stalled);
+        let tried = self.begun.iter().filter(stalled).count();
         let is_due = |want: &Want| matches!(want.phase, Phase::Queued(at) if at <= now);
-        let due = self.queued.iter().filter(|(_, hash)| self.wants.get(hash).is_some_and(is_due));
-        let next: Vec<_> = due.take(room).copied().collect();
+        let due = |(_, hash): &&(u64, Digest)| self.wants.get(hash).is_some_and(is_due);
+        let fresh = self.queued.iter().filter(due).take(ACTIVE.saturating_sub(self.begun.len() - tried));
+        let again = self.parked.iter().filter(due).take(STALLED.saturating_sub(tried));
+        let next: Vec<_> = fresh.chain(again).copied().collect();
         for (turn, hash) in next {
             let Some(want) = self.wants.get_mut(&hash) else { continue };
             self.queued.remove(&(turn, hash));
+            self.parked.remove(&(turn, hash));
             self.begun.insert((turn, hash));
             want.phase = Phase::Opening;
             want.progress = now;

@@ -204,6 +204,62 @@ fn so_many_at_a_time_in_their_order_and_who_stalls_holds_up_nobody() {
     assert_eq!(opened(transfers.take_actions()), ACTIVE);
 }
 
+/// However much has stalled, few of it are tried at a time, in turns, and what is new does not wait for that.
+#[test]
+fn what_has_stalled_takes_turns() {
+    let mut transfers = transfers(&[]);
+    let all: Vec<Content> = (0..200).map(|salt| content(1024, salt).0).collect();
+    all.iter().for_each(|content| transfers.want(*content, at(0)));
+    let (mut now, mut tried, mut told) = (0, BTreeMap::<Digest, usize>::new(), 0);
+    let mut begin = |transfers: &mut Transfers, now: u64| {
+        loop {
+            let actions = transfers.take_actions();
+            let opened = actions.iter().filter_map(|action| match action {
+                Action::Open(content) => Some(content.hash),
+                _ => None,
+            });
+            let opened: Vec<_> = opened.collect();
+            told += actions.iter().filter(|action| matches!(action, Action::Stalled(..))).count();
+            if opened.is_empty() {
+                return (tried.clone(), told);
+            }
+            for hash in opened {
+                *tried.entry(hash).or_default() += 1;
+                transfers.opened(&hash, Ok(Opened::Nothing), at(now));
+            }
+        }
+    };
+    // Four at a time each have their five minutes; then the turns of those that stalled.
+    for _ in 0..120 {
+        begin(&mut transfers, now);
+        let wake = transfers.next_wake(at(now));
+        assert!(wake > at(now) && wake < Time::NEVER, "{wake:?}");
+        now = wake.as_nanos().div_ceil(1_000_000);
+        transfers.tick(at(now));
+        assert!(transfers.begun.len() <= STALLED + ACTIVE, "{}", transfers.begun.len());
+    }
+    let (tried, told) = begin(&mut transfers, now);
+    assert_eq!((tried.len(), told), (200, 200), "all, and each told of once");
+    assert!(tried.values().all(|times| *times >= 2), "{tried:?}");
+    // Somebody who has all comes: it is all there at once.
+    let new = content(1024, 255).0;
+    transfers.want(new, at(now));
+    assert!(transfers.take_actions().contains(&Action::Open(new)));
+    transfers.opened(&new.hash, Ok(Opened::Whole), at(now));
+    for _ in 0..100 {
+        let begun: Vec<_> = transfers.begun.iter().map(|(_, hash)| *hash).collect();
+        begun.iter().for_each(|hash| transfers.done(hash));
+        transfers.tick(at(now));
+        let opened = transfers.take_actions();
+        for action in opened {
+            if let Action::Open(content) = action {
+                transfers.opened(&content.hash, Ok(Opened::Whole), at(now));
+            }
+        }
+    }
+    assert_eq!(transfers.all(), []);
+}
+
 /// Whatever the answers are, in whatever order: never more under way than allowed, each chunk kept once, and in the end all.
 #[test]
 fn under_any_answers_all_comes() {
@@ -258,4 +314,35 @@ fn under_any_answers_all_comes() {
         }
         assert_eq!(done, contents.len(), "seed {seed}");
     }
+}
+
+/// Opened or listed while it was being forgotten: what was begun then is left as well.
+#[test]
+fn what_is_begun_too_late_is_left() {
+    let (content, list) = content(3000, 1);
+    let opened =
+        |transfers: &mut Transfers| transfers.opened(&content.hash, Ok(Opened::Part(list.clone(), vec![])), at(1));
+    let listed = |transfers: &mut Transfers| transfers.listed(&content.hash, peer(1), Ok(list.clone()), at(1));
+    for late in [&opened as &dyn Fn(&mut Transfers), &listed] {
+        let mut transfers = transfers(&[1]);
+        transfers.want(content, at(0));
+        transfers.forget(&content.hash, at(0));
+        transfers.take_actions();
+        late(&mut transfers);
+        assert_eq!(transfers.take_actions(), [Action::Leave(content.hash)]);
+    }
+}
+
+/// Somebody said of the same hash what cannot be had.
+#[test]
+fn what_is_said_last_of_a_hash_is_fetched() {
+    let (content, _) = content(3000, 1);
+    let mut transfers = transfers(&[1]);
+    let wrong = Content { chunk: 2048, ..content };
+    transfers.want(wrong, at(0));
+    assert_eq!(transfers.take_actions(), [Action::Open(wrong)]);
+    transfers.want(content, at(1));
+    assert_eq!(transfers.take_actions(), [Action::Leave(content.hash), Action::Open(content)]);
+    transfers.want(content, at(2));
+    assert_eq!(transfers.take_actions(), []);
 }

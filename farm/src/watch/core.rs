@@ -22,7 +22,7 @@ pub(crate) enum Action {
     Look(ArtefactName),
     /// Read it twice, and publish it if it was the same and is news: [`Folder::took`].
     Take(ArtefactName),
-    /// It is gone: publish that, if what is published is what was in it.
+    /// It is gone: publish that, if what is published is what was in it: [`Folder::removed`].
     Remove(ArtefactName, Digest),
 }
 
@@ -63,6 +63,8 @@ enum State {
         stamp: Option<Stamp>,
     },
     Taking(Stamp),
+    /// It is gone, and that is being published.
+    Removing,
     Still(Stamp),
     Failed {
         stamp: Stamp,
@@ -78,7 +80,7 @@ impl Folder {
     /// Something may have happened to a file.
     pub(crate) fn hint(&mut self, name: ArtefactName) -> Option<Action> {
         match self.files.get(&name).map(|file| file.state) {
-            Some(State::Looking { .. } | State::Taking(_)) => None,
+            Some(State::Looking { .. } | State::Taking(_) | State::Removing) => None,
             _ => Some(Action::Look(name)),
         }
     }
@@ -105,10 +107,11 @@ impl Folder {
         let known = match file.state {
             State::Moving { stamp, .. } | State::Looking { stamp } => stamp,
             State::Taking(stamp) | State::Still(stamp) | State::Failed { stamp, .. } => Some(stamp),
+            State::Removing => None,
         };
         match file.state {
             // It will be looked at when that has ended.
-            State::Taking(_) => None,
+            State::Taking(_) | State::Removing => None,
             _ if known != stamp => {
                 file.state = moving;
                 None
@@ -118,7 +121,11 @@ impl Folder {
                 Some(Action::Take(name.clone()))
             }
             State::Looking { stamp: None } => {
-                let published = self.files.remove(name)?.published?;
+                let Some(published) = file.published else {
+                    self.files.remove(name);
+                    return None;
+                };
+                file.state = State::Removing;
                 Some(Action::Remove(name.clone(), published))
             }
             _ => None,
@@ -149,6 +156,18 @@ impl Folder {
             Took::Failed => file.state = State::Failed { stamp, again: now + AGAIN },
         }
         None
+    }
+
+    /// That a file is gone is published, or need not be; or it could not be, and is tried again.
+    pub(crate) fn removed(&mut self, name: &ArtefactName, done: bool, now: Time) -> Option<Action> {
+        let file = self.files.get_mut(name).filter(|file| file.state == State::Removing)?;
+        if !done {
+            file.state = State::Moving { stamp: None, look: now + AGAIN };
+            return None;
+        }
+        self.files.remove(name);
+        // It may be there again.
+        Some(Action::Look(name.clone()))
     }
 
     /// Time has passed.
@@ -262,6 +281,24 @@ mod tests {
         assert_eq!(folder.tick(at(2750)), [Action::Look(name())]);
         assert_eq!(folder.saw(&name(), None, at(2750)), Some(Action::Remove(name(), digest(2))));
         assert_eq!(folder.next_wake(), Time::NEVER);
+        assert_eq!(folder.hint(name()), None, "it is looked at when that has ended");
+        assert_eq!(folder.removed(&name(), true, at(2760)), Some(Action::Look(name())));
+        assert_eq!(folder.saw(&name(), None, at(2761)), None);
+        assert_eq!(folder.next_wake(), Time::NEVER);
+    }
+
+    #[test]
+    fn a_removal_that_is_not_published_is_tried_again() {
+        let mut folder = published();
+        let now = at(1750);
+        folder.saw(&name(), None, at(1000));
+        folder.tick(now);
+        assert_eq!(folder.saw(&name(), None, now), Some(Action::Remove(name(), digest(1))));
+        assert_eq!(folder.removed(&name(), false, now), None);
+        assert_eq!(folder.tick(now), []);
+        assert_eq!(folder.next_wake(), now + AGAIN);
+        assert_eq!(folder.tick(now + AGAIN), [Action::Look(name())]);
+        assert_eq!(folder.saw(&name(), None, now + AGAIN), Some(Action::Remove(name(), digest(1))));
     }
 
     #[test]

@@ -113,12 +113,22 @@ pub(crate) async fn start(farm: &Farm, folder: PathBuf, watch: Watch) -> Result<
     let hints = Arc::new(Hints::default());
     #[cfg(feature = "watch")]
     let watcher = events(&folder, &hints);
+    // Otherwise what the group has would be published again.
+    let (loaded, closed) = (farm.loaded(), farm.closed());
     let (env, farm) = (farm.env(), farm.downgrade());
     let clock = env.clone();
     env.spawn(async move {
         #[cfg(feature = "watch")]
         let _watcher = watcher;
-        run(farm, clock, folder, watch, &hints).await;
+        let watching = async {
+            loaded.await;
+            run(farm, clock, folder, watch, &hints).await;
+        };
+        tokio::select! {
+            biased;
+            () = closed => {}
+            () = watching => {}
+        }
     });
     Ok(())
 }
@@ -150,11 +160,6 @@ fn events(folder: &Path, hints: &Arc<Hints>) -> Option<notify::RecommendedWatche
 }
 
 async fn run(farm: WeakFarm, env: Env, root: PathBuf, watch: Watch, hints: &Hints) {
-    match farm.upgrade() {
-        // Otherwise what the group has would be published again.
-        Some(farm) => farm.loaded().await,
-        None => return,
-    }
     let home = identity(&root).ok();
     let mut folder = Folder::new(watch.settle);
     let mut fresh: BTreeSet<ArtefactName> = BTreeSet::new();
@@ -198,11 +203,11 @@ async fn run(farm: WeakFarm, env: Env, root: PathBuf, watch: Watch, hints: &Hint
                 }
                 Action::Remove(name, hash) => {
                     fresh.insert(name.clone());
-                    if watch.removals
-                        && let Err(error) = farm.remove_if(&name, hash).await
-                    {
-                        tracing::warn!(artefact = %name, %error, "a removal is not published");
+                    let removed = if watch.removals { farm.remove_if(&name, hash).await } else { Ok(()) };
+                    if let Err(error) = &removed {
+                        tracing::warn!(artefact = %name, %error, "a removal is not published yet");
                     }
+                    actions.extend(folder.removed(&name, removed.is_ok(), env.now()));
                 }
             }
         }
@@ -265,18 +270,29 @@ fn look(root: &Path, home: Option<(u64, u64)>, name: &ArtefactName) -> io::Resul
     Ok(seen)
 }
 
-/// All files that are artefacts. Links are passed over, whatever they lead to, and so is what has no name.
+/// All files that are artefacts. Links are passed over, whatever they lead to, and so is what has no name; and a folder in it that cannot be
+/// read, whose files are then looked at one by one.
+///
+/// # Errors
+/// If `root` cannot be read.
 fn scan(root: &Path, pattern: &str, most: usize) -> io::Result<BTreeMap<ArtefactName, Stamp>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![(root.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
+        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = match entries {
+            Err(error) if depth > 0 => {
+                tracing::warn!(folder = %folder.display(), %error, "a folder is passed over");
+                continue;
+            }
+            entries => entries?,
+        };
+        for entry in entries {
             let (path, metadata) = (entry.path(), entry.metadata());
             // Gone already.
             let Ok(metadata) = metadata else { continue };
-            if metadata.is_dir() && depth < DEEPEST {
-                folders.push((path, depth + 1));
+            if metadata.is_dir() {
+                folders.extend((depth < DEEPEST).then(|| (path, depth + 1)));
                 continue;
             }
             let inside = path.strip_prefix(root).map_err(io::Error::other)?;
@@ -287,4 +303,28 @@ fn scan(root: &Path, pattern: &str, most: usize) -> io::Result<BTreeMap<Artefact
         }
     }
     Ok(found)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// Not even root reads a folder whose path is too long.
+    #[test]
+    fn a_folder_that_cannot_be_read_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = "x".repeat(200);
+        let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do mkdir $0 && cd -P $0 || exit 1; done";
+        let made = std::process::Command::new("sh").args(["-c", script, &part]).current_dir(folder.path()).status();
+        assert!(made.unwrap().success());
+        let deep: PathBuf = std::iter::once(folder.path()).chain((0..22).map(|_| Path::new(&part))).collect();
+        assert!(fs::read_dir(&deep).is_err(), "the premise");
+        for there in ["a", "z/b"] {
+            fs::create_dir_all(folder.path().join(there).parent().unwrap()).unwrap();
+            fs::write(folder.path().join(there), "x").unwrap();
+        }
+        let found = scan(folder.path(), "*", 10).unwrap();
+        assert_eq!(found.keys().map(ArtefactName::as_str).collect::<Vec<_>>(), ["a", "z/b"]);
+        assert!(scan(&folder.path().join("none"), "*", 10).is_err());
+    }
 }

@@ -87,6 +87,18 @@ impl MembershipService for Roster {
     async fn stop(&self, _: Services) {}
 }
 
+/// A channel over TCP on loopback, not started.
+pub fn channel(roster: &Roster) -> Channel {
+    Channel::builder()
+        .interceptor(MessageDispatch::default())
+        .interceptor(TcpFailureDetector::default())
+        .sender(PooledParallelSender::new(SenderConfig::default()))
+        .receiver(TcpReceiver::new(ReceiverConfig::default().with_port(0)).unwrap())
+        .membership(roster.clone())
+        .build()
+        .unwrap()
+}
+
 /// A group over TCP on loopback.
 #[derive(Default)]
 pub struct Group(Vec<(Channel, Roster)>);
@@ -103,14 +115,7 @@ impl Group {
     /// One more, whom all others know.
     pub async fn join(&mut self) -> Channel {
         let roster = Roster::default();
-        let channel = Channel::builder()
-            .interceptor(MessageDispatch::default())
-            .interceptor(TcpFailureDetector::default())
-            .sender(PooledParallelSender::new(SenderConfig::default()))
-            .receiver(TcpReceiver::new(ReceiverConfig::default().with_port(0)).unwrap())
-            .membership(roster.clone())
-            .build()
-            .unwrap();
+        let channel = channel(&roster);
         channel.start().await.unwrap();
         for (other, others) in &self.0 {
             others.add(&channel.local());

@@ -128,3 +128,77 @@ async fn the_later_of_two_publishers_wins_everywhere() {
     assert_eq!(lost, Err(WaitError::Superseded { by: winner.version() }));
     assert!(all_have(&farms, content.as_bytes()));
 }
+
+/// Who comes later and fails does without it alone, and nobody waits for the others to go back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_when_somebody_who_came_later_fails() {
+    let mut group = Group::of(2).await;
+    let mut farms = Vec::new();
+    for at in 0..2 {
+        let folders = Folders::new();
+        let farm = folders.farm(group.channel(at)).activation(Activation::AllStaged).start().await.unwrap();
+        farms.push((folders, farm));
+    }
+    for (_, farm) in &farms {
+        within("the farm to be ready", farm.ready()).await;
+        within("all to see all", farm.changed(|farm| farm.receivers() == 2)).await;
+    }
+    let published = farms[0].1.publish_bytes("rules", "one").await.unwrap();
+    within("all to be active", published.wait(Activated::Everywhere)).await.unwrap();
+    let folders = Folders::new();
+    let ill = folders.farm(&group.join().await).activation(Activation::AllStaged);
+    let ill = ill.on_activated(|_| std::future::ready(Err("not well".into()))).start().await.unwrap();
+    within("the third to be ready", ill.ready()).await;
+    let stopped = |farm: &Farm| {
+        let nodes = farm.status_of("rules").unwrap().nodes;
+        nodes.iter().any(|node| matches!(node.state, NodeState::Stopped(StopReason::Unfit(_))))
+    };
+    within("it to be known", farms[0].1.changed(stopped)).await;
+    let error = within("the wait to end", published.wait(Activated::Everywhere)).await.unwrap_err();
+    let WaitError::Stopped(report) = error else { panic!("{error}") };
+    let active = report.nodes.iter().filter(|node| node.state == NodeState::At(Stage::Active)).count();
+    assert_eq!((report.nodes.len(), active), (3, 2), "{report}");
+    assert!(all_have(&farms, b"one") && folders.read("rules").is_none());
+}
+
+/// The version before is not to be had when it is gone back to: it is fetched. Or the application fails over it once: it is told again.
+#[tokio::test(flavor = "multi_thread")]
+async fn going_back_that_fails_is_done_again() {
+    for is_gone in [true, false] {
+        let group = Group::of(2).await;
+        let (well, ill) = (Folders::new(), Folders::new());
+        let one = well.farm(group.channel(0)).start().await.unwrap();
+        let (objects, calls) = (ill.of("staging/objects"), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&calls);
+        let builder = ill.farm(group.channel(1)).on_activated(move |artefact| {
+            let ended = if std::fs::read(artefact.path()).unwrap() == b"two" {
+                for object in std::fs::read_dir(&objects).unwrap().filter(|_| is_gone) {
+                    std::fs::remove_file(object.unwrap().path()).unwrap();
+                }
+                Err("not well".into())
+            } else if counted.fetch_add(1, Ordering::SeqCst) == 1 && !is_gone {
+                Err("not yet".into())
+            } else {
+                Ok(())
+            };
+            std::future::ready(ended)
+        });
+        let two = builder.start().await.unwrap();
+        for farm in [&one, &two] {
+            within("the farm to be ready", farm.ready()).await;
+            within("all to see all", farm.changed(|farm| farm.receivers() == 2)).await;
+        }
+        let first = one.publish_bytes("rules", "one").await.unwrap();
+        within("all to be active", first.wait(Activated::Everywhere)).await.unwrap();
+        let second = one.publish_bytes("rules", "two").await.unwrap();
+        within("it to be stopped", second.wait(Activated::Everywhere)).await.unwrap_err();
+        let expected = if is_gone { 2 } else { 3 };
+        let back = |farm: &Farm| {
+            let live = farm.status_of("rules").unwrap().live;
+            calls.load(Ordering::SeqCst) == expected && live == Some(first.version())
+        };
+        within("the first to be live again", two.changed(back)).await;
+        let (ill, well) = (ill.read("rules"), well.read("rules"));
+        assert_eq!((ill.as_deref(), well.as_deref()), (Some(&b"one"[..]), Some(&b"two"[..])));
+    }
+}

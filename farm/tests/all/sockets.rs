@@ -2,7 +2,7 @@
 
 use tribes_farm::{Activated, Farm, Staged};
 
-use crate::common::{Folders, Group, bytes, within};
+use crate::common::{Folders, Group, Roster, bytes, channel, within};
 
 /// A group of members with a farm each, all ready and known to each other.
 async fn farms(count: usize) -> (Group, Vec<(Folders, Farm)>) {
@@ -99,4 +99,30 @@ async fn a_group_that_was_stopped_goes_on_where_it_was() {
     let fetched =
         again.iter().flat_map(|farm| farm.stats().artefacts.into_values()).map(|stats| stats.bytes).sum::<u64>();
     assert_eq!(fetched, 0);
+}
+
+/// The clock stands still as long as there is something to do, so the maps of a channel that is not started do not become ready. The
+/// folders are free again, whoever waits is told, and nothing is left that watches.
+#[tokio::test(start_paused = true)]
+async fn a_farm_ends_before_it_is_ready() {
+    let folders = Folders::new();
+    for closes in [false, true, false] {
+        let channel = channel(&Roster::default());
+        let mut tries = 0;
+        let farm = loop {
+            let builder = folders.farm(&channel).watch(folders.of("in"), tribes_farm::Watch::default());
+            match builder.start().await {
+                Ok(farm) => break farm,
+                Err(error) => assert!(tries < 1000, "{error}"),
+            }
+            tries += 1;
+            tokio::task::yield_now().await;
+        };
+        assert!(!farm.is_ready());
+        if closes {
+            let told = tokio::join!(farm.ready(), farm.changed(Farm::is_ready), async { farm.close() });
+            assert_eq!(told, (false, false, ()));
+            assert!(!farm.ready().await);
+        }
+    }
 }
