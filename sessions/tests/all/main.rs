@@ -7,6 +7,7 @@
 mod actix;
 #[cfg(feature = "tower-sessions-0-14")]
 mod axum_login;
+mod backing;
 mod beyond;
 mod context;
 mod nine_steps;
