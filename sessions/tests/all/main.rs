@@ -12,5 +12,7 @@ mod beyond;
 mod context;
 mod nine_steps;
 mod parallel;
+#[cfg(all(unix, feature = "tower-sessions-0-14"))]
+mod redis;
 mod single_sign_on;
 mod site;
