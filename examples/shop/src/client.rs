@@ -82,7 +82,7 @@ impl Client {
         node: &impl AsRef<str>,
         path: &str,
     ) -> Result<reqwest::Response, BoxError> {
-        let to = self.balancer.as_deref().unwrap_or(node.as_ref()).to_owned();
+        let to = self.balancer.as_deref().unwrap_or_else(|| node.as_ref()).to_owned();
         let (response, by) = self.ask(method, &to, path).await?;
         self.answered_by = by.map(|by| by.name).unwrap_or_default();
         Ok(response)

@@ -1,5 +1,8 @@
 //! A real Redis: shared by nodes, with the layers before it; and behind ours. Needs `redis-server` (Debian's package of that name).
 
+#![allow(clippy::disallowed_methods, reason = "a real server, on real time")]
+#![allow(clippy::map_err_ignore, reason = "a client learns that it failed, and no more")]
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -60,7 +60,7 @@ impl Slice {
     )]
     pub(super) fn percentile(&self, part: f64) -> f64 {
         let place = (self.times.len() as f64 * part) as usize;
-        self.times.get(place).or(self.times.last()).copied().map_or(f64::NAN, f64::from)
+        self.times.get(place).or_else(|| self.times.last()).copied().map_or(f64::NAN, f64::from)
     }
 }
 
