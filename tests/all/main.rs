@@ -18,3 +18,5 @@ mod liveness;
 mod maps;
 mod order;
 mod rpc;
+#[cfg(feature = "sessions")]
+mod sessions;

@@ -58,6 +58,11 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Result<SocketAddr, BoxError> {
+        Ok(self.url.trim_start_matches("http://").parse()?)
+    }
+
     /// Starts `program` before nodes of these names and addresses, which need not be there yet; it accepts connections.
     pub(crate) async fn start(program: &Path, nodes: &[(String, SocketAddr)]) -> Result<Self, BoxError> {
         let folder = tempfile::Builder::new().prefix("shop-nginx-").tempdir()?;

@@ -23,6 +23,7 @@ use clap::Args;
 use tribes::prelude::BoxError;
 
 use self::drive::{Clients, Slice};
+use crate::balancer::Balancer;
 use crate::nodes::{Node, Nodes};
 use crate::redis::Redis;
 
@@ -43,6 +44,9 @@ pub(crate) struct Compare {
     /// For how many milliseconds each time.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..))]
     slice: u64,
+    /// Clients come through nginx, which this starts: the one that is installed, or another program.
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "nginx")]
+    nginx: Option<PathBuf>,
     /// The Redis to start.
     #[arg(long, default_value = "redis-server")]
     redis: PathBuf,
@@ -55,6 +59,7 @@ struct Contender {
     slices: Vec<Slice>,
     /// The first is the one that is asked.
     nodes: Vec<Node>,
+    _balancer: Option<Balancer>,
 }
 
 impl Contender {
@@ -80,12 +85,22 @@ impl Compare {
                 running.push(nodes.start_bare(node, others, options).await?);
             }
             let first = running.first().ok_or("no node")?;
-            let clients = Clients::connect(first.address()?, self.clients).await?;
-            contenders.push(Contender { name, clients, slices: Vec::new(), nodes: running });
+            let balancer = match &self.nginx {
+                // All come to the first node: the other is measured as what it costs that one.
+                Some(program) => Some(Balancer::start(program, &[(first.name.clone(), first.address()?)]).await?),
+                None => None,
+            };
+            let address = balancer.as_ref().map_or_else(|| first.address(), Balancer::address)?;
+            let clients = Clients::connect(address, self.clients).await?;
+            contenders.push(Contender { name, clients, slices: Vec::new(), nodes: running, _balancer: balancer });
         }
         println!(
-            "{} clients, {} % of requests write to their session; {} rounds of {} ms for each store",
-            self.clients, self.writes, self.rounds, self.slice
+            "{} clients{}, {} % of requests write to their session; {} rounds of {} ms for each store",
+            self.clients,
+            if self.nginx.is_some() { " through nginx" } else { "" },
+            self.writes,
+            self.rounds,
+            self.slice
         );
         let slice = Duration::from_millis(self.slice);
         // The first round warms up.
