@@ -1,7 +1,7 @@
 //! A page in which one sees where the sessions are, and that they move when a node is killed.
 //!
 //! Nodes are processes, as in the tour. Shoppers are clients that come again and again: to the node that their cookie names, or if
-//! that is down to another, as a balancer would send them. The page is told whole [`Picture`]s, always the newest: whoever reads
+//! that is down to another, as a balancer would send them. The page is told whole pictures, always the newest: whoever reads
 //! slowly misses those between.
 
 mod board;
