@@ -149,9 +149,12 @@ impl Client {
         *request.uri_mut() = path.parse()?;
         request.headers_mut().insert(HOST, self.host.clone());
         request.headers_mut().extend(self.cookie.clone().map(|cookie| (COOKIE, cookie)));
+        // It may not have noticed yet that the last answer is over; or that was the last on this connection, as nginx has it after
+        // a thousand.
+        if self.sender.ready().await.is_err() {
+            self.sender = sender(self.address).await?;
+        }
         let answer = async {
-            // It may not have noticed yet that the last answer is over.
-            self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;
             let (parts, body) = response.into_parts();
             let _whole = body.collect().await?;
