@@ -54,7 +54,10 @@ impl FromStr for SessionId {
     type Err = NoSessionId;
 
     fn from_str(text: &str) -> Result<Self, NoSessionId> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+        // A little more than is in it: the decoder reckons by the block.
+        let mut bytes = [0; 18];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_no_base64| NoSessionId)?;
+        let bytes = bytes.get(..length).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
         bytes.map(|bytes| Self(u128::from_le_bytes(bytes))).ok_or(NoSessionId)
     }
 }

@@ -39,8 +39,8 @@ pub use error::{JoinError, SessionError};
 pub use event::{SessionEvent, SessionEvents};
 pub use id::{NoSessionId, SessionId};
 pub use layers::{
-    Failover, LayerStore, ReadyGate, ReadyGateLayer, Rebind, Replication, ReplicationLayer, ReplicationStats,
-    SessionRole, Skip, SkipError, Sticky, StickyLayer, StickyMode,
+    Failover, LayerStore, ReadyGate, ReadyGateFuture, ReadyGateLayer, Rebind, Replication, ReplicationFuture,
+    ReplicationLayer, ReplicationStats, SessionRole, Skip, SkipError, Sticky, StickyFuture, StickyLayer, StickyMode,
 };
 pub use shared::{SharedStats, SharedStore};
 pub use stats::{Counts, StateResult, StoreStats};

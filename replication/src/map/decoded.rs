@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
@@ -27,9 +28,29 @@ impl Weighter<usize, Kept> for Weigh {
     }
 }
 
+/// Addresses are no input: nobody can choose those that meet.
+#[derive(Clone, Copy, Default)]
+struct Addresses(u64);
+
+impl Hasher for Addresses {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        // All bits of it come to the upper half, and from there to the lower.
+        let product = (self.0 ^ number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product ^ (product >> 32);
+    }
+}
+
 /// See the [module](self).
 #[derive(Default)]
-pub(super) struct Decoded(Option<Cache<usize, Kept, Weigh>>);
+pub(super) struct Decoded(Option<Cache<usize, Kept, Weigh, BuildHasherDefault<Addresses>>>);
 
 impl fmt::Debug for Decoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use tribes_core::{Channel, EndpointHandle};
 
 pub use self::builder::MapBuilder;
@@ -162,7 +163,7 @@ where
     /// The value at `key`. `None` also if it cannot be read as a `V`: then some member writes values of another type, and
     /// the log says so.
     pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.read(&encode(key).ok()?).0
+        self.read(&encode_key(key).ok()?).0
     }
 
     /// As [`get`](Self::get), without a copy: with a [cache](crate::MapBuilder::cache) the value that was made from its bytes before, which
@@ -171,7 +172,7 @@ where
     where
         V: Send + Sync + 'static,
     {
-        let key = encode(key).ok()?;
+        let key = encode_key(key).ok()?;
         let (first, several) = self.inner.shared.look(|core| {
             let mut values = core.store.get(&key).into_iter().flat_map(crate::store::Entry::values);
             (values.next().cloned(), values.next().is_some())
@@ -360,6 +361,13 @@ where
         let values = values.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
         Some((self.inner.shared.listeners.decode(key)?, self.inner.conflicts.resolve(values)?))
     }
+}
+
+/// Most keys are short: they are made in place.
+fn encode_key<T: Serialize + ?Sized>(key: &T) -> Result<SmallVec<[u8; 40]>, rmp_serde::encode::Error> {
+    let mut bytes = SmallVec::new();
+    rmp_serde::encode::write_named(&mut bytes, key)?;
+    Ok(bytes)
 }
 
 fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {

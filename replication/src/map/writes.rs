@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ReplicatedMap, Writing, encode};
+use super::{ReplicatedMap, Writing, encode, encode_key};
 use crate::core::Refused;
 use crate::durability::{Durability, Written};
 use crate::error::MapError;
@@ -55,7 +55,7 @@ where
         value: &V,
         durability: Durability,
     ) -> Result<Writing, MapError> {
-        let key = encode(key)?;
+        let key = encode_key(key)?;
         let diff_from = self.inner.differ.map(|differ| (differ, self.read(&key)));
         let diff = diff_from.and_then(|(differ, (earlier, dots))| Some((differ(&earlier?, value)?, dots)));
         let bytes: Arc<[u8]> = encode(value)?.into();
@@ -115,7 +115,7 @@ where
         mut change: impl FnMut(Option<V>) -> Option<V>,
         durability: Durability,
     ) -> Result<Option<Writing>, MapError> {
-        let key = encode(key)?;
+        let key = encode_key(key)?;
         for _ in 0..TRIES {
             let (earlier, dots) = self.read(&key);
             let base = self.inner.differ.and_then(|differ| Some((differ, self.read(&key).0?)));
@@ -149,7 +149,7 @@ where
     where
         V: Send + Sync + 'static,
     {
-        let key = encode(key)?;
+        let key = encode_key(key)?;
         for _ in 0..TRIES {
             let (raw, dots) =
                 self.inner.shared.look(|core| (super::values(core.store.get(&key)), core.writes_at(&key)));
@@ -213,7 +213,7 @@ where
         key: &Q,
         durability: Durability,
     ) -> Result<Option<Writing>, MapError> {
-        let key = encode(key)?;
+        let key = encode_key(key)?;
         let made = self.inner.shared.write_if(durability, |core, wanted, now| Ok(core.remove(&key, wanted, now)))?;
         Ok(made.map(|(made, outcome)| Writing::new(made.version, outcome, durability)))
     }

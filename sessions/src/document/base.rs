@@ -101,12 +101,21 @@ impl Base {
 
 /// Neither of base64 nor of a number is there a dot.
 fn with_nonce(nonce: u64, text: &str) -> Value {
-    Value::String(format!("{nonce:x}.{text}"))
+    const DIGITS: usize = 16;
+    let mut whole = String::with_capacity(DIGITS + 1 + text.len());
+    whole.extend((0..DIGITS).rev().filter_map(|place| {
+        let digit = u32::try_from((nonce >> (4 * place)) & 15).ok()?;
+        char::from_digit(digit, 16)
+    }));
+    whole.push('.');
+    whole.push_str(text);
+    Value::String(whole)
 }
 
 /// What requests are given of one state of a session, made once.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// And a place for the base.
     values: HashMap<String, Value>,
     base: Base,
     text: Box<str>,
@@ -117,14 +126,17 @@ impl Loaded {
         let (values, base) = Base::of((id, 0), document, policies, hashes);
         // It is made of what can always be written down.
         let text = base.to_text().unwrap_or_default().into();
-        Self { values: values.into_iter().collect(), base, text }
+        let place = (BASE_KEY.to_owned(), Value::Null);
+        Self { values: values.into_iter().chain([place]).collect(), base, text }
     }
 
     /// For one request.
     pub(crate) fn data(&self, nonce: u64) -> HashMap<String, Value> {
-        let mut data = HashMap::with_capacity(self.values.len() + 1);
-        data.extend(self.values.iter().map(|(name, value)| (name.clone(), value.clone())));
-        data.insert(BASE_KEY.to_owned(), with_nonce(nonce, &self.text));
+        // A copy of the whole is made without a look at what the names are.
+        let mut data = self.values.clone();
+        if let Some(base) = data.get_mut(BASE_KEY) {
+            *base = with_nonce(nonce, &self.text);
+        }
         data
     }
 }

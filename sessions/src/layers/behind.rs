@@ -1,6 +1,7 @@
 //! What stands behind the layers: sessions that this node has, or a store that all nodes share.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tribes_core::Time;
 use tribes_replication::MapError;
@@ -49,7 +50,8 @@ enum Kind {
 /// The same, which does not keep it.
 #[derive(Clone)]
 pub(super) enum WeakBehind {
-    Replicated(Weak<Inner>),
+    /// Whether it is open; when it is gone it is not.
+    Replicated(Arc<AtomicBool>),
     Shared(SharedStore),
 }
 
@@ -62,7 +64,7 @@ impl std::fmt::Debug for WeakBehind {
 impl Behind {
     pub(super) fn weak(&self) -> WeakBehind {
         match &self.0 {
-            Kind::Replicated(store) => WeakBehind::Replicated(Arc::downgrade(store)),
+            Kind::Replicated(store) => WeakBehind::Replicated(store.open()),
             Kind::Shared(store) => WeakBehind::Shared(store.clone()),
         }
     }
@@ -82,11 +84,18 @@ impl Behind {
         }
     }
 
-    /// These sessions were used.
-    pub(super) async fn used(&self, ids: &[SessionId]) {
+    /// This session was used. Whether this member [is to take it over](Self::take_over).
+    pub(super) fn used(&self, id: SessionId) -> bool {
         match &self.0 {
-            Kind::Replicated(store) => store.used(ids).await,
+            Kind::Replicated(store) => store.used(id),
             // Nobody reads a session through one of these that counts it.
+            Kind::Shared(_) => false,
+        }
+    }
+
+    pub(super) async fn take_over(&self, id: SessionId) {
+        match &self.0 {
+            Kind::Replicated(store) => store.take_over(id).await,
             Kind::Shared(_) => {}
         }
     }
@@ -128,6 +137,14 @@ impl Behind {
         }
     }
 
+    /// As [`is_known_over`](Self::is_known_over), if it can be said at once.
+    pub(super) fn is_known_over_here(&self, id: SessionId, is_told: bool) -> Option<bool> {
+        match &self.0 {
+            Kind::Replicated(store) => store.is_known_over_here(id, is_told),
+            Kind::Shared(_) => Some(false),
+        }
+    }
+
     /// Whether it is known that there is no such session; `is_told`: the client says that there was one just now.
     pub(super) async fn is_known_over(&self, id: SessionId, is_told: bool) -> bool {
         match &self.0 {
@@ -148,7 +165,7 @@ impl WeakBehind {
     /// Whether requests may come.
     pub(super) fn is_open(&self) -> bool {
         match self {
-            Self::Replicated(store) => store.upgrade().is_some_and(|store| store.is_open()),
+            Self::Replicated(open) => open.load(Ordering::Acquire),
             // It is there or not, whatever node is asked.
             Self::Shared(_) => true,
         }

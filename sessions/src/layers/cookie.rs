@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 
 use crate::stamp::Stamp;
 
 /// What hangs on the value of a cookie: `value[~version][.route]`. Neither ids nor base64, of which signed and private cookies
 /// consist, contain a dot or a tilde. The route stays last: `mod_jk` and `mod_proxy_balancer` take all that follows the dot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Suffixes {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Suffixes<'a> {
     pub(super) version: Option<Stamp>,
-    pub(super) route: Option<String>,
+    pub(super) route: Option<&'a str>,
 }
 
 /// The value without what hangs on it, and that.
-pub(super) fn split(value: &str) -> (&str, Suffixes) {
+pub(super) fn split(value: &str) -> (&str, Suffixes<'_>) {
     let (rest, route) = match value.split_once('.') {
         Some((rest, route)) => (rest, Some(route)),
         None => (value, None),
@@ -24,19 +24,21 @@ pub(super) fn split(value: &str) -> (&str, Suffixes) {
         Some((rest, version)) => (rest, read_version(version)),
         None => (rest, None),
     };
-    (rest, Suffixes { version, route: route.filter(|route| is_route(route)).map(str::to_owned) })
+    (rest, Suffixes { version, route: route.filter(|route| is_route(route)) })
 }
 
 /// The value with what is to hang on it.
-pub(super) fn join(value: &str, suffixes: &Suffixes) -> String {
-    let mut joined = value.to_owned();
-    if let Some(version) = suffixes.version {
-        joined.push('~');
-        joined.push_str(&write_version(version));
-    }
-    if let Some(route) = &suffixes.route {
-        joined.push('.');
-        joined.push_str(route);
+pub(super) fn join(value: &str, suffixes: Suffixes<'_>) -> String {
+    let version = suffixes.version.map(write_version);
+    let route = suffixes.route;
+    let len = value.len() + version.as_ref().map_or(0, |it| it.len() + 1) + route.map_or(0, |it| it.len() + 1);
+    let mut joined = String::with_capacity(len);
+    joined.push_str(value);
+    for (mark, text) in [('~', version.as_deref()), ('.', route)] {
+        if let Some(text) = text {
+            joined.push(mark);
+            joined.push_str(text);
+        }
     }
     joined
 }
@@ -73,31 +75,57 @@ fn read_version(text: &str) -> Option<Stamp> {
 
 /// The last cookie of this name, which is the one that session layers take, as it came; and whether there are others of
 /// another value.
-pub(super) fn find(headers: &HeaderMap, name: &str) -> Option<(String, bool)> {
+pub(super) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<(&'a str, bool)> {
     let values = headers.get_all(COOKIE).iter().filter_map(text);
-    let found: Vec<&str> = values.flat_map(pairs).filter(|(found, _)| *found == name).map(|(_, value)| value).collect();
-    let last = *found.last()?;
-    Some((last.to_owned(), found.iter().any(|value| *value != last)))
+    let mut found = values.flat_map(pairs).filter(|(found, _)| *found == name).map(|(_, value)| value);
+    let first = found.next()?;
+    // Not all alike: then some are not as the last.
+    Some(found.fold((first, false), |(last, others), value| (value, others || value != last)))
 }
 
 /// Changes the values of all cookies of this name in a request; those are left out for which there is none.
-pub(super) fn rewrite(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> Option<String>) {
-    let values: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
-    headers.remove(COOKIE);
-    for value in values {
-        let changed = text(&value).filter(|text| pairs(text).any(|(found, _)| found == name)).and_then(|text| {
-            let pairs = text.split(';').filter_map(|pair| match pair.trim().split_once('=') {
-                Some((found, value)) if found.trim() == name => {
-                    change(value.trim()).map(|value| format!("{name}={value}"))
-                }
-                _ => Some(pair.trim().to_owned()),
-            });
-            HeaderValue::from_bytes(pairs.collect::<Vec<_>>().join("; ").as_bytes()).ok()
-        });
-        let changed = changed.unwrap_or(value);
-        if !changed.is_empty() {
-            headers.append(COOKIE, changed);
+pub(super) fn rewrite(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> Option<&str>) {
+    let changed = |value: &HeaderValue| {
+        let text = text(value).filter(|text| pairs(text).any(|(found, _)| found == name))?;
+        let mut rewritten = String::with_capacity(text.len());
+        for pair in text.split(';').map(str::trim) {
+            let (before, between) = (rewritten.len(), if rewritten.is_empty() { "" } else { "; " });
+            rewritten.push_str(between);
+            match pair.split_once('=').filter(|(found, _)| found.trim() == name) {
+                Some((_, value)) => match change(value.trim()) {
+                    Some(value) => [name, "=", value].iter().for_each(|part| rewritten.push_str(part)),
+                    None => rewritten.truncate(before),
+                },
+                None => rewritten.push_str(pair),
+            }
         }
+        HeaderValue::try_from(rewritten).ok()
+    };
+    each(headers, &COOKIE, changed);
+}
+
+/// Puts what `change` makes of a header's values, if anything, in their place; those that are empty then are left out.
+fn each(headers: &mut HeaderMap, name: &HeaderName, change: impl Fn(&HeaderValue) -> Option<HeaderValue>) {
+    let mut values = headers.get_all(name).iter();
+    let (Some(first), rest) = (values.next(), values.next()) else { return };
+    if rest.is_none() {
+        // As it mostly is: the one is changed where it is.
+        match change(first) {
+            None => {}
+            Some(changed) if changed.is_empty() => drop(headers.remove(name)),
+            Some(changed) => {
+                if let Some(value) = headers.get_mut(name) {
+                    *value = changed;
+                }
+            }
+        }
+        return;
+    }
+    let values: Vec<HeaderValue> =
+        headers.get_all(name).iter().map(|value| change(value).unwrap_or_else(|| value.clone())).collect();
+    headers.remove(name);
+    for value in values.into_iter().filter(|value| !value.is_empty()) {
+        headers.append(name, value);
     }
 }
 
@@ -112,24 +140,19 @@ fn pairs(header: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// Changes the values of the cookies of this name that a response sets; whether it sets or removes one.
 pub(super) fn rewrite_set(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> String) -> bool {
-    let values: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
     let is_named = |value: &HeaderValue| {
         let pair = text(value).and_then(|text| text.split(';').next()).and_then(|pair| pair.split_once('='));
         pair.is_some_and(|(found, _)| found.trim() == name)
     };
-    if !values.iter().any(is_named) {
+    if !headers.get_all(SET_COOKIE).iter().any(is_named) {
         return false;
     }
-    headers.remove(SET_COOKIE);
-    for value in values {
-        let changed = text(&value).filter(|text| is_named(&value) && !is_removal(text)).and_then(|text| {
-            let (pair, attributes) = text.split_once(';').map_or((text, None), |(pair, rest)| (pair, Some(rest)));
-            let (_, held) = pair.split_once('=')?;
-            let attributes = attributes.map(|attributes| format!(";{attributes}")).unwrap_or_default();
-            HeaderValue::from_bytes(format!("{name}={}{attributes}", change(held.trim())).as_bytes()).ok()
-        });
-        headers.append(SET_COOKIE, changed.unwrap_or(value));
-    }
+    each(headers, &SET_COOKIE, |value| {
+        let text = text(value).filter(|text| is_named(value) && !is_removal(text))?;
+        let (pair, attributes) = text.split_at(text.find(';').unwrap_or(text.len()));
+        let held = change(pair.split_once('=')?.1.trim());
+        HeaderValue::try_from([name, "=", &held, attributes].concat()).ok()
+    });
     true
 }
 
@@ -171,12 +194,12 @@ mod tests {
         for (version, route) in
             [(None, None), (Some(version), None), (None, Some("node-A")), (Some(Stamp(0, 0)), Some("b"))]
         {
-            let suffixes = Suffixes { version, route: route.map(str::to_owned) };
-            let joined = join("AbC-_9=", &suffixes);
+            let suffixes = Suffixes { version, route };
+            let joined = join("AbC-_9=", suffixes);
             assert_eq!(split(&joined), ("AbC-_9=", suffixes), "{joined}");
         }
         assert_eq!(split("id.a.b"), ("id", Suffixes::default()), "no route has a dot");
-        assert_eq!(split("id~???.a").1, Suffixes { version: None, route: Some("a".into()) });
+        assert_eq!(split("id~???.a").1, Suffixes { version: None, route: Some("a") });
         assert_eq!(split("id~!").1, Suffixes::default());
         let now = Stamp(1_780_000_000_000 << 16, 0xFFFF_FFFF_FFFF_FFFF);
         assert!(write_version(now).len() <= 22, "{}", write_version(now));
@@ -188,16 +211,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, HeaderValue::from_static("a=1; id=x.nodeA;theme=id=y"));
         headers.append(COOKIE, HeaderValue::from_static("b=2"));
-        assert_eq!(find(&headers, "id"), Some(("x.nodeA".into(), false)));
-        rewrite(&mut headers, "id", |value| Some(split(value).0.to_owned()));
+        assert_eq!(find(&headers, "id"), Some(("x.nodeA", false)));
+        rewrite(&mut headers, "id", |value| Some(split(value).0));
         let all: Vec<_> = headers.get_all(COOKIE).iter().collect();
         assert_eq!(all, ["a=1; id=x; theme=id=y", "b=2"]);
         assert_eq!(find(&headers, "i"), None);
         // Of several, the session layer takes the last.
         headers.append(COOKIE, HeaderValue::from_bytes("name=\u{e9}; id=z.nodeB".as_bytes()).unwrap());
-        assert_eq!(find(&headers, "id"), Some(("z.nodeB".into(), true)));
-        rewrite(&mut headers, "id", |value| Some(split(value).0.to_owned()));
-        assert_eq!(find(&headers, "id"), Some(("z".into(), true)));
+        assert_eq!(find(&headers, "id"), Some(("z.nodeB", true)));
+        rewrite(&mut headers, "id", |value| Some(split(value).0));
+        assert_eq!(find(&headers, "id"), Some(("z", true)));
         rewrite(&mut headers, "id", |_| None);
         rewrite(&mut headers, "b", |_| None);
         let all: Vec<_> = headers.get_all(COOKIE).iter().map(|value| text(value).unwrap()).collect();

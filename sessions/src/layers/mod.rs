@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{Response, StatusCode, header};
 
 pub use self::behind::LayerStore;
-pub use self::ready_gate::{ReadyGate, ReadyGateLayer};
-pub use self::replication::{Replication, ReplicationLayer, ReplicationStats, SessionRole};
+pub use self::ready_gate::{ReadyGate, ReadyGateFuture, ReadyGateLayer};
+pub use self::replication::{Replication, ReplicationFuture, ReplicationLayer, ReplicationStats, SessionRole};
 pub use self::skip::{Skip, SkipError};
-pub use self::sticky::{Failover, Rebind, Sticky, StickyLayer, StickyMode};
+pub use self::sticky::{Failover, Rebind, Sticky, StickyFuture, StickyLayer, StickyMode};
 use crate::SessionId;
 use crate::stamp::Stamp;
 
@@ -35,6 +35,8 @@ struct Incoming {
     id: Option<SessionId>,
     /// The last write that it has seen.
     version: Option<Stamp>,
+    /// It is to learn of the next.
+    remembers: bool,
 }
 
 /// The last write of its session that a request saw or made; put on a response by the replication layer.

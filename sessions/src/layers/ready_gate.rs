@@ -1,9 +1,12 @@
 //! No request before the state is in.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -76,6 +79,16 @@ impl Gate {
     fn is_open(&self) -> bool {
         self.stores.iter().all(WeakBehind::is_open)
     }
+
+    /// Whether requests would be served.
+    async fn is_ready(&self) -> bool {
+        for store in &self.stores {
+            if !store.is_ready().await {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 impl<S> Layer<S> for ReadyGateLayer {
@@ -96,38 +109,74 @@ pub struct ReadyGate<S> {
 impl<S, B, R> Service<Request<B>> for ReadyGate<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-    R: Default + Send + 'static,
+    R: Default,
 {
     type Response = Response<R>;
     type Error = S::Error;
-    type Future = BoxFuture<Result<Response<R>, S::Error>>;
+    type Future = ReadyGateFuture<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let asks = |path: &Option<String>| path.as_deref() == Some(request.uri().path());
-        if asks(&self.gate.ready_path) {
+        let path = request.uri().path();
+        let asks = |wanted: &Option<String>| wanted.as_deref() == Some(path);
+        let state = if asks(&self.gate.ready_path) {
             let gate = Arc::clone(&self.gate);
-            return Box::pin(async move {
-                for store in &gate.stores {
-                    if !store.is_ready().await {
-                        return Ok(unavailable(gate.retry_after));
-                    }
-                }
-                Ok(Response::new(R::default()))
-            });
-        }
-        let answer = if asks(&self.gate.live_path) {
-            Response::new(R::default())
+            State::Asking { asking: Box::pin(async move { gate.is_ready().await }), retry_after: self.gate.retry_after }
+        } else if asks(&self.gate.live_path) {
+            State::Answered { answer: Some(Response::new(R::default())) }
         } else if self.gate.is_open() {
-            return Box::pin(self.inner.call(request));
+            State::Handling { handled: self.inner.call(request) }
         } else {
-            unavailable(self.gate.retry_after)
+            State::Answered { answer: Some(unavailable(self.gate.retry_after)) }
         };
-        Box::pin(std::future::ready(Ok(answer)))
+        ReadyGateFuture { state }
+    }
+}
+
+pin_project! {
+    /// The future of a [`ReadyGate`].
+    #[must_use = "a future does nothing unless it is polled"]
+    pub struct ReadyGateFuture<F, R> {
+        #[pin]
+        state: State<F, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, R> {
+        Handling { #[pin] handled: F },
+        Asking { asking: BoxFuture<bool>, retry_after: u64 },
+        Answered { answer: Option<Response<R>> },
+    }
+}
+
+impl<F, R, E> Future for ReadyGateFuture<F, R>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Default,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project().state.project() {
+            StateProjection::Handling { handled } => handled.poll(cx),
+            StateProjection::Asking { asking, retry_after } => Poll::Ready(Ok(if ready!(asking.as_mut().poll(cx)) {
+                Response::new(R::default())
+            } else {
+                unavailable(*retry_after)
+            })),
+            // Polled again after it was done: never.
+            StateProjection::Answered { answer } => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
+        }
+    }
+}
+
+impl<F, R> std::fmt::Debug for ReadyGateFuture<F, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadyGateFuture").finish_non_exhaustive()
     }
 }

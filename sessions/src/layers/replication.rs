@@ -1,21 +1,28 @@
 //! What happens to sessions around a request.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::SET_COOKIE;
 use http::{Request, Response, StatusCode};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
+use tribes_core::Time;
 use tribes_core::stats::Histogram;
 
 use super::behind::Behind;
 use super::{BoxFuture, Incoming, LayerStore, Misplaced, Outgoing, Skip, unavailable};
 use crate::SessionId;
-use crate::request::{self, Done, RequestContext};
+use crate::request::{self, Done, RequestContext, Scope};
 use crate::stats::Counter;
-use crate::store::Shortfall;
+use crate::store::{Commit, Shortfall};
+
+/// That a session is used counts when it is read, and once more when the response goes out, if that was so long after.
+const LONG: Duration = Duration::from_millis(10);
 
 /// What a request has to do with its session's place in the group (Tomcat: `primaryIndicator`): an extension of the request, if
 /// the layer [tells](ReplicationLayer::tell_role) it.
@@ -167,16 +174,16 @@ impl Shared {
         self.store.role(id).await
     }
 
-    /// After the session layer has saved: whether the response may go out, and the last write for the client to know.
-    async fn settle(&self, done: Done) -> (bool, Option<Outgoing>) {
-        if !done.used.is_empty() {
-            self.store.used(&done.used).await;
+    /// After the session layer has saved: whether the response may go out.
+    async fn settle(self: Arc<Self>, take_over: Vec<SessionId>, commits: Vec<Commit>) -> bool {
+        for id in take_over {
+            self.store.take_over(id).await;
         }
         let mut is_short = false;
-        if !done.commits.is_empty() {
+        if !commits.is_empty() {
             self.counters.wrote.one();
             let began = self.store.now_time();
-            let short = self.store.settle(done.commits).await;
+            let short = self.store.settle(commits).await;
             self.counters.waited.took(self.store.now_time() - began);
             is_short = !short.is_empty();
             for error in short {
@@ -184,8 +191,25 @@ impl Shared {
             }
         }
         self.counters.short.add(usize::from(is_short));
-        let may_go = !is_short || self.store.shortfall() == Shortfall::ServeAndReport;
-        (may_go, done.seen.map(|(_, stamp)| Outgoing(stamp)))
+        !is_short || self.store.shortfall() == Shortfall::ServeAndReport
+    }
+
+    /// What goes out: the response, unless the store failed, or it may not go.
+    fn answer<R: Default>(&self, response: Response<R>, has_failed: bool, may_go: bool) -> Response<R> {
+        // The session layer's own answer, which is empty: that it may be tried again is more than it says.
+        if has_failed && response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            self.counters.failed.one();
+            return unavailable(self.retry_after);
+        }
+        if may_go {
+            return response;
+        }
+        // Its writes are made; a client whose session has another id has to learn it.
+        let mut answer = unavailable(self.retry_after);
+        for cookie in response.headers().get_all(SET_COOKIE) {
+            answer.headers_mut().append(SET_COOKIE, cookie.clone());
+        }
+        answer
     }
 }
 
@@ -226,16 +250,13 @@ where
 {
     type Response = Response<R>;
     type Error = S::Error;
-    type Future = BoxFuture<Result<Response<R>, S::Error>>;
+    type Future = ReplicationFuture<S, B, S::Future, Result<Response<R>, S::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready; the clone may not be.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         shared.counters.requests.one();
         let incoming = request.extensions().get::<Incoming>().cloned().unwrap_or_default();
@@ -245,41 +266,114 @@ where
             "ReplicationLayer",
             "it belongs outside of the session layer: add it after that",
         );
-        let (parts, body) = request.into_parts();
-        let passes_by = shared.skip.matches(&parts);
-        let mut request = Request::from_parts(parts, body);
+        let passes_by;
+        (request, passes_by) = shared.skip.matches(request);
         shared.counters.skipped.add(usize::from(passes_by));
         let wanted = incoming.id.zip(incoming.version).filter(|_| !passes_by);
-        let context = Arc::new(RequestContext::new(shared.store.address(), passes_by, wanted));
-        Box::pin(async move {
-            let began = shared.store.now_time();
-            if shared.tell_role {
-                let role = shared.role(incoming.id).await;
+        let context = RequestContext::new(shared.store.address(), passes_by, wanted);
+        let context = Arc::new(context.that_remembers(incoming.remembers && !passes_by));
+        let began = shared.store.now_time();
+        let state = if shared.tell_role {
+            // The one that is ready; the clone may not be.
+            let clone = self.inner.clone();
+            let inner = std::mem::replace(&mut self.inner, clone);
+            let asker = Arc::clone(&shared);
+            let asking: BoxFuture<_> = Box::pin(async move {
+                let role = asker.role(incoming.id).await;
                 request.extensions_mut().insert(role);
-            }
-            let handled = request::scope(Arc::clone(&context), inner.call(request)).await;
-            let done = context.done();
-            let has_failed = done.has_failed;
-            let (may_go, outgoing) = if passes_by { (true, None) } else { shared.settle(done).await };
-            shared.counters.whole.took(shared.store.now_time() - began);
-            let mut response = handled?;
-            // The session layer's own answer, which is empty: that it may be tried again is more than it says.
-            if has_failed && response.status() == StatusCode::INTERNAL_SERVER_ERROR {
-                shared.counters.failed.one();
-                response = unavailable(shared.retry_after);
-            }
-            if !may_go {
-                // Its writes are made; a client whose session has another id has to learn it.
-                let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
-                response = unavailable(shared.retry_after);
-                for cookie in cookies {
-                    response.headers_mut().append(SET_COOKIE, cookie);
+                request
+            });
+            State::Asking { asking, inner }
+        } else {
+            State::Handling { handled: request::handle(&context, || self.inner.call(request)) }
+        };
+        ReplicationFuture { shared, context, began, passes_by, state }
+    }
+}
+
+pin_project! {
+    /// The future of a [`Replication`].
+    #[must_use = "a future does nothing unless it is polled"]
+    pub struct ReplicationFuture<S, B, F, T> {
+        shared: Arc<Shared>,
+        context: Arc<RequestContext>,
+        began: Time,
+        passes_by: bool,
+        #[pin]
+        state: State<S, B, F, T>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, B, F, T> {
+        /// It is looked what part this node has in the session.
+        Asking { asking: BoxFuture<Request<B>>, inner: S },
+        Handling { #[pin] handled: Scope<F> },
+        /// The writes of the request are on their way.
+        Settling { settling: BoxFuture<bool>, handled: Option<T>, done: Done },
+    }
+}
+
+impl<S, B, R> Future for ReplicationFuture<S, B, S::Future, Result<Response<R>, S::Error>>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Output = Result<Response<R>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let (shared, context) = (&*this.shared, &*this.context);
+        loop {
+            let (handled, done, may_go) = match this.state.as_mut().project() {
+                StateProjection::Asking { asking, inner } => {
+                    let request = ready!(asking.as_mut().poll(cx));
+                    let handled = request::handle(context, || inner.call(request));
+                    this.state.set(State::Handling { handled });
+                    continue;
                 }
-            }
-            if let Some(outgoing) = outgoing {
-                response.extensions_mut().insert(outgoing);
-            }
-            Ok(response)
-        })
+                StateProjection::Handling { handled } => {
+                    let handled = ready!(handled.poll(cx));
+                    let mut done = context.done();
+                    let took = shared.store.now_time() - *this.began;
+                    let mut take_over = std::mem::take(&mut done.take_over);
+                    if *this.passes_by {
+                        take_over.clear();
+                        done.commits.clear();
+                    } else if took >= LONG {
+                        take_over.extend(done.used.iter().filter(|id| shared.store.used(**id)));
+                    }
+                    if !take_over.is_empty() || !done.commits.is_empty() {
+                        let commits = std::mem::take(&mut done.commits);
+                        let settling = Box::pin(Arc::clone(shared).settle(take_over, commits));
+                        this.state.set(State::Settling { settling, handled: Some(handled), done });
+                        continue;
+                    }
+                    shared.counters.whole.took(took);
+                    (handled, done, true)
+                }
+                StateProjection::Settling { settling, handled, done } => {
+                    let may_go = ready!(settling.as_mut().poll(cx));
+                    shared.counters.whole.took(shared.store.now_time() - *this.began);
+                    // Polled again after it was done.
+                    let Some(handled) = handled.take() else { return Poll::Pending };
+                    (handled, std::mem::take(done), may_go)
+                }
+            };
+            return Poll::Ready(handled.map(|response| {
+                let mut response = shared.answer(response, done.has_failed, may_go);
+                if let Some((_, stamp)) = done.seen {
+                    response.extensions_mut().insert(Outgoing(stamp));
+                }
+                response
+            }));
+        }
+    }
+}
+
+impl<S, B, F, T> std::fmt::Debug for ReplicationFuture<S, B, F, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplicationFuture").finish_non_exhaustive()
     }
 }

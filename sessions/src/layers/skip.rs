@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::Method;
 use http::request::Parts;
+use http::{Method, Request};
 use percent_encoding::percent_decode_str;
 use regex_lite::Regex;
 
@@ -73,8 +73,12 @@ impl Skip {
         })
     }
 
-    pub(super) fn matches(&self, parts: &Parts) -> bool {
-        self.0.as_ref().is_some_and(|rule| rule(parts))
+    /// The request, and whether it passes by.
+    pub(super) fn matches<B>(&self, request: Request<B>) -> (Request<B>, bool) {
+        let Some(rule) = &self.0 else { return (request, false) };
+        let (parts, body) = request.into_parts();
+        let matches = rule(&parts);
+        (Request::from_parts(parts, body), matches)
     }
 }
 
@@ -82,12 +86,12 @@ impl Skip {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use http::Request;
-
     use super::*;
 
-    fn parts(method: Method, uri: &str) -> Parts {
-        Request::builder().method(method).uri(uri).body(()).unwrap().into_parts().0
+    fn matches(skip: &Skip, method: Method, uri: &str) -> bool {
+        let (request, matches) = skip.matches(Request::builder().method(&method).uri(uri).body(()).unwrap());
+        assert_eq!((request.method(), request.uri().to_string()), (&method, uri.to_owned()));
+        matches
     }
 
     #[test]
@@ -96,7 +100,7 @@ mod tests {
         for (path, wanted) in
             [("/x.gif", true), ("/x.gif2", false), ("/a%20b/c", true), ("/x.gif?y=1", true), ("/x?y=1.gif", false)]
         {
-            assert_eq!(skip.matches(&parts(Method::GET, path)), wanted, "{path}");
+            assert_eq!(matches(&skip, Method::GET, path), wanted, "{path}");
         }
         assert!(Skip::regex("(").is_err());
         assert!(Skip::regex(r".*\.gif;.*\.js").unwrap_err().to_string().contains('|'));
@@ -105,8 +109,8 @@ mod tests {
     #[test]
     fn static_assets_are_read_only() {
         let skip = Skip::static_assets();
-        assert!(skip.matches(&parts(Method::GET, "/logo.PNG")) && skip.matches(&parts(Method::HEAD, "/a.b/x.js")));
-        assert!(!skip.matches(&parts(Method::POST, "/logo.png")) && !skip.matches(&parts(Method::GET, "/png")));
-        assert!(!Skip::none().matches(&parts(Method::GET, "/logo.png")));
+        assert!(matches(&skip, Method::GET, "/logo.PNG") && matches(&skip, Method::HEAD, "/a.b/x.js"));
+        assert!(!matches(&skip, Method::POST, "/logo.png") && !matches(&skip, Method::GET, "/png"));
+        assert!(!matches(&Skip::none(), Method::GET, "/logo.png"));
     }
 }

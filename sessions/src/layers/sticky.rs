@@ -1,18 +1,22 @@
 //! Which node a client belongs to.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::behind::Behind;
 use super::cookie::{self, Suffixes};
 use super::{BoxFuture, Incoming, LayerStore, Misplaced, Outgoing};
-use crate::request;
+use crate::stamp::Stamp;
+use crate::{SessionId, request};
 
 /// Where a client is told which node it belongs to, for the balancer to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,94 +160,116 @@ impl StickyLayer {
 }
 
 /// What a request brought.
+#[derive(Debug, Default)]
 struct Brought {
-    /// The cookie's value without what hung on it.
-    value: Option<String>,
-    suffixes: Suffixes,
-    /// It belongs to another node, and its session is here.
-    moves: bool,
+    id: Option<SessionId>,
+    version: Option<Stamp>,
+    /// The node that it belongs to, if it is another.
+    foreign: Option<String>,
+    /// It belongs to another node, and its session is here: the cookie's value without what hung on it.
+    moves: Option<String>,
+    /// There are several cookies, of which only the session layer knows which is right.
+    is_ambiguous: bool,
     /// Its session is over, and its cookie was taken off.
     is_over: bool,
 }
 
 impl Shared {
-    /// Takes off what hangs on the session's cookie.
-    async fn receive<B>(&self, request: &mut Request<B>) -> Brought {
-        let found = cookie::find(request.headers(), &self.cookie);
-        let mut suffixes = Suffixes::default();
-        let (mut value, mut is_ambiguous) = (None, false);
-        if let Some((found, others)) = found {
-            is_ambiguous = others;
-            let (rest, hanging) = cookie::split(&found);
-            (value, suffixes) = (Some(rest.to_owned()), hanging);
-            if rest.len() != found.len() || others {
-                cookie::rewrite(request.headers_mut(), &self.cookie, |value| Some(cookie::split(value).0.to_owned()));
-            }
+    /// Takes off what hangs on the session's cookie. Whether that was all: otherwise [`look_up`](Self::look_up) has to be asked.
+    fn receive<B>(&self, request: &mut Request<B>) -> (Brought, bool) {
+        let mut brought = Brought::default();
+        let (mut route, mut hangs) = (None, false);
+        if let Some((found, others)) = cookie::find(request.headers(), &self.cookie) {
+            let (value, suffixes) = cookie::split(found);
+            brought.id = value.parse().ok();
+            brought.version = suffixes.version;
+            brought.is_ambiguous = others;
+            route = suffixes.route;
+            hangs = value.len() != found.len() || others;
         }
         match &self.mode {
             StickyMode::Suffix => {}
-            StickyMode::Cookie(name) => suffixes.route = cookie::find(request.headers(), name).map(|found| found.0),
+            StickyMode::Cookie(name) => route = cookie::find(request.headers(), name).map(|found| found.0),
             StickyMode::Header(name) => {
-                let header = request.headers().get(name.as_str());
-                suffixes.route = header.and_then(|route| route.to_str().ok()).map(str::to_owned);
+                route = request.headers().get(name.as_str()).and_then(|route| route.to_str().ok());
             }
         }
-        suffixes.route = suffixes.route.filter(|route| cookie::is_route(route));
-        let mut is_over = false;
-        let mut id = value.as_deref().and_then(|value| value.parse().ok());
-        if let Some(over) = id
-            && self.store.is_known_over(over, suffixes.version.is_some()).await
-        {
-            // A session layer that never looks, because the application clears the session first, would write under this id again.
-            cookie::rewrite(request.headers_mut(), &self.cookie, |_| None);
-            (id, value, is_over) = (None, None, true);
+        brought.foreign = route.filter(|route| *route != self.route && cookie::is_route(route)).map(str::to_owned);
+        if hangs {
+            cookie::rewrite(request.headers_mut(), &self.cookie, |value| Some(cookie::split(value).0));
         }
-        request.extensions_mut().insert(Incoming { id, version: suffixes.version.filter(|_| self.remember) });
-        let foreign = suffixes.route.clone().filter(|route| *route != self.route);
-        let mut moves = false;
-        if let Some((from, id)) = foreign.zip(id)
+        if brought.id.is_some() && brought.foreign.is_some() {
+            return (brought, false);
+        }
+        let is_told = brought.version.is_some();
+        let is_over = brought.id.map_or(Some(false), |id| self.store.is_known_over_here(id, is_told));
+        let is_all = is_over.is_some();
+        if is_all {
+            self.received(request, &mut brought, is_over == Some(true));
+        }
+        (brought, is_all)
+    }
+
+    /// Looks at a session that may be elsewhere, or come from there.
+    async fn look_up<B>(&self, request: &mut Request<B>, mut brought: Brought) -> Brought {
+        let Some(id) = brought.id else { return brought };
+        let is_over = self.store.is_known_over(id, brought.version.is_some()).await;
+        self.received(request, &mut brought, is_over);
+        if let Some(from) = brought.foreign.clone().filter(|_| !is_over)
             && self.store.has(id).await
         {
             self.store.note_failover();
             request.extensions_mut().insert(Failover { from });
-            moves = self.rebind.load(Ordering::Relaxed) && !is_ambiguous;
+            if self.rebind.load(Ordering::Relaxed) && !brought.is_ambiguous {
+                let found = cookie::find(request.headers(), &self.cookie);
+                brought.moves = found.map(|(value, _)| value.to_owned());
+            }
         }
-        Brought { value, suffixes, moves, is_over }
+        brought
+    }
+
+    fn received<B>(&self, request: &mut Request<B>, brought: &mut Brought, is_over: bool) {
+        if is_over {
+            // A session layer that never looks, because the application clears the session first, would write under this id again.
+            cookie::rewrite(request.headers_mut(), &self.cookie, |_| None);
+            (brought.id, brought.is_over) = (None, true);
+        }
+        let version = brought.version.filter(|_| self.remember);
+        request.extensions_mut().insert(Incoming { id: brought.id, version, remembers: self.remember });
     }
 
     /// Hangs on it what the client is to bring next time.
     fn answer<B>(&self, response: &mut Response<B>, brought: Brought) {
-        let version = response.extensions_mut().remove::<Outgoing>().filter(|_| self.remember).map(|seen| seen.0);
+        let seen = if self.remember { response.extensions_mut().remove::<Outgoing>() } else { None };
+        let version = seen.map(|seen| seen.0);
         // A client that does not move keeps the node that it has, unless it has none.
-        let stays = brought.suffixes.route.clone().filter(|_| !brought.moves && self.is_known(&brought));
-        let route = stays.unwrap_or_else(|| self.route.clone());
-        let in_cookie = Suffixes { version, route: Some(route.clone()).filter(|_| self.mode == StickyMode::Suffix) };
+        let stays = brought.foreign.as_deref().filter(|_| brought.moves.is_none() && !self.rebinds());
+        let route = stays.unwrap_or(&self.route);
+        let in_cookie = Suffixes { version, route: Some(route).filter(|_| self.mode == StickyMode::Suffix) };
         let headers = response.headers_mut();
-        let is_set = cookie::rewrite_set(headers, &self.cookie, |value| cookie::join(value, &in_cookie));
+        let is_set = cookie::rewrite_set(headers, &self.cookie, |value| cookie::join(value, in_cookie));
         if brought.is_over && !is_set {
             cookie::set(headers, &self.cookie, "", &self.attributes, Some(Duration::ZERO));
         }
         match &self.mode {
             StickyMode::Suffix => {
-                if let Some(value) = brought.value.filter(|_| brought.moves && !is_set) {
-                    let version = version.or(brought.suffixes.version).filter(|_| self.remember);
-                    let value = cookie::join(&value, &Suffixes { version, ..in_cookie });
+                if let Some(value) = brought.moves.filter(|_| !is_set) {
+                    let version = version.or(brought.version).filter(|_| self.remember);
+                    let value = cookie::join(&value, Suffixes { version, ..in_cookie });
                     cookie::set(headers, &self.cookie, &value, &self.attributes, self.max_age);
                 }
             }
             StickyMode::Cookie(name) => {
-                if is_set || brought.moves {
-                    cookie::set(headers, name, &route, &self.attributes, self.max_age);
+                if is_set || brought.moves.is_some() {
+                    cookie::set(headers, name, route, &self.attributes, self.max_age);
                 }
             }
-            StickyMode::Header(name) => set_header(headers, name, &route),
+            StickyMode::Header(name) => set_header(headers, name, route),
         }
     }
 
-    /// Whether a client's own node is to be left to it: it has one, and rebinding is off.
-    fn is_known(&self, brought: &Brought) -> bool {
-        let foreign = brought.suffixes.route.as_ref().is_some_and(|route| *route != self.route);
-        foreign && !self.rebind.load(Ordering::Relaxed)
+    fn rebinds(&self) -> bool {
+        self.rebind.load(Ordering::Relaxed)
     }
 }
 
@@ -278,24 +304,80 @@ where
 {
     type Response = Response<R>;
     type Error = S::Error;
-    type Future = BoxFuture<Result<Response<R>, S::Error>>;
+    type Future = StickyFuture<S, B, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that is ready; the clone may not be.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
-        let is_within = request::is_handled();
+        let is_within = request::is_handled(shared.store.address());
         shared.misplaced.check(is_within, "StickyLayer", "it belongs outside of ReplicationLayer: add it after that");
-        Box::pin(async move {
-            let brought = shared.receive(&mut request).await;
-            let mut response = inner.call(request).await?;
-            shared.answer(&mut response, brought);
-            Ok(response)
-        })
+        let (brought, is_all) = shared.receive(&mut request);
+        let state = if is_all {
+            State::Handling { handled: self.inner.call(request), brought }
+        } else {
+            // The one that is ready; the clone may not be.
+            let clone = self.inner.clone();
+            let inner = std::mem::replace(&mut self.inner, clone);
+            let asker = Arc::clone(&shared);
+            let receiving: BoxFuture<_> = Box::pin(async move {
+                let brought = asker.look_up(&mut request, brought).await;
+                (request, brought)
+            });
+            State::Receiving { receiving, inner }
+        };
+        StickyFuture { shared, state }
+    }
+}
+
+pin_project! {
+    /// The future of a [`Sticky`].
+    #[must_use = "a future does nothing unless it is polled"]
+    pub struct StickyFuture<S, B, F> {
+        shared: Arc<Shared>,
+        #[pin]
+        state: State<S, B, F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, B, F> {
+        /// Others are asked about its session.
+        Receiving { receiving: BoxFuture<(Request<B>, Brought)>, inner: S },
+        Handling { #[pin] handled: F, brought: Brought },
+    }
+}
+
+impl<S, B, R> Future for StickyFuture<S, B, S::Future>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Output = Result<Response<R>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Receiving { receiving, inner } => {
+                    let (request, brought) = ready!(receiving.as_mut().poll(cx));
+                    let handled = inner.call(request);
+                    this.state.set(State::Handling { handled, brought });
+                }
+                StateProjection::Handling { handled, brought } => {
+                    let mut response = ready!(handled.poll(cx))?;
+                    this.shared.answer(&mut response, std::mem::take(brought));
+                    return Poll::Ready(Ok(response));
+                }
+            }
+        }
+    }
+}
+
+impl<S, B, F> std::fmt::Debug for StickyFuture<S, B, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StickyFuture").finish_non_exhaustive()
     }
 }

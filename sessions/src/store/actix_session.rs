@@ -122,8 +122,8 @@ impl Inner {
         let work = async {
             let outcome = request::scope(Arc::clone(context), work).await?;
             let done = context.done();
-            if !done.used.is_empty() {
-                self.used(&done.used).await;
+            for id in done.take_over {
+                self.take_over(id).await;
             }
             let short = self.settle(done.commits).await;
             match short.into_iter().next() {

@@ -357,6 +357,7 @@ impl StoreBuilder {
             state: watching::Sender::new(None),
             changes: watching::Sender::new(0),
             ready: watching::Sender::new(false),
+            open: Arc::default(),
             rpc: OnceLock::new(),
             handles: OnceLock::new(),
             channel: channel.clone(),

@@ -149,6 +149,8 @@ pub(crate) struct Inner {
     /// Changes with each session that changes.
     changes: watching::Sender<u64>,
     ready: watching::Sender<bool>,
+    /// Whether requests may come: it is ready, and not closed. For who looks at it with each request, after the store is gone, too.
+    open: Arc<AtomicBool>,
     rpc: OnceLock<RpcChannel>,
     handles: OnceLock<(ChangeHandle, ListenerHandle)>,
     channel: Channel,
@@ -171,6 +173,7 @@ impl fmt::Debug for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.open.store(false, Ordering::Release);
         self.earlier.notify_one();
         if let Some(backing) = &self.backing {
             backing.close();
@@ -339,12 +342,13 @@ impl ReplicatedStore {
     /// # Cancel safety
     /// Handing over goes on; the store does not close.
     pub async fn leave(&self, within: Duration) -> Result<(), SessionError> {
-        self.0.ready.send_replace(false);
+        self.0.set_ready(false);
         if let Err(error) = self.0.leave(within).await {
-            self.0.ready.send_replace(true);
+            self.0.set_ready(true);
             return Err(error.into());
         }
         self.0.closed.store(true, Ordering::Release);
+        self.0.set_ready(false);
         self.0.earlier.notify_one();
         if let Some(backing) = &self.0.backing {
             backing.close();
@@ -372,7 +376,19 @@ impl Inner {
 
     /// Whether requests may come.
     pub(crate) fn is_open(&self) -> bool {
-        *self.ready.borrow() && !self.is_closed()
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// The same, to look at when the store may be gone.
+    pub(crate) fn open(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.open)
+    }
+
+    fn set_ready(&self, ready: bool) {
+        self.ready.send_modify(|is_ready| {
+            *is_ready = ready;
+            self.open.store(ready && !self.is_closed(), Ordering::Release);
+        });
     }
 
     pub(crate) fn now_time(&self) -> Time {
@@ -400,11 +416,16 @@ impl Inner {
         *self.me.as_bytes()
     }
 
-    /// Has the task look at the keeper again.
-    fn wake(&self) {
-        if self.keeper().wakes() {
+    /// Has the keeper do something; and the task look at it again, if it has to.
+    fn keep<T>(&self, act: impl FnOnce(&mut Keeper) -> T) -> T {
+        let (result, wakes) = {
+            let mut keeper = self.keeper();
+            (act(&mut keeper), keeper.wakes())
+        };
+        if wakes {
             self.earlier.notify_one();
         }
+        result
     }
 
     async fn kill_all(&self, field: &str, value: &Value) -> Result<usize, SessionError> {

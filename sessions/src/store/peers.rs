@@ -100,12 +100,11 @@ impl Inner {
 
     fn heard(&self, ages: &[(SessionId, u64)]) {
         let now = self.now();
-        let mut keeper = self.keeper();
-        for (id, idle) in ages {
-            keeper.heard(*id, Duration::from_millis(*idle), now);
-        }
-        drop(keeper);
-        self.wake();
+        self.keep(|keeper| {
+            for (id, idle) in ages {
+                keeper.heard(*id, Duration::from_millis(*idle), now);
+            }
+        });
     }
 
     /// Tells the others when these were used; they are told again if one of them may not have heard.
@@ -120,8 +119,8 @@ impl Inner {
             Err(_) => false,
         };
         if missed {
-            self.keeper().untold(ids, self.now());
-            self.wake();
+            let now = self.now();
+            self.keep(|keeper| keeper.untold(ids, now));
         }
     }
 

@@ -53,6 +53,14 @@ impl RecordEnd {
     }
 }
 
+/// What a request is told of a session that it is given.
+struct Served {
+    /// How long it lives if it is not used again.
+    left: Option<Duration>,
+    /// Its owner is gone.
+    take_over: bool,
+}
+
 impl Inner {
     /// Makes a session; its id, which nobody has chosen. `data` carries from now on what its request has written.
     pub(crate) async fn create(
@@ -112,19 +120,21 @@ impl Inner {
         if session.is_none() {
             self.notice_elsewhere(id, None);
         }
-        let Some(document) = session.as_deref().and_then(Session::live).filter(|document| !self.is_over(id, document))
-        else {
+        let serve = |document| Some((document, self.serve(id, document)?));
+        let Some((document, served)) = session.as_deref().and_then(Session::live).and_then(serve) else {
             self.counters.missed.one();
             return Ok(None);
         };
         self.counters.loaded.one();
-        self.notice_elsewhere(id, session.as_deref());
-        let data = document.loaded(id, &self.policies, self.hashes).data(self.env.random());
-        if let Some(stamp) = document.latest_write() {
-            request::note_seen(self.address(), id, stamp);
+        if let Table::Backup(_) = self.table {
+            self.notice_elsewhere(id, session.as_deref());
+            self.note_use(id).await;
+        } else if served.take_over {
+            self.note_take_over(id).await;
         }
-        self.note_use(id).await;
-        Ok(Some(SessionRecord { data, left: self.left(id, document) }))
+        let data = document.loaded(id, &self.policies, self.hashes).data(self.env.random());
+        request::note_seen(self.address(), id, || document.latest_write());
+        Ok(Some(SessionRecord { data, left: served.left }))
     }
 
     /// Writes what a request changed. A session that is over stays over.
@@ -334,28 +344,46 @@ impl Inner {
         }
     }
 
-    /// These sessions were used here.
-    pub(crate) async fn used(&self, ids: &[SessionId]) {
-        for id in ids {
-            let take_over = self.note_used(*id);
-            if take_over {
-                self.take_over(*id).await;
-            }
-        }
-        self.wake();
-    }
-
-    /// Whether this member should become its owner.
-    fn note_used(&self, id: SessionId) -> bool {
+    /// A session was used here. Whether this member should become its owner.
+    pub(crate) fn used(&self, id: SessionId) -> bool {
         let now = self.now();
-        let (take_over, limit) = {
-            let mut keeper = self.keeper();
-            (keeper.used(id, now), keeper.idle_limit(id))
-        };
+        let (take_over, limit) = self.keep(|keeper| (keeper.used(id, now), keeper.idle_limit(id)));
         if let Some(limit) = limit {
             self.write_behind(|queue, now| queue.used(id, limit, now));
         }
         take_over
+    }
+
+    /// A request is about to be given a session, which counts as a use of one that is here, unless it passes by. `None` if its time
+    /// is over, though nobody has ended it yet. What others may know better is theirs to say.
+    fn serve(&self, id: SessionId, document: &Document) -> Option<Served> {
+        let now = self.now();
+        let lifetime = document.lifetime.1;
+        let is_over = |left: Option<Duration>| document.owner.1 == self.me() && left.is_some_and(|left| left.is_zero());
+        let is_here = matches!(self.table, Table::All(_));
+        let served = self.keep(|keeper| {
+            let left = match lifetime {
+                Lifetime::Unlimited => None,
+                Lifetime::Until(date_ms) => Some(Duration::from_millis(date_ms.saturating_sub(now.wall_ms))),
+                Lifetime::Idle(ms) => {
+                    Some(Duration::from_millis(ms).saturating_sub(keeper.idle(id, now).unwrap_or_default()))
+                }
+            };
+            if is_over(left) {
+                return None;
+            }
+            let counts = request::note_use(self.address(), id) != Use::PassesBy;
+            let left = match lifetime {
+                Lifetime::Idle(ms) if counts => Some(Duration::from_millis(ms)),
+                _ => left,
+            };
+            Some((Served { left, take_over: counts && is_here && keeper.used(id, now) }, counts))
+        });
+        let (served, counts) = served?;
+        if let (Lifetime::Idle(ms), true) = (lifetime, counts && is_here) {
+            self.write_behind(|queue, now| queue.used(id, Duration::from_millis(ms), now));
+        }
+        Some(served)
     }
 
     /// Notes something for the backing, if there is one.
@@ -368,13 +396,15 @@ impl Inner {
     /// A session is used by the request that is handled. That counts at once: it is not to end while it is used; and again when the
     /// response goes out. A request that passes by does not count.
     async fn note_use(&self, id: SessionId) {
-        match request::note_use(self.address(), id) {
-            Use::PassesBy => {}
-            Use::Noted => {
-                self.note_used(id);
-                self.wake();
-            }
-            Use::NoRequest => self.used(&[id]).await,
+        if request::note_use(self.address(), id) != Use::PassesBy && self.used(id) {
+            self.note_take_over(id).await;
+        }
+    }
+
+    /// This member is to take a session over: when the request is done, if it is known when that is.
+    async fn note_take_over(&self, id: SessionId) {
+        if !request::note_take_over(self.address(), id) {
+            self.take_over(id).await;
         }
     }
 
@@ -390,7 +420,7 @@ impl Inner {
 
     /// A write is made. If no request waits for it, it is on its way all the same.
     fn wrote(&self, id: SessionId, stamp: Stamp, commit: Option<Commit>) {
-        request::note_seen(self.address(), id, stamp);
+        request::note_seen(self.address(), id, || Some(stamp));
         self.write_behind(|queue, now| queue.changed(id, now));
         let commit = commit.and_then(|commit| request::note_commit(self.address(), commit));
         if let Some(Commit::Done(Err(error))) = commit {
@@ -400,7 +430,7 @@ impl Inner {
     }
 
     /// This member serves a session whose owner is gone.
-    async fn take_over(&self, id: SessionId) {
+    pub(crate) async fn take_over(&self, id: SessionId) {
         let me = self.me();
         let change = |found: Option<&Session>, _| {
             let Some(Session::Live(document)) = found else { return None };
@@ -459,24 +489,6 @@ impl Inner {
                 Lifetime::Idle(u64::try_from(grains).unwrap_or(u64::MAX).max(1))
             }
         }
-    }
-
-    /// How long a session lives if it is not used again.
-    fn left(&self, id: SessionId, document: &Document) -> Option<Duration> {
-        let now = self.now();
-        match document.lifetime.1 {
-            Lifetime::Unlimited => None,
-            Lifetime::Until(date_ms) => Some(Duration::from_millis(date_ms.saturating_sub(now.wall_ms))),
-            Lifetime::Idle(ms) => {
-                let idle = self.keeper().idle(id, now).unwrap_or_default();
-                Some(Duration::from_millis(ms).saturating_sub(idle))
-            }
-        }
-    }
-
-    /// Whether its time is over, though nobody has ended it yet. What others may know better is theirs to say.
-    fn is_over(&self, id: SessionId, document: &Document) -> bool {
-        document.owner.1 == self.me() && self.left(id, document).is_some_and(|left| left.is_zero())
     }
 
     fn stamp(&self, seen: u64) -> Stamp {
@@ -541,14 +553,26 @@ impl Inner {
         Ok(found)
     }
 
+    /// As [`is_known_over`](Self::is_known_over), if it can be said at once.
+    pub(crate) fn is_known_over_here(&self, id: SessionId, is_told: bool) -> Option<bool> {
+        let Table::All(map) = &self.table else { return None };
+        // Mostly it is at hand.
+        let is_live = self.keeper().is_live(id);
+        Some(!is_live && map.get_shared(&id).map_or_else(|| self.is_never_elsewhere(is_told), |it| it.live().is_none()))
+    }
+
     /// Whether it is known here that there is no such session; `is_told`: the client says that there was one just now.
     pub(crate) async fn is_known_over(&self, id: SessionId, is_told: bool) -> bool {
         match self.table.get(id).await {
             Ok(Some(session)) => session.live().is_none(),
-            // All are here, or in the backing.
-            Ok(None) => matches!(self.table, Table::All(_)) && !is_told && self.backing.is_none(),
+            Ok(None) => self.is_never_elsewhere(is_told),
             Err(_) => false,
         }
+    }
+
+    /// Whether a session is nowhere if it is not in the table: all are here, and in no backing.
+    fn is_never_elsewhere(&self, is_told: bool) -> bool {
+        matches!(self.table, Table::All(_)) && !is_told && self.backing.is_none()
     }
 
     /// What tells this store from others, while it is there.

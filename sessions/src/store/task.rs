@@ -45,7 +45,7 @@ async fn take_over_state(inner: Weak<Inner>, env: Env, timeout: Duration) {
     } else {
         tracing::info!(store = inner.name, ?result, ?took, sessions = inner.keeper().live(), "ready");
     }
-    inner.ready.send_replace(true);
+    inner.set_ready(true);
     inner.state.send_replace(Some((result, took)));
 }
 

@@ -55,8 +55,7 @@ impl Inner {
     fn members_changed(&self, channel: &Channel) {
         let view = channel.view();
         let present: BTreeSet<NodeId> = view.members().iter().map(|member| *member.id().as_bytes()).collect();
-        self.keeper().present(present);
-        self.wake();
+        self.keep(|keeper| keeper.present(present));
         self.write_behind(|queue, now| {
             let keeper = self.keeper();
             for id in queue.recent() {
@@ -101,12 +100,11 @@ impl Inner {
 
     /// This node learns how a session is now.
     pub(super) fn noticed(&self, id: SessionId, session: &Session, news: News) {
-        let (transition, failed_over) = {
-            let mut keeper = self.keeper();
-            let transition = keeper.changed(id, session, news, self.now());
+        let now = self.now();
+        let (transition, failed_over) = self.keep(|keeper| {
+            let transition = keeper.changed(id, session, news, now);
             (transition, transition.owners.filter(|(from, _)| !keeper.is_present(*from)))
-        };
-        self.wake();
+        });
         if let Session::Dead(death) = session
             && transition.ended
         {
