@@ -327,10 +327,18 @@ impl Core {
         strangers.chain(peers).chain(rounds).chain(wishes).chain(own).min().unwrap_or(Time::NEVER)
     }
 
-    /// What is to be done; asked for until it is empty.
-    pub(crate) fn actions(&mut self) -> VecDeque<Action> {
-        self.flush();
+    /// What is to be done; asked for until it is empty. Writes of this replica that no message carries yet are put into one, or `gather`
+    /// more of their kind: until it is asked for without.
+    pub(crate) fn actions(&mut self, gather: bool) -> VecDeque<Action> {
+        if !gather {
+            self.flush();
+        }
         std::mem::take(&mut self.actions)
+    }
+
+    /// Whether there are writes that no message carries yet.
+    pub(crate) const fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
     }
 
     fn send(&mut self, to: &Arc<Member>, message: Message) {

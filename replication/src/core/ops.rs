@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tribes_core::{Member, Time};
 
+use super::peers::Peer;
 use super::{Action, Core, Now};
 use crate::context::Seen;
 
@@ -93,6 +94,12 @@ impl Core {
     /// until they say that they have none.
     pub(crate) fn majority(&self, now: Now) -> usize {
         self.tuning.group_size.unwrap_or_else(|| self.peers.len() + self.expected(now.time).count() + 1) / 2
+    }
+
+    /// How far a write has come whose message is about to be sent.
+    pub(crate) fn under_way(&self) -> OpReport {
+        let state = |peer: &Peer| if peer.behind { CopyState::Behind } else { CopyState::Sent };
+        OpReport { met: true, members: self.peers.iter().map(|(at, peer)| (Arc::clone(at), state(peer))).collect() }
     }
 
     /// Opens the operation that is done when the write `counter`, just made, meets `need`, or `within` is over.

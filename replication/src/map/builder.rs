@@ -28,6 +28,7 @@ pub struct MapBuilder<K, V> {
     tuning: Tuning,
     differ: Option<Differ<V>>,
     cache: usize,
+    gather: bool,
     diffs: Arc<dyn Diffs>,
     #[cfg(feature = "persist")]
     disk: crate::disk::DiskConfig,
@@ -59,6 +60,7 @@ where
             tuning: Tuning::default(),
             differ: None,
             cache: 0,
+            gather: false,
             diffs: Arc::new(NoDiffs),
             #[cfg(feature = "persist")]
             disk: crate::disk::DiskConfig::default(),
@@ -98,6 +100,15 @@ where
     #[must_use]
     pub const fn cache(mut self, bytes: usize) -> Self {
         self.cache = bytes;
+        self
+    }
+
+    /// Has writes wait for company: those that are made while the runtime has tasks that are ready travel in one message, as in
+    /// Nagle's algorithm without a clock. For many who write at the same time: each write takes a fraction of a message then, here and at
+    /// its receivers; one that comes alone takes some microseconds longer. [`Durability::Queued`] is met when a write waits so. Default: no.
+    #[must_use]
+    pub const fn gather(mut self, gather: bool) -> Self {
+        self.gather = gather;
         self
     }
 
@@ -193,7 +204,7 @@ where
     /// # Panics
     /// Outside of a runtime, as everything that runs tasks.
     pub fn open(self, channel: &Channel) -> Result<ReplicatedMap<K, V>, OpenError> {
-        let Self { name, conflicts, durability, tuning, differ, diffs, cache, .. } = self;
+        let Self { name, conflicts, durability, tuning, differ, diffs, cache, gather, .. } = self;
         let port = format!("map:{name}");
         let env = channel.env();
         let now = Now { time: env.now(), wall_ms: u64::try_from(env.wall_ms()).unwrap_or_default() };
@@ -212,7 +223,7 @@ where
             }
             None => None,
         };
-        let shared = Shared::new(name.clone(), core);
+        let shared = Shared::new(name.clone(), core, gather);
         let endpoint = Arc::clone(&shared);
         let handle =
             channel.endpoint(port, endpoint).map_err(|source| OpenError::Name { name: name.clone(), source })?;

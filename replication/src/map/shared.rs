@@ -36,6 +36,8 @@ pub(super) struct Shared {
     this: Weak<Self>,
     name: String,
     state: Mutex<State>,
+    /// If writes wait for company: wakes the task that sends them.
+    gathered: Option<Arc<Notify>>,
     sender: OnceLock<EndpointSender>,
     /// There is an earlier time to wake at.
     earlier: Arc<Notify>,
@@ -50,6 +52,8 @@ struct State {
     core: Core,
     /// Somebody performs what the core decided.
     busy: bool,
+    /// Writes wait for company, and the task is told.
+    gathers: bool,
     /// Room taken by messages that came meanwhile: their senders wait when they have used up theirs.
     leases: Vec<Lease>,
     /// When the task wakes.
@@ -63,8 +67,14 @@ struct State {
     told: u64,
 }
 
-/// The outcome of a write, to be waited for.
-pub(super) struct Outcome {
+/// The outcome of a write.
+pub(super) enum Outcome {
+    Known(Option<OpReport>),
+    Waited(Waited),
+}
+
+/// One to be waited for.
+pub(super) struct Waited {
     shared: Weak<Shared>,
     op: u64,
     report: oneshot::Receiver<OpReport>,
@@ -73,11 +83,14 @@ pub(super) struct Outcome {
 impl Outcome {
     /// `None` if the map was closed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<OpReport>> {
-        Pin::new(&mut self.report).poll(cx).map(Result::ok)
+        match self {
+            Self::Known(report) => Poll::Ready(report.take()),
+            Self::Waited(waited) => Pin::new(&mut waited.report).poll(cx).map(Result::ok),
+        }
     }
 }
 
-impl Drop for Outcome {
+impl Drop for Waited {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             let mut state = shared.lock();
@@ -89,10 +102,12 @@ impl Drop for Outcome {
 }
 
 impl Shared {
-    pub(super) fn new(name: String, core: Core) -> Arc<Self> {
+    /// `gather`: writes wait for company.
+    pub(super) fn new(name: String, core: Core, gather: bool) -> Arc<Self> {
         let state = State {
             core,
             busy: false,
+            gathers: false,
             leases: Vec::new(),
             wake: Time::ZERO,
             panicked: false,
@@ -106,6 +121,7 @@ impl Shared {
             listeners: Listeners::new(name.clone()),
             name,
             state: Mutex::new(state),
+            gathered: gather.then(Arc::default),
             sender: OnceLock::new(),
             earlier: Arc::default(),
             ready: watch::Sender::new(false),
@@ -120,6 +136,9 @@ impl Shared {
         // Nobody else has it yet.
         let _ = self.sender.set(sender);
         self.act(|core, now| members.iter().for_each(|member| core.member_added(member, now)));
+        if let Some(gathered) = &self.gathered {
+            env.spawn(send_gathered(Arc::downgrade(self), Arc::clone(gathered)));
+        }
         env.spawn(keep_time(Arc::downgrade(self), Arc::clone(&self.earlier), env.clone()));
     }
 
@@ -149,7 +168,11 @@ impl Shared {
     /// Has the core do something, and performs what comes of it.
     fn act<T>(&self, act: impl FnOnce(&mut Core, Now) -> T) -> Option<T> {
         let now = self.now()?;
-        let result = act(&mut self.lock().core, now);
+        let result = {
+            let mut state = self.lock();
+            state.gathers = false;
+            act(&mut state.core, now)
+        };
         self.perform();
         Some(result)
     }
@@ -176,13 +199,23 @@ impl Shared {
             if state.closed {
                 return Err(Refusal::Error(MapError::Closed));
             }
-            let wanted = durability.wanted(state.core.majority(now));
+            // Who gathers has taken it over from who writes.
+            let is_taken = self.gathered.is_some() && durability == Durability::Queued;
+            let wanted = durability.wanted(state.core.majority(now)).filter(|_| !is_taken);
             let Some(written) = write(&mut state.core, wanted, now)? else { return Ok(None) };
-            let outcome = written.op.map(|op| {
-                let (sender, report) = oneshot::channel();
-                state.waiting.insert(op, sender);
-                Outcome { shared: Arc::downgrade(self), op, report }
-            });
+            let outcome = match written.op {
+                Some(op) => {
+                    let (sender, report) = oneshot::channel();
+                    state.waiting.insert(op, sender);
+                    Some(Outcome::Waited(Waited { shared: Arc::downgrade(self), op, report }))
+                }
+                None => is_taken.then(|| Outcome::Known(Some(state.core.under_way()))),
+            };
+            if let Some(gathered) = &self.gathered
+                && !std::mem::replace(&mut state.gathers, true)
+            {
+                gathered.notify_one();
+            }
             (written, outcome)
         };
         self.perform();
@@ -194,6 +227,14 @@ impl Shared {
         if !std::mem::replace(&mut self.lock().closed, true) {
             self.act(Core::close);
             self.earlier.notify_one();
+            self.end_gathering();
+        }
+    }
+
+    /// The task looks whether there is anything left to be done.
+    fn end_gathering(&self) {
+        if let Some(gathered) = &self.gathered {
+            gathered.notify_one();
         }
     }
 
@@ -245,7 +286,8 @@ impl Shared {
     fn perform_until_done(&self) -> Vec<Lease> {
         let mut state = self.lock();
         loop {
-            let mut actions = state.core.actions();
+            let gathers = state.gathers;
+            let mut actions = state.core.actions(gathers);
             // Given back when all that came of their messages is done.
             let leases = std::mem::take(&mut state.leases);
             if actions.is_empty() {
@@ -364,6 +406,12 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.end_gathering();
+    }
+}
+
 impl ChannelEndpoint for Shared {
     fn receive(&self, message: Message, from: &Arc<Member>, lease: Lease) -> Result<(), BoxError> {
         if self.lock().closed {
@@ -430,6 +478,26 @@ impl crate::disk::Source for Shared {
 fn now(env: &Env) -> Now {
     let time = env.now();
     Now { time, wall_ms: u64::try_from(env.wall_ms_at(time)).unwrap_or_default() }
+}
+
+/// Sends the writes of which each waits for company: all that are made while the runtime has something else to do that is ready.
+async fn send_gathered(shared: Weak<Shared>, gathered: Arc<Notify>) {
+    loop {
+        gathered.notified().await;
+        // Whoever is ready now has its turn first, and what it writes goes along.
+        tokio::task::yield_now().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let (closed, has_unsent) = {
+            let state = shared.lock();
+            (state.closed, state.core.has_unsent())
+        };
+        if closed {
+            return;
+        }
+        if has_unsent {
+            shared.act(|_, _| {});
+        }
+    }
 }
 
 /// Wakes the core when it wants to be woken, as long as there is a replica. Holds nothing of it while it sleeps.

@@ -94,6 +94,7 @@ impl Table {
                     .max_bytes(config.max_bytes)
                     .max_value(max_value)
                     .cache(config.cache)
+                    .gather(true)
                     .compare_every(config.compare_every)
                     .removals(removals.0, removals.1)
                     .diffs()

@@ -52,7 +52,7 @@ impl Single {
     }
 
     fn sent(&mut self) -> Vec<(Vec<Arc<Member>>, Message)> {
-        let actions = self.core.actions();
+        let actions = self.core.actions(false);
         let sent = actions.into_iter().filter_map(|action| match action {
             Action::Send { to, envelope } => Some((to, envelope.message)),
             _ => None,
@@ -98,7 +98,7 @@ fn hello(keeping: Keeping) -> Hello {
 }
 
 fn done(core: &mut Core) -> Vec<(u64, bool)> {
-    let done = core.actions().into_iter().filter_map(|action| match action {
+    let done = core.actions(false).into_iter().filter_map(|action| match action {
         Action::Done { op, report } => Some((op, report.met)),
         _ => None,
     });

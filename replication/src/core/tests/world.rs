@@ -317,7 +317,7 @@ impl World {
         loop {
             let now = self.now_at(node);
             let Some(core) = self.nodes[node].core.as_mut() else { return };
-            let actions = core.actions();
+            let actions = core.actions(false);
             if actions.is_empty() {
                 if self.defect == Defect::RemovalForgotten {
                     core.store.forget_removals(Time::NEVER, now.time);

@@ -335,7 +335,7 @@ impl Shards {
         for number in (0..SHARDS).filter(|number| touched >> number & 1 == 1) {
             let Some(shard) = self.shards.get_mut(number) else { continue };
             let Some(core) = &mut shard.core else { continue };
-            for action in core.actions() {
+            for action in core.actions(false) {
                 self.out.push_back(match action {
                     Action::Send { to, envelope } => Out::Replica { shard: number, to, envelope },
                     action => Out::Of { shard: number, action },
