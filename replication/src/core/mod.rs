@@ -158,14 +158,14 @@ pub(crate) struct Core {
 /// Makes a value of an earlier one and what changed.
 pub(crate) trait Diffs: Send + Sync {
     /// `None` if they do not go together.
-    fn apply(&self, base: &[u8], diff: &[u8]) -> Option<Vec<u8>>;
+    fn apply(&self, base: &Arc<[u8]>, diff: &[u8]) -> Option<Arc<[u8]>>;
 }
 
 /// For values that only travel whole.
 pub(crate) struct NoDiffs;
 
 impl Diffs for NoDiffs {
-    fn apply(&self, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
+    fn apply(&self, _: &Arc<[u8]>, _: &[u8]) -> Option<Arc<[u8]>> {
         None
     }
 }

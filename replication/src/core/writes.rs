@@ -195,7 +195,7 @@ impl Core {
                     self.counts.diffs_without_base += 1;
                     return self.wish(from, now.time, true);
                 };
-                Some(Arc::from(whole))
+                Some(whole)
             }
         };
         let len = value.as_ref().map_or(0, |value| value.len());
@@ -222,6 +222,6 @@ impl Core {
     }
 }
 
-fn base_of(held: Option<&Entry>, base: Dot) -> Option<&[u8]> {
-    held?.siblings().find(|sibling| sibling.version.dot == base)?.value.map(|value| &**value)
+fn base_of(held: Option<&Entry>, base: Dot) -> Option<&Arc<[u8]>> {
+    held?.siblings().find(|sibling| sibling.version.dot == base)?.value
 }

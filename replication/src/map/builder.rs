@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::{Differ, Inner, ReplicatedMap};
 use crate::conflict::Conflicts;
 use crate::core::{Core, Diffs, NoDiffs, Now, Tuning};
-use crate::diff::{Diffable, DiffsOf};
+use crate::diff::{Diffable, KeptDiffsOf};
 use crate::durability::Durability;
 use crate::error::OpenError;
 use crate::version::Incarnation;
@@ -29,7 +29,7 @@ pub struct MapBuilder<K, V> {
     differ: Option<Differ<V>>,
     cache: usize,
     gather: bool,
-    diffs: Arc<dyn Diffs>,
+    diffs: fn(&Arc<Decoded>) -> Arc<dyn Diffs>,
     #[cfg(feature = "persist")]
     disk: crate::disk::DiskConfig,
     keys: PhantomData<fn(K)>,
@@ -61,7 +61,7 @@ where
             differ: None,
             cache: 0,
             gather: false,
-            diffs: Arc::new(NoDiffs),
+            diffs: |_| Arc::new(NoDiffs),
             #[cfg(feature = "persist")]
             disk: crate::disk::DiskConfig::default(),
             keys: PhantomData,
@@ -86,10 +86,10 @@ where
     #[must_use]
     pub fn diffs(mut self) -> Self
     where
-        V: Diffable + 'static,
+        V: Diffable + Clone + Send + Sync + 'static,
     {
         self.differ = Some(|earlier, later| later.diff(earlier));
-        self.diffs = Arc::new(DiffsOf::<V>(PhantomData));
+        self.diffs = |decoded| Arc::new(KeptDiffsOf::<V>::new(Arc::clone(decoded)));
         self
     }
 
@@ -210,8 +210,9 @@ where
         let now = Now { time: env.now(), wall_ms: u64::try_from(env.wall_ms()).unwrap_or_default() };
         // Zero means nobody in messages.
         let me = Incarnation::new(env.random().max(1));
+        let decoded = Arc::new(Decoded::new(cache));
         #[cfg_attr(not(feature = "persist"), expect(unused_mut, reason = "it resumes what was saved"))]
-        let mut core = Core::new(me, conflicts.keeping, tuning, diffs, now);
+        let mut core = Core::new(me, conflicts.keeping, tuning, diffs(&decoded), now);
         #[cfg(feature = "persist")]
         let file = match self.disk.path(&name) {
             Some(path) => {
@@ -245,7 +246,7 @@ where
             shared,
             conflicts,
             differ,
-            decoded: Arc::new(Decoded::new(cache)),
+            decoded,
             durability,
             #[cfg(feature = "persist")]
             saver,

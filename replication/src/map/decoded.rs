@@ -50,7 +50,7 @@ impl Hasher for Addresses {
 
 /// See the [module](self).
 #[derive(Default)]
-pub(super) struct Decoded(Option<Cache<usize, Kept, Weigh, BuildHasherDefault<Addresses>>>);
+pub(crate) struct Decoded(Option<Cache<usize, Kept, Weigh, BuildHasherDefault<Addresses>>>);
 
 impl fmt::Debug for Decoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +60,7 @@ impl fmt::Debug for Decoded {
 
 impl Decoded {
     /// For about so many bytes; none: nothing is kept.
-    pub(super) fn new(max_bytes: usize) -> Self {
+    pub(crate) fn new(max_bytes: usize) -> Self {
         // Room for values of some hundred bytes; more or fewer may come.
         let items = (max_bytes / 2048).clamp(16, 1 << 20);
         let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(max_bytes as u64).build();
@@ -73,7 +73,7 @@ impl Decoded {
     }
 
     /// The value of these bytes: the one that was made from them before, or the one that `decode` makes now.
-    pub(super) fn get<V: Send + Sync + 'static>(
+    pub(crate) fn get<V: Send + Sync + 'static>(
         &self,
         bytes: &Arc<[u8]>,
         decode: impl FnOnce(&[u8]) -> Option<V>,
@@ -90,7 +90,7 @@ impl Decoded {
     }
 
     /// These bytes are made of this value.
-    pub(super) fn put<V: Send + Sync + 'static>(&self, bytes: &Arc<[u8]>, value: &Arc<V>) {
+    pub(crate) fn put<V: Send + Sync + 'static>(&self, bytes: &Arc<[u8]>, value: &Arc<V>) {
         if let Some(cache) = &self.0 {
             let value: Arc<dyn Any + Send + Sync> = Arc::<V>::clone(value);
             cache.insert(address(bytes), Kept { bytes: Arc::clone(bytes), value });
@@ -98,7 +98,7 @@ impl Decoded {
     }
 
     /// These bytes are no longer anybody's: what came of them is let go of, before it gets old here.
-    pub(super) fn forget(&self, bytes: &Arc<[u8]>) {
+    pub(crate) fn forget(&self, bytes: &Arc<[u8]>) {
         if let Some(cache) = &self.0 {
             cache.remove(&address(bytes));
         }

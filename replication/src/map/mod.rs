@@ -26,7 +26,7 @@ use tribes_core::{Channel, EndpointHandle};
 
 pub use self::builder::MapBuilder;
 pub use self::change::{By, Change, ChangeHandle, Changes};
-use self::decoded::Decoded;
+pub(crate) use self::decoded::Decoded;
 pub use self::iter::Iter;
 use self::shared::Shared;
 pub use self::stats::{MapStats, PeerStats};

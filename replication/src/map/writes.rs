@@ -10,6 +10,8 @@ use crate::core::Refused;
 use crate::durability::{Durability, Written};
 use crate::error::MapError;
 
+/// By so many bytes a value grows, mostly.
+const SPARE: usize = 64;
 /// How often [`ReplicatedMap::update`] tries.
 const TRIES: u32 = 64;
 
@@ -156,7 +158,8 @@ where
             let earlier = self.shared_value(&raw);
             let Some(later) = change(earlier.as_deref()) else { return Ok((None, earlier)) };
             let diff = self.inner.differ.zip(earlier).and_then(|(differ, earlier)| differ(&earlier, &later));
-            let bytes: Arc<[u8]> = encode(&later)?.into();
+            let about = raw.iter().map(|bytes| bytes.len()).max().unwrap_or_default() + SPARE;
+            let bytes: Arc<[u8]> = crate::diff::encode(&later, about)?.into();
             let later = Arc::new(later);
             // Before it is there: those who listen to changes are told of it while it is written.
             self.inner.decoded.put(&bytes, &later);

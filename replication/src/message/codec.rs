@@ -25,7 +25,11 @@ pub(crate) enum Malformed {
 }
 
 pub(super) fn encode(envelope: &Envelope) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(64));
+    let room = match &envelope.message {
+        Message::Write { writes, .. } => writes.iter().map(Write::size).sum(),
+        _ => 0,
+    };
+    let mut out = Writer(Vec::with_capacity(64 + room));
     out.u8(FORMAT);
     out.u64(envelope.from.get());
     out.u64(envelope.to.map_or(0, Incarnation::get));

@@ -1,7 +1,7 @@
 //! What a request was given: travels inside the record that it loaded, and tells what it changed when it saves.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::field::Part;
 use super::set::{self, Form};
-use super::{Document, Field};
+use super::{Document, Field, Name};
 use crate::SessionId;
 use crate::conflict::Policies;
 use crate::stamp::Stamp;
@@ -39,8 +39,10 @@ pub(crate) struct Base {
     pub(crate) id: SessionId,
     /// Tells one loading from another.
     pub(crate) nonce: u64,
-    pub(super) fields: BTreeMap<Box<str>, Known>,
+    pub(super) fields: Arc<KnownFields>,
 }
+
+pub(super) type KnownFields = BTreeMap<Name, Arc<Known>>;
 
 /// What it was given of a field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +71,11 @@ impl Base {
         for (name, field) in &document.fields {
             let value = field.value(policies.of(name));
             if let Some(known) = known(field, value.as_ref(), hashes) {
-                fields.insert(name.clone(), known);
+                fields.insert(Name::clone(name), Arc::new(known));
             }
             values.extend(value.map(|value| (name.to_string(), value)));
         }
-        (values, Self { id, nonce, fields })
+        (values, Self { id, nonce, fields: Arc::new(fields) })
     }
 
     /// As a value of a record.
@@ -83,7 +85,9 @@ impl Base {
 
     /// All but the nonce.
     fn to_text(&self) -> Option<String> {
-        rmp_serde::to_vec(&(self.id, &self.fields)).ok().map(|bytes| STANDARD_NO_PAD.encode(bytes))
+        let mut bytes = Vec::with_capacity(32 + 64 * self.fields.len());
+        rmp_serde::encode::write(&mut bytes, &(self.id, &*self.fields)).ok()?;
+        Some(STANDARD_NO_PAD.encode(bytes))
     }
 
     /// `likely` is what was given last, which most come back with.
@@ -95,7 +99,7 @@ impl Base {
         }
         let bytes = STANDARD_NO_PAD.decode(text).ok()?;
         let (id, fields) = rmp_serde::from_slice(&bytes).ok()?;
-        Some(Self { id, nonce, fields })
+        Some(Self { id, nonce, fields: Arc::new(fields) })
     }
 }
 
@@ -113,7 +117,7 @@ fn with_nonce(nonce: u64, text: &str) -> Value {
 }
 
 /// What requests are given of one state of a session, made once.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Loaded {
     /// And a place for the base.
     values: HashMap<String, Value>,
@@ -124,10 +128,46 @@ pub(crate) struct Loaded {
 impl Loaded {
     pub(super) fn of(id: SessionId, document: &Document, policies: &Policies, hashes: Hashes) -> Self {
         let (values, base) = Base::of((id, 0), document, policies, hashes);
+        let place = (BASE_KEY.to_owned(), Value::Null);
+        Self::new(values.into_iter().chain([place]).collect(), base)
+    }
+
+    fn new(values: HashMap<String, Value>, base: Base) -> Self {
         // It is made of what can always be written down.
         let text = base.to_text().unwrap_or_default().into();
-        let place = (BASE_KEY.to_owned(), Value::Null);
-        Self { values: values.into_iter().chain([place]).collect(), base, text }
+        Self { values, base, text }
+    }
+
+    /// What requests are given of `later`, where this is what they were given of `earlier`: the same as [`of`](Self::of) makes, and of
+    /// the fields that they share nothing is made anew.
+    pub(super) fn after(&self, earlier: &Document, later: &Document, policies: &Policies, hashes: Hashes) -> Self {
+        let mut values = self.values.clone();
+        let mut fields = self.base.fields.as_ref().clone();
+        for (name, field) in &later.fields {
+            if earlier.fields.get(name).is_some_and(|held| Arc::ptr_eq(held, field)) {
+                continue;
+            }
+            let value = field.value(policies.of(name));
+            match known(field, value.as_ref(), hashes) {
+                Some(known) => drop(fields.insert(Name::clone(name), Arc::new(known))),
+                None => drop(fields.remove(name)),
+            }
+            match (value, values.get_mut(&**name)) {
+                (Some(value), Some(held)) => *held = value,
+                (Some(value), None) => drop(values.insert(name.to_string(), value)),
+                (None, _) => drop(values.remove(&**name)),
+            }
+        }
+        for name in earlier.fields.keys().filter(|name| !later.fields.contains_key(*name)) {
+            fields.remove(name);
+            values.remove(&**name);
+        }
+        Self::new(values, Base { fields: Arc::new(fields), ..self.base.clone() })
+    }
+
+    /// What a request was given that was given `base`, if that was this.
+    pub(super) fn given_with(&self, base: &Base) -> Option<&HashMap<String, Value>> {
+        Arc::ptr_eq(&self.base.fields, &base.fields).then_some(&self.values)
     }
 
     /// For one request.
@@ -148,6 +188,10 @@ pub(crate) struct Lazily(OnceLock<Loaded>);
 impl Lazily {
     pub(super) fn get(&self) -> Option<&Loaded> {
         self.0.get()
+    }
+
+    pub(super) fn of(loaded: Loaded) -> Self {
+        Self(loaded.into())
     }
 
     pub(super) fn get_or(&self, make: impl FnOnce() -> Loaded) -> &Loaded {

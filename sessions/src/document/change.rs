@@ -1,12 +1,13 @@
 //! What a request changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::base::Known;
 use super::set::{self, Form, Part};
-use super::{BASE_KEY, Base, Document, Hashes, Lifetime, NodeId};
+use super::{BASE_KEY, Base, Document, Hashes, Lifetime, Loaded, Name, NodeId};
 use crate::conflict::{Conflict, Policies};
 use crate::stamp::Stamp;
 
@@ -31,7 +32,7 @@ pub(crate) enum Unfit {
 /// What a request changed of what it was given.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
-    fields: BTreeMap<Box<str>, Step>,
+    fields: BTreeMap<Name, Step>,
     /// It had let go of all that it was given: what the replica holds and the request does not is to go.
     cleared: bool,
     /// A field that could not be read back.
@@ -50,17 +51,21 @@ enum Step {
 }
 
 impl Change {
-    /// What a request that has `data` in the end changed of what it was given.
+    /// What a request that has `data` in the end changed of what it was given: `base`, likely with `given`.
     pub(crate) fn between(
-        base: Option<&Base>,
+        (base, given): (Option<&Base>, Option<&Loaded>),
         data: &HashMap<String, Value>,
         (lifetime, owner): (Lifetime, NodeId),
         policies: &Policies,
         hashes: Hashes,
     ) -> Self {
         let (mut fields, mut too_deep) = (BTreeMap::new(), None);
+        let given = given.zip(base).and_then(|(given, base)| given.given_with(base));
         for (name, value) in data.iter().filter(|(name, _)| *name != BASE_KEY) {
-            let known = base.and_then(|base| base.fields.get(name.as_str()));
+            if given.and_then(|given| given.get(name)).is_some_and(|given| is_same(given, value)) {
+                continue;
+            }
+            let known = base.and_then(|base| base.fields.get(name.as_str())).map(|known| &**known);
             if let Some(step) = step(known, value, policies.of(name), hashes) {
                 fields.insert(name.as_str().into(), step);
                 if is_deeper(value, MAX_DEPTH) {
@@ -68,9 +73,9 @@ impl Change {
                 }
             }
         }
-        for (name, known) in base.iter().flat_map(|base| &base.fields) {
+        for (name, known) in base.iter().flat_map(|base| &*base.fields) {
             if !data.contains_key(&**name) {
-                match known {
+                match &**known {
                     Known::Plain(None, _) => {}
                     Known::Plain(Some(_), over) => {
                         fields.insert(name.clone(), Step::Remove { over: over.clone() });
@@ -117,8 +122,9 @@ impl Change {
         hashes: Hashes,
     ) -> Base {
         let mut fields = base.map(|base| base.fields).unwrap_or_default();
+        let changed = Arc::make_mut(&mut fields);
         for (name, step) in &self.fields {
-            let earlier = fields.remove(name);
+            let earlier = changed.remove(name).map(Arc::unwrap_or_clone);
             let known = match (step, earlier) {
                 (Step::Put { json, .. }, _) => Some(Known::Plain(Some(hashes.of(json)), vec![stamp])),
                 (Step::Remove { .. }, Some(Known::Plain(..))) => Some(Known::Plain(None, vec![stamp])),
@@ -135,7 +141,7 @@ impl Change {
                     Some(Known::Set(*form, parts))
                 }
             };
-            fields.extend(known.map(|known| (name.clone(), known)));
+            changed.extend(known.map(|known| (Name::clone(name), Arc::new(known))));
         }
         Base { id, nonce, fields }
     }
@@ -159,7 +165,7 @@ impl Change {
             changed = true;
         }
         if self.cleared {
-            let left: Vec<Box<str>> = document
+            let left: Vec<Name> = document
                 .fields
                 .iter()
                 .filter(|(name, field)| !self.fields.contains_key(*name) && !field.is_removed())
@@ -168,7 +174,7 @@ impl Change {
             for name in left {
                 if let Some(field) = document.fields.get_mut(&name) {
                     let over = field.stamps();
-                    field.remove(stamp, &over);
+                    Arc::make_mut(field).remove(stamp, &over);
                     changed = true;
                 }
             }
@@ -183,9 +189,9 @@ impl Change {
         changed
     }
 
-    fn apply_step(&self, document: &mut Document, name: &str, step: &Step, stamp: Stamp, hashes: Hashes) -> bool {
+    fn apply_step(&self, document: &mut Document, name: &Name, step: &Step, stamp: Stamp, hashes: Hashes) -> bool {
         let before = document.fields.get(name).cloned();
-        let mut field = before.clone().unwrap_or_default();
+        let mut field = before.as_deref().cloned().unwrap_or_default();
         // Whoever let go of all that he was given replaces what there is.
         let seen = |over: &[Stamp]| if self.cleared { field.stamps() } else { over.to_vec() };
         match step {
@@ -215,11 +221,31 @@ impl Change {
                 set.change(stamp, *form, added, &keys);
             }
         }
-        if before.map_or_else(|| field.part().is_none(), |before| before == field) {
+        if before.map_or_else(|| field.part().is_none(), |before| *before == field) {
             return false;
         }
-        document.fields.insert(name.into(), field);
+        document.fields.insert(Name::clone(name), Arc::new(field));
         true
+    }
+}
+
+/// Whether two values are written down alike. Equal ones need not be: a zero may have a sign.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(_), Value::Number(_)) => {
+            let sign = |value: &Value| value.as_f64().map(f64::is_sign_negative);
+            one == other && sign(one) == sign(other)
+        }
+        (Value::Array(ones), Value::Array(others)) => {
+            ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(ones), Value::Object(others)) => {
+            let is_same_entry = |((name, one), (also, other)): ((&String, &Value), (&String, &Value))| {
+                name == also && is_same(one, other)
+            };
+            ones.len() == others.len() && ones.iter().zip(others).all(is_same_entry)
+        }
+        _ => one == other,
     }
 }
 

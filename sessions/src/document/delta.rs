@@ -1,11 +1,12 @@
 //! What travels when a session changed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tribes_replication::Diffable;
 
-use super::{Document, Field, Lifetime, NodeId, Session};
+use super::{Document, Field, Lifetime, Name, NodeId, Session};
 use crate::stamp::Stamp;
 
 /// What turns one state of a session into a later one.
@@ -20,12 +21,12 @@ struct Delta {
     #[serde(rename = "x", default, skip_serializing_if = "Vec::is_empty")]
     writers_gone: Vec<u64>,
     #[serde(rename = "f", default)]
-    fields: BTreeMap<Box<str>, Field>,
+    fields: BTreeMap<Name, Arc<Field>>,
     /// Of these only what changed.
     #[serde(rename = "s", default, skip_serializing_if = "BTreeMap::is_empty")]
-    parts: BTreeMap<Box<str>, Field>,
+    parts: BTreeMap<Name, Field>,
     #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
-    gone: Vec<Box<str>>,
+    gone: Vec<Name>,
     #[serde(rename = "g", default)]
     floor: u64,
 }
@@ -69,7 +70,7 @@ impl Delta {
         }
         document.fields.extend(self.fields);
         for (name, changed) in self.parts {
-            document.fields.get_mut(&name)?.overlay(changed)?;
+            Arc::make_mut(document.fields.get_mut(&name)?).overlay(changed)?;
         }
         for name in self.gone {
             document.fields.remove(&name);

@@ -26,6 +26,7 @@ mod set;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +42,9 @@ use crate::stamp::Stamp;
 const MAX_REMOVED: usize = 256;
 /// So many writers of a session are remembered, those that wrote last.
 const MAX_WRITERS: usize = 32;
+
+/// The name of a field: of all states of a session the same one.
+pub(crate) type Name = Arc<str>;
 
 /// A member of the group, as documents name it: the bytes of its id.
 pub(crate) type NodeId = [u8; 16];
@@ -105,8 +109,9 @@ pub(crate) struct Document {
     /// The id that it had before; bits of a session's id.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub(crate) previous: Option<crate::SessionId>,
+    /// What two states of a session have in common they share.
     #[serde(rename = "f")]
-    pub(crate) fields: BTreeMap<Box<str>, Field>,
+    pub(crate) fields: BTreeMap<Name, Arc<Field>>,
     /// Of removals up to this time some are forgotten: a field that is not there and was written no later was removed.
     #[serde(rename = "g", default)]
     pub(crate) floor: u64,
@@ -191,6 +196,13 @@ impl Document {
         self.loaded.get_or(|| Loaded::of(id, self, policies, hashes))
     }
 
+    /// Makes what requests are given of it, if that was made of `earlier`, of which it is a copy that was changed.
+    pub(crate) fn load_after(&mut self, earlier: &Self, policies: &Policies, hashes: Hashes) {
+        if let Some(loaded) = earlier.was_loaded() {
+            self.loaded = Lazily::of(loaded.after(earlier, self, policies, hashes));
+        }
+    }
+
     /// What requests were given of it, if any were.
     pub(crate) fn was_loaded(&self) -> Option<&Loaded> {
         self.loaded.get()
@@ -218,7 +230,8 @@ impl Document {
         fields.retain(|name, field| other.fields.contains_key(name) || field.stamp().time() > theirs);
         for (name, field) in other.fields {
             match fields.get_mut(&name) {
-                Some(held) => held.merge(field),
+                Some(held) if *held == field => {}
+                Some(held) => Arc::make_mut(held).merge(Arc::unwrap_or_clone(field)),
                 None if field.stamp().time() > ours => drop(fields.insert(name, field)),
                 None => {}
             }
@@ -236,7 +249,7 @@ impl Document {
 
     /// Forgets the oldest removals beyond what is remembered.
     fn forget_removals(&mut self) {
-        let removed = |fields: &BTreeMap<Box<str>, Field>| -> Vec<u64> {
+        let removed = |fields: &BTreeMap<Name, Arc<Field>>| -> Vec<u64> {
             fields.values().filter(|field| field.is_removed()).map(|field| field.stamp().time()).collect()
         };
         if self.fields.len() <= MAX_REMOVED {

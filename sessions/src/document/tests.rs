@@ -51,7 +51,7 @@ impl Node {
 
     fn create(&mut self, data: Value) -> Session {
         let data: HashMap<String, Value> = serde_json::from_value(data).unwrap();
-        let change = Change::between(None, &data, (IDLE, OWNER), &self.policies, HASHES);
+        let change = Change::between((None, None), &data, (IDLE, OWNER), &self.policies, HASHES);
         let stamp = self.stamp(0);
         Session::Live(Box::new(change.new_document(stamp, HASHES)))
     }
@@ -65,7 +65,7 @@ impl Node {
     }
 
     fn save(&mut self, request: &Request, session: &mut Session) -> bool {
-        let change = Change::between(request.base.as_ref(), &request.data, (IDLE, OWNER), &self.policies, HASHES);
+        let change = Change::between((request.base.as_ref(), None), &request.data, (IDLE, OWNER), &self.policies, HASHES);
         let stamp = self.stamp(session.latest());
         let Session::Live(document) = session else { return false };
         change.apply(document, stamp, HASHES)
@@ -110,7 +110,7 @@ fn a_request_that_saves_twice_changes_once() {
         request.data.insert(name.into(), value);
     }
     request.data.remove("gone");
-    let change = Change::between(request.base.as_ref(), &request.data, (IDLE, OWNER), &node.policies, HASHES);
+    let change = Change::between((request.base.as_ref(), None), &request.data, (IDLE, OWNER), &node.policies, HASHES);
     let stamp = node.stamp(session.latest());
     let Session::Live(document) = &mut session else { unreachable!() };
     assert!(change.apply(document, stamp, HASHES));
@@ -216,7 +216,7 @@ fn conflicts_are_noticed_where_a_write_is_lost() {
     two.data.insert("same".into(), json!(2));
     two.data.insert("hits".into(), json!(2));
     let before = session.clone();
-    let field = |session: &Session| session.live().unwrap().fields["same"].clone();
+    let field = |session: &Session| session.live().unwrap().fields["same"].as_ref().clone();
     a.save(&one, &mut session);
     let between = session.clone();
     assert!(!field(&before).conflicts_with(&field(&between)));
@@ -314,13 +314,13 @@ fn what_is_forgotten_takes_nothing_along_that_nobody_had_seen() {
 #[test]
 fn what_is_too_large_is_refused() {
     let data = HashMap::from([("x".to_owned(), json!("a".repeat(100)))]);
-    let change = Change::between(None, &data, (IDLE, OWNER), &policies(), HASHES);
+    let change = Change::between((None, None), &data, (IDLE, OWNER), &policies(), HASHES);
     let limits = |field| Limits { field, session: 1000 };
     assert_eq!(change.check(limits(102)), Ok(()));
     let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
     for (depth, is_fit) in [(120, true), (121, false), (200, false)] {
         let data = HashMap::from([("x".to_owned(), nested(depth))]);
-        let change = Change::between(None, &data, (IDLE, OWNER), &policies(), HASHES);
+        let change = Change::between((None, None), &data, (IDLE, OWNER), &policies(), HASHES);
         assert_eq!(change.check(limits(1000)).is_ok(), is_fit);
         assert!(!is_fit || serde_json::from_str::<Value>(&nested(depth).to_string()).is_ok());
     }
@@ -432,7 +432,7 @@ fn merging_gives_the_same_in_any_order() {
 fn a_base_that_was_given_last_is_not_read_again() {
     let policies = Policies::default();
     let data: HashMap<String, Value> = HashMap::from([("user".to_owned(), 7.into()), ("cart".to_owned(), "[]".into())]);
-    let change = Change::between(None, &data, (Lifetime::Unlimited, [1; 16]), &policies, HASHES);
+    let change = Change::between((None, None), &data, (Lifetime::Unlimited, [1; 16]), &policies, HASHES);
     let document = change.new_document(Stamp(5, 1), HASHES);
     assert!(document.was_loaded().is_none());
     let loaded = document.loaded(ID, &policies, HASHES);
@@ -446,8 +446,47 @@ fn a_base_that_was_given_last_is_not_read_again() {
     let mut later = document.clone();
     assert!(later.was_loaded().is_none(), "a copy, which is to be changed");
     later.note(Stamp(6, 2));
-    let other = Change::between(None, &HashMap::new(), (Lifetime::Unlimited, [1; 16]), &policies, HASHES)
+    let other = Change::between((None, None), &HashMap::new(), (Lifetime::Unlimited, [1; 16]), &policies, HASHES)
         .new_document(Stamp(9, 9), HASHES);
     other.loaded(ID, &policies, HASHES);
     assert_eq!(Base::from_value(&given[BASE_KEY], other.was_loaded()), Some(read));
+}
+
+/// What requests are given of a state is made of what they were given of the one before, and what they changed is found by looking
+/// at what they were given: with the same outcome as without.
+#[test]
+fn what_states_have_in_common_is_made_once() {
+    Seeds::from_env_or(200).run("cargo test -p tribes-sessions --lib have_in_common", |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (mut node, mut other) = (Node::new(1), Node::new(2));
+        let mut session = node.create(json!({ "user": 1, "cart": [1], "hits": 1, "best": 1, "note": 1, "zero": 0.0 }));
+        for number in 0..30 {
+            let earlier = session.clone();
+            let Session::Live(before) = &session else { unreachable!() };
+            let given = before.loaded(ID, &node.policies, HASHES);
+            let mut data = given.data(number);
+            let base = Base::from_value(&data[BASE_KEY], Some(given)).unwrap();
+            assert!(given.given_with(&base).is_some());
+            change_anything(&mut rng, &mut data, number);
+            data.insert("zero".into(), json!(if rng.bool() { 0.0 } else { -0.0 }));
+            let changes = [Some(given), None].map(|given| {
+                Change::between((Some(&base), given), &data, (IDLE, OWNER), &node.policies, HASHES)
+            });
+            assert_eq!(format!("{:?}", changes[0]), format!("{:?}", changes[1]), "seed {seed}");
+            let mut later = before.clone();
+            let stamp = node.stamp(later.latest());
+            if changes[0].apply(&mut later, stamp, HASHES) {
+                later.load_after(before, &node.policies, HASHES);
+                let anew = Loaded::of(ID, &later, &node.policies, HASHES);
+                assert_eq!(later.was_loaded(), Some(&anew), "seed {seed}");
+                session = Session::Live(later);
+            }
+            if rng.u8(0..4) == 0 {
+                // Another node wrote meanwhile.
+                let mut theirs = earlier;
+                other.change(&mut theirs, |data| change_anything(&mut rng, data, number));
+                session = merged(&session, &theirs);
+            }
+        }
+    });
 }

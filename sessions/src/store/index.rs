@@ -24,6 +24,10 @@ impl Index {
     /// A session was as `old` and is as `new`.
     pub(super) fn changed(&mut self, id: SessionId, old: Option<&Session>, new: Option<&Session>, policies: &Policies) {
         for (number, field) in self.fields.iter().enumerate() {
+            let held = |session: Option<&Session>| session?.live()?.fields.get(field.as_str()).cloned();
+            if held(old) == held(new) {
+                continue;
+            }
             let value = |session: Option<&Session>| {
                 let value = session?.live()?.fields.get(field.as_str())?.value(policies.of(field))?;
                 Some((number, value.to_string()))

@@ -13,7 +13,7 @@ use super::backing::Queue;
 use super::table::{Table, Update};
 use super::{Commit, Expire, Inner};
 use crate::SessionId;
-use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Session, Unfit};
+use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Loaded, Session, Unfit};
 use crate::error::SessionError;
 use crate::event::SessionEvent;
 use crate::keeper::News;
@@ -73,14 +73,14 @@ impl Inner {
             Some(base) if self.is_renewal(base.id).await => Some(base.id),
             // It was given this by a session that others have ended: a logout, say. That is not to live on under another id.
             Some(base) => {
-                let written = self.change(Some(&base), data, end)?;
+                let written = self.change((Some(&base), None), data, end)?;
                 data.retain(|name, _| written.writes(name));
                 None
             }
             None => None,
         };
         // Whatever it was given belongs to another session: all of it is new in this one.
-        let change = self.change(None, data, end)?;
+        let change = self.change((None, None), data, end)?;
         loop {
             let id = SessionId::from_bits(u128::from_ne_bytes(self.env.unique()?));
             let stamp = self.stamp(0);
@@ -151,10 +151,10 @@ impl Inner {
         };
         let likely = present.as_deref().and_then(Session::live).and_then(Document::was_loaded);
         let base = data.get(BASE_KEY).and_then(|base| Base::from_value(base, likely)).filter(|base| base.id == id);
-        drop(present);
         // It may have saved before.
         let base = base.map(|base| self.saved().take(base.nonce).unwrap_or(base));
-        let change = self.change(base.as_ref(), data, end)?;
+        let change = self.change((base.as_ref(), likely), data, end)?;
+        drop(present);
         let (mut stamp, mut over, mut too_large) = (Stamp::default(), false, None);
         let Update { commit, after } = self
             .table
@@ -169,7 +169,7 @@ impl Inner {
                     // Nobody that can be asked has it any more: what the request was given is all there is.
                     None if base.is_some() && matches!(self.table, Table::Backup(_)) => {
                         stamp = self.stamp(0);
-                        let whole = self.change(None, data, end).ok()?;
+                        let whole = self.change((None, None), data, end).ok()?;
                         return Some(Session::Live(Box::new(whole.new_document(stamp, self.hashes))));
                     }
                     // All are here: there is no such session, or it was over so long ago that nobody remembers.
@@ -190,6 +190,9 @@ impl Inner {
                 too_large = self.check_session(&document).err();
                 if too_large.is_some() {
                     return None;
+                }
+                if let Some(earlier) = found.and_then(Session::live) {
+                    document.load_after(earlier, &self.policies, self.hashes);
                 }
                 Some(Session::Live(document))
             })
@@ -452,7 +455,7 @@ impl Inner {
 
     fn change(
         &self,
-        base: Option<&Base>,
+        base: (Option<&Base>, Option<&Loaded>),
         data: &HashMap<String, Value>,
         end: RecordEnd,
     ) -> Result<Change, SessionError> {

@@ -132,7 +132,7 @@ impl Inner {
             sessions.iter().flatten().filter_map(|session| session.live())
         }
         let old: Vec<&Document> = documents(&change.old).collect();
-        let arrived = documents(&change.new).filter(|document| !old.contains(document));
+        let arrived = documents(&change.new).filter(|document| !old.iter().any(|held| std::ptr::eq(*held, *document)));
         let mut told = BTreeSet::new();
         for document in arrived {
             for (name, field) in &document.fields {

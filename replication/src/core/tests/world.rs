@@ -47,8 +47,8 @@ struct Appended {
 }
 
 impl Diffs for Appended {
-    fn apply(&self, base: &[u8], diff: &[u8]) -> Option<Vec<u8>> {
-        Some(if self.lost { base.to_vec() } else { [base, diff].concat() })
+    fn apply(&self, base: &Arc<[u8]>, diff: &[u8]) -> Option<Arc<[u8]>> {
+        Some(if self.lost { Arc::clone(base) } else { [base, diff].concat().into() })
     }
 }
 

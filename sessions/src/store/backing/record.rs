@@ -71,7 +71,7 @@ pub(super) fn from_record(
             let lifetime = inactivity.map_or(Lifetime::Until(date_ms), |limit| {
                 Lifetime::Idle(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1))
             });
-            let change = Change::between(None, &record.data, (lifetime, [0; 16]), policies, hashes);
+            let change = Change::between((None, None), &record.data, (lifetime, [0; 16]), policies, hashes);
             change.check(limits).ok().ok_or(Unfit::TooLarge)?;
             change.new_document(IMPORT, hashes)
         }

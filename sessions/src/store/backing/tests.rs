@@ -182,7 +182,7 @@ fn policies() -> Policies {
 
 fn document(data: &Value, lifetime: Lifetime) -> Document {
     let data: HashMap<String, Value> = serde_json::from_value(data.clone()).unwrap();
-    let change = Change::between(None, &data, (lifetime, [9; 16]), &policies(), HASHES);
+    let change = Change::between((None, None), &data, (lifetime, [9; 16]), &policies(), HASHES);
     change.new_document(Stamp(77, 5), HASHES)
 }
 
