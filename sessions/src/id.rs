@@ -1,6 +1,7 @@
 //! The names of sessions.
 
 use std::fmt;
+use std::hash::Hasher;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -84,6 +85,28 @@ impl<'de> Deserialize<'de> for SessionId {
         }
         let bytes = deserializer.deserialize_bytes(Bytes).map_err(D::Error::custom)?;
         Ok(Self(u128::from_le_bytes(bytes)))
+    }
+}
+
+/// Of ids, which are chance: nobody chooses those that are kept, so their bits serve as they are.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u128(&mut self, bits: u128) {
+        let bytes = bits.to_le_bytes();
+        let (low, high) = bytes.split_at(8);
+        let half = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+        // Ids of tests are not chance: small numbers are to differ in the upper bits, too.
+        self.0 = (half(low) ^ half(high)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 }
 

@@ -28,7 +28,7 @@ pub struct MapBuilder<K, V> {
     tuning: Tuning,
     differ: Option<Differ<V>>,
     cache: usize,
-    gather: bool,
+    gather: Option<Duration>,
     diffs: fn(&Arc<Decoded>) -> Arc<dyn Diffs>,
     #[cfg(feature = "persist")]
     disk: crate::disk::DiskConfig,
@@ -60,7 +60,7 @@ where
             tuning: Tuning::default(),
             differ: None,
             cache: 0,
-            gather: false,
+            gather: None,
             diffs: |_| Arc::new(NoDiffs),
             #[cfg(feature = "persist")]
             disk: crate::disk::DiskConfig::default(),
@@ -103,12 +103,14 @@ where
         self
     }
 
-    /// Has writes wait for company: those that are made while the runtime has tasks that are ready travel in one message, as in
-    /// Nagle's algorithm without a clock. For many who write at the same time: each write takes a fraction of a message then, here and at
-    /// its receivers; one that comes alone takes some microseconds longer. [`Durability::Queued`] is met when a write waits so. Default: no.
+    /// Has writes wait for company, so that many travel in one message: of what a write takes, here and at its receivers, the message
+    /// is the most. Those that nobody waits for ([`Durability::Local`] and [`Durability::Queued`], which is met when they wait) do so
+    /// for `linger`, which is counted in milliseconds; as soon as somebody waits for a write, all go that are made while the
+    /// runtime has tasks that are ready, so one that comes alone takes some microseconds longer. With a linger of zero that is
+    /// so for all. (Kafka's producers have the like: `linger.ms`.) Default: each goes at once, by itself.
     #[must_use]
-    pub const fn gather(mut self, gather: bool) -> Self {
-        self.gather = gather;
+    pub const fn gather(mut self, linger: Duration) -> Self {
+        self.gather = Some(linger);
         self
     }
 

@@ -36,8 +36,8 @@ pub(super) struct Shared {
     this: Weak<Self>,
     name: String,
     state: Mutex<State>,
-    /// If writes wait for company: wakes the task that sends them.
-    gathered: Option<Arc<Notify>>,
+    /// If writes wait for company: how long those do that nobody waits for, and what wakes the task that sends them.
+    gathering: Option<(Duration, Arc<Notify>)>,
     sender: OnceLock<EndpointSender>,
     /// There is an earlier time to wake at.
     earlier: Arc<Notify>,
@@ -54,6 +54,8 @@ struct State {
     busy: bool,
     /// Writes wait for company, and the task is told.
     gathers: bool,
+    /// Somebody waits for one of them, and the task is told.
+    hurries: bool,
     /// Room taken by messages that came meanwhile: their senders wait when they have used up theirs.
     leases: Vec<Lease>,
     /// When the task wakes.
@@ -102,12 +104,13 @@ impl Drop for Waited {
 }
 
 impl Shared {
-    /// `gather`: writes wait for company.
-    pub(super) fn new(name: String, core: Core, gather: bool) -> Arc<Self> {
+    /// `gather`: writes wait for company, those that nobody waits for so long.
+    pub(super) fn new(name: String, core: Core, gather: Option<Duration>) -> Arc<Self> {
         let state = State {
             core,
             busy: false,
             gathers: false,
+            hurries: false,
             leases: Vec::new(),
             wake: Time::ZERO,
             panicked: false,
@@ -121,7 +124,7 @@ impl Shared {
             listeners: Listeners::new(name.clone()),
             name,
             state: Mutex::new(state),
-            gathered: gather.then(Arc::default),
+            gathering: gather.map(|linger| (linger, Arc::default())),
             sender: OnceLock::new(),
             earlier: Arc::default(),
             ready: watch::Sender::new(false),
@@ -136,8 +139,8 @@ impl Shared {
         // Nobody else has it yet.
         let _ = self.sender.set(sender);
         self.act(|core, now| members.iter().for_each(|member| core.member_added(member, now)));
-        if let Some(gathered) = &self.gathered {
-            env.spawn(send_gathered(Arc::downgrade(self), Arc::clone(gathered)));
+        if let Some((linger, gathered)) = &self.gathering {
+            env.spawn(send_gathered(Arc::downgrade(self), *linger, Arc::clone(gathered), env.clone()));
         }
         env.spawn(keep_time(Arc::downgrade(self), Arc::clone(&self.earlier), env.clone()));
     }
@@ -170,7 +173,7 @@ impl Shared {
         let now = self.now()?;
         let result = {
             let mut state = self.lock();
-            state.gathers = false;
+            (state.gathers, state.hurries) = (false, false);
             act(&mut state.core, now)
         };
         self.perform();
@@ -200,7 +203,7 @@ impl Shared {
                 return Err(Refusal::Error(MapError::Closed));
             }
             // Who gathers has taken it over from who writes.
-            let is_taken = self.gathered.is_some() && durability == Durability::Queued;
+            let is_taken = self.gathering.is_some() && durability == Durability::Queued;
             let wanted = durability.wanted(state.core.majority(now)).filter(|_| !is_taken);
             let Some(written) = write(&mut state.core, wanted, now)? else { return Ok(None) };
             let outcome = match written.op {
@@ -211,10 +214,12 @@ impl Shared {
                 }
                 None => is_taken.then(|| Outcome::Known(Some(state.core.under_way()))),
             };
-            if let Some(gathered) = &self.gathered
-                && !std::mem::replace(&mut state.gathers, true)
-            {
-                gathered.notify_one();
+            if let Some((_, gathered)) = &self.gathering {
+                let is_first = !std::mem::replace(&mut state.gathers, true);
+                let hurries = outcome.is_some() && !is_taken && !std::mem::replace(&mut state.hurries, true);
+                if is_first || hurries {
+                    gathered.notify_one();
+                }
             }
             (written, outcome)
         };
@@ -233,7 +238,7 @@ impl Shared {
 
     /// The task looks whether there is anything left to be done.
     fn end_gathering(&self) {
-        if let Some(gathered) = &self.gathered {
+        if let Some((_, gathered)) = &self.gathering {
             gathered.notify_one();
         }
     }
@@ -480,21 +485,27 @@ fn now(env: &Env) -> Now {
     Now { time, wall_ms: u64::try_from(env.wall_ms_at(time)).unwrap_or_default() }
 }
 
-/// Sends the writes of which each waits for company: all that are made while the runtime has something else to do that is ready.
-async fn send_gathered(shared: Weak<Shared>, gathered: Arc<Notify>) {
+/// Sends the writes that wait for company: those that nobody waits for after `linger`, and as soon as somebody waits for one, all
+/// that are made while the runtime has something else to do that is ready.
+async fn send_gathered(shared: Weak<Shared>, linger: Duration, gathered: Arc<Notify>, env: Env) {
+    let look = || {
+        let shared = shared.upgrade()?;
+        let state = shared.lock();
+        (!state.closed).then(|| (state.core.has_unsent(), state.hurries))
+    };
     loop {
         gathered.notified().await;
-        // Whoever is ready now has its turn first, and what it writes goes along.
-        tokio::task::yield_now().await;
-        let Some(shared) = shared.upgrade() else { return };
-        let (closed, has_unsent) = {
-            let state = shared.lock();
-            (state.closed, state.core.has_unsent())
-        };
-        if closed {
-            return;
+        let Some((has_unsent, hurries)) = look() else { return };
+        if !has_unsent {
+            continue;
         }
-        if has_unsent {
+        // It is told again when somebody waits, or the map is closed.
+        if linger.is_zero() || hurries || env.until(env.now() + linger, gathered.notified()).await.is_some() {
+            // Whoever is ready now has its turn first, and what it writes goes along.
+            tokio::task::yield_now().await;
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        if shared.lock().core.has_unsent() {
             shared.act(|_, _| {});
         }
     }

@@ -105,12 +105,13 @@ impl Base {
 
 /// Neither of base64 nor of a number is there a dot.
 fn with_nonce(nonce: u64, text: &str) -> Value {
-    const DIGITS: usize = 16;
-    let mut whole = String::with_capacity(DIGITS + 1 + text.len());
-    whole.extend((0..DIGITS).rev().filter_map(|place| {
-        let digit = u32::try_from((nonce >> (4 * place)) & 15).ok()?;
-        char::from_digit(digit, 16)
-    }));
+    // Sixteen digits, and the dot.
+    let mut whole = String::with_capacity(17 + text.len());
+    for byte in nonce.to_be_bytes() {
+        for half in [byte >> 4, byte & 15] {
+            whole.push(char::from(half + if half < 10 { b'0' } else { b'a' - 10 }));
+        }
+    }
     whole.push('.');
     whole.push_str(text);
     Value::String(whole)

@@ -9,12 +9,14 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
 use tribes_core::Time;
 
 use crate::SessionId;
 use crate::document::{Lifetime, NodeId, Session};
+use crate::id::IdHasher;
 
 /// So many sessions are told of in one message.
 pub(crate) const BATCH: usize = 2048;
@@ -81,7 +83,7 @@ pub(crate) struct Keeper {
     me: NodeId,
     rules: Rules,
     present: BTreeSet<NodeId>,
-    kept: HashMap<SessionId, Kept>,
+    kept: HashMap<SessionId, Kept, BuildHasherDefault<IdHasher>>,
     /// When to look at a session, in order.
     due: BTreeSet<(Time, SessionId)>,
     /// Whose use the others are to be told of, and when.
@@ -100,6 +102,8 @@ struct Kept {
     certain: bool,
     /// When the others were told last, or told us.
     told: Time,
+    /// When they are to be told, at the latest, if they are.
+    tell: Time,
     due: Time,
     state: State,
 }
@@ -116,7 +120,7 @@ impl Keeper {
             me,
             rules,
             present: BTreeSet::new(),
-            kept: HashMap::new(),
+            kept: HashMap::default(),
             due: BTreeSet::new(),
             untold: BTreeMap::new(),
             next_touch: Time::NEVER,
@@ -169,12 +173,13 @@ impl Keeper {
             None => {
                 self.live += usize::from(matches!(state, State::Live { .. }));
                 let told = if news == News::Written { now.time } else { Time::ZERO };
-                let kept = Kept { used: now.time, certain: news != News::Came, told, due: Time::NEVER, state };
+                let (tell, due) = (Time::NEVER, Time::NEVER);
+                let kept = Kept { used: now.time, certain: news != News::Came, told, tell, due, state };
                 self.kept.insert(id, kept);
             }
         }
-        if matches!(state, State::Dead { .. }) {
-            self.untold.remove(&id);
+        if matches!(state, State::Dead { .. }) && self.untold.remove(&id).is_some() {
+            self.kept.entry(id).and_modify(|kept| kept.tell = Time::NEVER);
         }
         self.schedule(id, now);
         transition
@@ -225,9 +230,11 @@ impl Keeper {
             // The owner is about to end it, or does not know of this member: it is told at once.
             let hurry = owner != self.me && now.time - kept.told >= limit / 2;
             let at = if hurry { now.time } else { now.time.max(kept.told + lag) };
-            let untold = self.untold.entry(id).or_insert(at);
-            *untold = at.min(*untold);
-            self.next_touch = self.next_touch.min(*untold);
+            if at < kept.tell {
+                kept.tell = at;
+                self.untold.insert(id, at);
+                self.next_touch = self.next_touch.min(at);
+            }
         }
         owner != self.me && !self.present.contains(&owner)
     }
@@ -249,8 +256,10 @@ impl Keeper {
     pub(crate) fn untold(&mut self, ids: impl IntoIterator<Item = SessionId>, now: Now) {
         let again = now.time + Duration::from_millis(100);
         for id in ids {
-            if matches!(self.kept.get(&id), Some(Kept { state: State::Live { .. }, .. })) {
-                self.untold.entry(id).or_insert(again);
+            if let Some(kept) = self.kept.get_mut(&id)
+                && matches!(kept.state, State::Live { .. })
+            {
+                kept.tell = *self.untold.entry(id).or_insert(again);
                 self.next_touch = self.next_touch.min(again);
             }
         }
@@ -345,7 +354,7 @@ impl Keeper {
         for id in &due {
             self.untold.remove(id);
             if let Some(kept) = self.kept.get_mut(id) {
-                kept.told = now.time;
+                (kept.told, kept.tell) = (now.time, Time::NEVER);
             }
         }
         self.next_touch = self.untold.values().min().copied().unwrap_or(Time::NEVER);

@@ -108,6 +108,21 @@ impl Behind {
         }
     }
 
+    /// From now on some layer looks what part this node has in sessions.
+    pub(super) fn tell_roles(&self) {
+        match &self.0 {
+            Kind::Replicated(store) => store.tell_roles(),
+            Kind::Shared(_) => {}
+        }
+    }
+
+    pub(super) fn tells_roles(&self) -> bool {
+        match &self.0 {
+            Kind::Replicated(store) => store.tells_roles(),
+            Kind::Shared(_) => true,
+        }
+    }
+
     pub(super) fn shortfall(&self) -> Shortfall {
         match &self.0 {
             Kind::Replicated(store) => store.shortfall(),

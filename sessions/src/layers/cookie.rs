@@ -76,6 +76,9 @@ fn read_version(text: &str) -> Option<Stamp> {
 /// The last cookie of this name, which is the one that session layers take, as it came; and whether there are others of
 /// another value.
 pub(super) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<(&'a str, bool)> {
+    if let Some(only) = only(headers, name) {
+        return Some((only, false));
+    }
     let values = headers.get_all(COOKIE).iter().filter_map(text);
     let mut found = values.flat_map(pairs).filter(|(found, _)| *found == name).map(|(_, value)| value);
     let first = found.next()?;
@@ -83,8 +86,25 @@ pub(super) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<(&'a str, b
     Some(found.fold((first, false), |(last, others), value| (value, others || value != last)))
 }
 
+/// The value of the cookie of this name, if a request has no other, as most have.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(COOKIE).iter();
+    let (only, None) = (values.next()?, values.next()) else { return None };
+    let value = only.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+    let is_all = value.iter().all(|byte| *byte != b';' && byte.is_ascii_graphic());
+    std::str::from_utf8(value).ok().filter(|_| is_all)
+}
+
 /// Changes the values of all cookies of this name in a request; those are left out for which there is none.
 pub(super) fn rewrite(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> Option<&str>) {
+    if let Some(changed) = only(headers, name).and_then(&change) {
+        if let Ok(changed) = HeaderValue::try_from([name, "=", changed].concat())
+            && let Some(value) = headers.get_mut(COOKIE)
+        {
+            *value = changed;
+        }
+        return;
+    }
     let changed = |value: &HeaderValue| {
         let text = text(value).filter(|text| pairs(text).any(|(found, _)| found == name))?;
         let mut rewritten = String::with_capacity(text.len());
@@ -225,6 +245,24 @@ mod tests {
         rewrite(&mut headers, "b", |_| None);
         let all: Vec<_> = headers.get_all(COOKIE).iter().map(|value| text(value).unwrap()).collect();
         assert_eq!(all, ["a=1; theme=id=y", "name=\u{e9}"]);
+    }
+
+    #[test]
+    fn the_only_cookie_of_a_request_is_as_any_other() {
+        let with = |cookie: &'static str| HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(cookie))]);
+        for (cookie, is_only) in
+            [("id=x.a", true), ("id=", true), (" id=x.a", false), ("id=x.a ", false), ("id=x.a;", false), ("idx=x.a", false)]
+        {
+            assert_eq!(only(&with(cookie), "id").is_some(), is_only, "{cookie:?}");
+        }
+        for cookie in ["id=x.a", " id = x.a", "id=x.a;"] {
+            let mut headers = with(cookie);
+            assert_eq!(find(&headers, "id"), Some(("x.a", false)), "{cookie:?}");
+            rewrite(&mut headers, "id", |value| Some(split(value).0));
+            assert_eq!(find(&headers, "id"), Some(("x", false)), "{cookie:?}");
+            rewrite(&mut headers, "id", |_| None);
+            assert_eq!(find(&headers, "id"), None, "{cookie:?}");
+        }
     }
 
     #[test]

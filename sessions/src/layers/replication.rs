@@ -135,7 +135,12 @@ impl ReplicationLayer {
     /// [`StickyLayer`](crate::StickyLayer), which knows the cookie. Default: no.
     #[must_use]
     pub fn tell_role(self, tell: bool) -> Self {
-        self.with(|shared| shared.tell_role = tell)
+        self.with(|shared| {
+            shared.tell_role = tell;
+            if tell {
+                shared.store.tell_roles();
+            }
+        })
     }
 
     /// What it has seen so far. All services of a layer count together.
@@ -175,7 +180,7 @@ impl Shared {
     }
 
     /// After the session layer has saved: whether the response may go out.
-    async fn settle(self: Arc<Self>, take_over: Vec<SessionId>, commits: Vec<Commit>) -> bool {
+    async fn settle(&self, take_over: Vec<SessionId>, commits: Vec<Commit>) -> bool {
         for id in take_over {
             self.store.take_over(id).await;
         }
@@ -278,12 +283,13 @@ where
             let clone = self.inner.clone();
             let inner = std::mem::replace(&mut self.inner, clone);
             let asker = Arc::clone(&shared);
-            let asking: BoxFuture<_> = Box::pin(async move {
-                let role = asker.role(incoming.id).await;
-                request.extensions_mut().insert(role);
-                request
-            });
-            State::Asking { asking, inner }
+            State::Asking {
+                asking: Box::pin(async move {
+                    let role = asker.role(incoming.id).await;
+                    request.extensions_mut().insert(role);
+                    (inner, request)
+                }),
+            }
         } else {
             State::Handling { handled: request::handle(&context, || self.inner.call(request)) }
         };
@@ -308,17 +314,19 @@ pin_project! {
     #[project = StateProjection]
     enum State<S, B, F, T> {
         /// It is looked what part this node has in the session.
-        Asking { asking: BoxFuture<Request<B>>, inner: S },
+        Asking { asking: BoxFuture<(S, Request<B>)> },
         Handling { #[pin] handled: Scope<F> },
         /// The writes of the request are on their way.
-        Settling { settling: BoxFuture<bool>, handled: Option<T>, done: Done },
+        Settling { settling: BoxFuture<(T, Done, bool)> },
     }
 }
 
 impl<S, B, R> Future for ReplicationFuture<S, B, S::Future, Result<Response<R>, S::Error>>
 where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Default,
+    S: Service<Request<B>, Response = Response<R>> + 'static,
+    S::Error: Send,
+    B: 'static,
+    R: Default + Send + 'static,
 {
     type Output = Result<Response<R>, S::Error>;
 
@@ -327,8 +335,8 @@ where
         let (shared, context) = (&*this.shared, &*this.context);
         loop {
             let (handled, done, may_go) = match this.state.as_mut().project() {
-                StateProjection::Asking { asking, inner } => {
-                    let request = ready!(asking.as_mut().poll(cx));
+                StateProjection::Asking { asking } => {
+                    let (mut inner, request) = ready!(asking.as_mut().poll(cx));
                     let handled = request::handle(context, || inner.call(request));
                     this.state.set(State::Handling { handled });
                     continue;
@@ -346,19 +354,21 @@ where
                     }
                     if !take_over.is_empty() || !done.commits.is_empty() {
                         let commits = std::mem::take(&mut done.commits);
-                        let settling = Box::pin(Arc::clone(shared).settle(take_over, commits));
-                        this.state.set(State::Settling { settling, handled: Some(handled), done });
+                        let shared = Arc::clone(shared);
+                        let settling = Box::pin(async move {
+                            let may_go = shared.settle(take_over, commits).await;
+                            (handled, done, may_go)
+                        });
+                        this.state.set(State::Settling { settling });
                         continue;
                     }
                     shared.counters.whole.took(took);
                     (handled, done, true)
                 }
-                StateProjection::Settling { settling, handled, done } => {
-                    let may_go = ready!(settling.as_mut().poll(cx));
+                StateProjection::Settling { settling } => {
+                    let settled = ready!(settling.as_mut().poll(cx));
                     shared.counters.whole.took(shared.store.now_time() - *this.began);
-                    // Polled again after it was done.
-                    let Some(handled) = handled.take() else { return Poll::Pending };
-                    (handled, std::mem::take(done), may_go)
+                    settled
                 }
             };
             return Poll::Ready(handled.map(|response| {

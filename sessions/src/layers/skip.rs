@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Request};
+use http::{Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 use regex_lite::Regex;
 
@@ -14,7 +14,12 @@ const ASSETS: [&str; 18] = [
     "webp", "woff2",
 ];
 
-type Rule = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+/// Of the two the cheaper: to show its parts a request is taken to pieces.
+#[derive(Clone)]
+enum Rule {
+    Parts(Arc<dyn Fn(&Parts) -> bool + Send + Sync>),
+    Line(Arc<dyn Fn(&Method, &Uri) -> bool + Send + Sync>),
+}
 
 /// Which requests the [`ReplicationLayer`](crate::ReplicationLayer) lets pass by: they neither count as a use of their session nor
 /// wait for writes (Tomcat: `filter` of the `ReplicationValve`). What they write is replicated all the same.
@@ -44,7 +49,7 @@ impl Skip {
 
     /// Those for which `skip` says so.
     pub fn when(skip: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(skip)))
+        Self(Some(Rule::Parts(Arc::new(skip))))
     }
 
     /// Those whose path, decoded, matches as a whole. Several patterns are one with `|`, as in Tomcat since 6; semicolons, as in
@@ -58,27 +63,36 @@ impl Skip {
             return Err(error("a semicolon separates nothing, and no path has one: write `|`".to_owned()));
         }
         let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|fault| error(fault.to_string()))?;
-        Ok(Self::when(move |parts| {
-            percent_decode_str(parts.uri.path()).decode_utf8().is_ok_and(|path| regex.is_match(&path))
-        }))
+        let matches = move |uri: &Uri| {
+            percent_decode_str(uri.path()).decode_utf8().is_ok_and(|path| regex.is_match(&path))
+        };
+        Ok(Self(Some(Rule::Line(Arc::new(move |_, uri| matches(uri))))))
     }
 
     /// `GET` and `HEAD` of paths that end like images, scripts, style sheets, fonts and pages without a program.
     #[must_use]
     pub fn static_assets() -> Self {
-        Self::when(|parts| {
-            let is_read = [Method::GET, Method::HEAD].contains(&parts.method);
-            let ending = parts.uri.path().rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+        Self(Some(Rule::Line(Arc::new(|method, uri| {
+            let is_read = [Method::GET, Method::HEAD].contains(method);
+            let ending = uri.path().rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
             is_read && ending.is_some_and(|ending| ASSETS.contains(&ending.as_str()))
-        })
+        }))))
     }
 
     /// The request, and whether it passes by.
     pub(super) fn matches<B>(&self, request: Request<B>) -> (Request<B>, bool) {
-        let Some(rule) = &self.0 else { return (request, false) };
-        let (parts, body) = request.into_parts();
-        let matches = rule(&parts);
-        (Request::from_parts(parts, body), matches)
+        match &self.0 {
+            None => (request, false),
+            Some(Rule::Line(rule)) => {
+                let matches = rule(request.method(), request.uri());
+                (request, matches)
+            }
+            Some(Rule::Parts(rule)) => {
+                let (parts, body) = request.into_parts();
+                let matches = rule(&parts);
+                (Request::from_parts(parts, body), matches)
+            }
+        }
     }
 }
 
@@ -112,5 +126,7 @@ mod tests {
         assert!(matches(&skip, Method::GET, "/logo.PNG") && matches(&skip, Method::HEAD, "/a.b/x.js"));
         assert!(!matches(&skip, Method::POST, "/logo.png") && !matches(&skip, Method::GET, "/png"));
         assert!(!matches(&Skip::none(), Method::GET, "/logo.png"));
+        let skip = Skip::when(|parts| parts.headers.is_empty() && parts.uri.path() == "/x");
+        assert!(matches(&skip, Method::GET, "/x") && !matches(&skip, Method::GET, "/y"));
     }
 }

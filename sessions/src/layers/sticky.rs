@@ -235,7 +235,9 @@ impl Shared {
             (brought.id, brought.is_over) = (None, true);
         }
         let version = brought.version.filter(|_| self.remember);
-        request.extensions_mut().insert(Incoming { id: brought.id, version, remembers: self.remember });
+        if self.remember || self.store.tells_roles() {
+            request.extensions_mut().insert(Incoming { id: brought.id, version, remembers: self.remember });
+        }
     }
 
     /// Hangs on it what the client is to bring next time.
@@ -322,11 +324,12 @@ where
             let clone = self.inner.clone();
             let inner = std::mem::replace(&mut self.inner, clone);
             let asker = Arc::clone(&shared);
-            let receiving: BoxFuture<_> = Box::pin(async move {
-                let brought = asker.look_up(&mut request, brought).await;
-                (request, brought)
-            });
-            State::Receiving { receiving, inner }
+            State::Receiving {
+                receiving: Box::pin(async move {
+                    let brought = asker.look_up(&mut request, brought).await;
+                    (inner, request, brought)
+                }),
+            }
         };
         StickyFuture { shared, state }
     }
@@ -346,7 +349,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<S, B, F> {
         /// Others are asked about its session.
-        Receiving { receiving: BoxFuture<(Request<B>, Brought)>, inner: S },
+        Receiving { receiving: BoxFuture<(S, Request<B>, Brought)> },
         Handling { #[pin] handled: F, brought: Brought },
     }
 }
@@ -361,8 +364,8 @@ where
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProjection::Receiving { receiving, inner } => {
-                    let (request, brought) = ready!(receiving.as_mut().poll(cx));
+                StateProjection::Receiving { receiving } => {
+                    let (mut inner, request, brought) = ready!(receiving.as_mut().poll(cx));
                     let handled = inner.call(request);
                     this.state.set(State::Handling { handled, brought });
                 }

@@ -151,6 +151,8 @@ pub(crate) struct Inner {
     ready: watching::Sender<bool>,
     /// Whether requests may come: it is ready, and not closed. For who looks at it with each request, after the store is gone, too.
     open: Arc<AtomicBool>,
+    /// Some layer tells requests what part this node has in their session.
+    tells_roles: AtomicBool,
     rpc: OnceLock<RpcChannel>,
     handles: OnceLock<(ChangeHandle, ListenerHandle)>,
     channel: Channel,
@@ -382,6 +384,14 @@ impl Inner {
     /// The same, to look at when the store may be gone.
     pub(crate) fn open(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.open)
+    }
+
+    pub(crate) fn tell_roles(&self) {
+        self.tells_roles.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tells_roles(&self) -> bool {
+        self.tells_roles.load(Ordering::Relaxed)
     }
 
     fn set_ready(&self, ready: bool) {

@@ -67,6 +67,7 @@ pub(crate) struct TableConfig {
     pub(crate) max_session: usize,
     pub(crate) cache: usize,
     pub(crate) compare_every: Duration,
+    pub(crate) linger: Duration,
     pub(crate) longest_partition: Duration,
 }
 
@@ -94,7 +95,7 @@ impl Table {
                     .max_bytes(config.max_bytes)
                     .max_value(max_value)
                     .cache(config.cache)
-                    .gather(true)
+                    .gather(config.linger)
                     .compare_every(config.compare_every)
                     .removals(removals.0, removals.1)
                     .diffs()
