@@ -159,16 +159,18 @@ impl Serve {
         let routes = application::routes();
         // Said from within, for those who watch.
         let routes = if self.admin { witness::watch(routes, &self.name, &store) } else { routes };
-        let mut app = routes.layer(sessions(store.clone(), Expiry::OnSessionEnd));
-        if !self.bare {
+        let sessions = sessions(store.clone(), Expiry::OnSessionEnd);
+        let mut app = match self.bare {
+            true => routes.layer(sessions),
             // Together: each that is added by itself costs a box and a copy for each request.
-            app = app.layer(
+            false => routes.layer(
                 ServiceBuilder::new()
                     .layer(ReadyGateLayer::new(&store))
                     .layer(StickyLayer::new(&store, &self.name).remember(true).attributes(COOKIE))
-                    .layer(ReplicationLayer::new(&store).skip(Skip::static_assets())),
-            );
-        }
+                    .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
+                    .layer(sessions),
+            ),
+        };
         // What is not the administration's goes through the layers, also what the gate answers itself.
         let (stopping, stops) = watch::channel(false);
         if self.admin {
