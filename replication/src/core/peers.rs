@@ -22,6 +22,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) incarnation: Incarnation,
+    /// When it said last that it is here.
+    said_at: Time,
     pub(super) ready: bool,
     /// What it has seen of this replica's writes.
     pub(super) has: Seen,
@@ -44,6 +46,7 @@ impl Peer {
     fn new(incarnation: Incarnation, ready: bool, now: Time, reminder: Duration) -> Self {
         Self {
             incarnation,
+            said_at: now,
             ready,
             has: Seen::default(),
             remind_at: now + reminder,
@@ -152,8 +155,13 @@ impl Core {
         }
     }
 
-    /// The member has said that it has no map of this name: it is not waited for. If it opens one it says so.
-    pub(crate) fn has_no_map(&mut self, member: &Arc<Member>, now: Now) {
+    /// The member has answered, to what was said to it at `asked_at`, that it has no map of this name: it is not waited for. If it opens
+    /// one it says so; and if that crossed the answer, this is old news.
+    pub(crate) fn has_no_map(&mut self, member: &Arc<Member>, asked_at: Time, now: Now) {
+        if self.peers.get(member).is_some_and(|peer| peer.said_at >= asked_at) {
+            // Should it have closed it again, it says so now.
+            return self.greet(member, false, now);
+        }
         if let Some(stranger) = self.strangers.get_mut(member) {
             stranger.expected_until = now.time;
             self.left(member);
@@ -184,7 +192,7 @@ impl Core {
         if greeting.keeping != self.store.keeping() {
             self.counts.refused += 1;
             tracing::warn!(member = %from, "its map of this name resolves conflicts in another way: nothing is exchanged with it");
-            return self.has_no_map(from, now);
+            return self.has_no_map(from, Time::NEVER, now);
         }
         if !self.clock.observe(greeting.time, now.wall_ms) {
             self.counts.refused += 1;
@@ -208,6 +216,7 @@ impl Core {
             self.away.remove(&addr);
         }
         if let Some(peer) = self.peers.get_mut(from) {
+            peer.said_at = now.time;
             peer.ready |= greeting.ready;
             peer.ack_lazily(now.time);
         }

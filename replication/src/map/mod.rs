@@ -364,7 +364,7 @@ where
 }
 
 /// Most keys are short: they are made in place.
-fn encode_key<T: Serialize + ?Sized>(key: &T) -> Result<SmallVec<[u8; 40]>, rmp_serde::encode::Error> {
+fn encode_key<T: Serialize + ?Sized>(key: &T) -> Result<SmallVec<[u8; 32]>, rmp_serde::encode::Error> {
     let mut bytes = SmallVec::new();
     rmp_serde::encode::write_named(&mut bytes, key)?;
     Ok(bytes)

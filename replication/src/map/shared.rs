@@ -401,10 +401,10 @@ impl Shared {
         let body = bytes::Bytes::from(envelope.encode());
         for member in to {
             let Ok(pending) = sender.try_send(&member, body.clone(), SendOptions::SYNC_ACK) else { continue };
-            let this = Weak::clone(&self.this);
+            let (this, asked_at) = (Weak::clone(&self.this), sender.env().now());
             pending.on_complete(move |outcome| {
                 if let Some(this) = this.upgrade().filter(|_| !outcome.no_taker.is_empty()) {
-                    this.act(|core, now| core.has_no_map(&member, now));
+                    this.act(|core, now| core.has_no_map(&member, asked_at, now));
                 }
             });
         }

@@ -60,6 +60,33 @@ fn what_one_writes_all_read() {
 }
 
 #[test]
+fn writes_wait_for_company_until_somebody_waits_for_one() {
+    simulate(async |world| {
+        let linger = Duration::from_millis(100);
+        let channels = group(&world, 2).await;
+        let maps = maps::<u32>(&channels, |builder| builder.gather(linger)).await;
+        for number in 0..10 {
+            let written = maps[0].put(&format!("{number}"), &number).await.unwrap();
+            let states: Vec<_> = written.members.iter().map(|(_, state)| *state).collect();
+            assert_eq!(states, [CopyState::Sent], "it is on its way, as far as anybody is concerned");
+        }
+        tokio::time::sleep(linger / 2).await;
+        assert!(maps[1].is_empty());
+        tokio::time::sleep(linger).await;
+        assert_eq!(maps[1].len(), 10);
+        let began = tokio::time::Instant::now();
+        maps[0].put("along", &1).await.unwrap();
+        maps[0].put_with("waited for", &1, Durability::copies(1, SECOND)).await.unwrap();
+        assert!(began.elapsed() < linger / 2, "{:?}", began.elapsed());
+        assert_eq!(maps[1].get("along"), Some(1));
+        maps[0].put("last", &1).await.unwrap();
+        maps[0].close();
+        tokio::time::sleep(linger / 2).await;
+        assert_eq!(maps[1].get("last"), Some(1));
+    });
+}
+
+#[test]
 fn who_opens_late_gets_everything() {
     simulate(async |world| {
         let channels = group(&world, 3).await;

@@ -65,7 +65,8 @@ impl Node {
     }
 
     fn save(&mut self, request: &Request, session: &mut Session) -> bool {
-        let change = Change::between((request.base.as_ref(), None), &request.data, (IDLE, OWNER), &self.policies, HASHES);
+        let change =
+            Change::between((request.base.as_ref(), None), &request.data, (IDLE, OWNER), &self.policies, HASHES);
         let stamp = self.stamp(session.latest());
         let Session::Live(document) = session else { return false };
         change.apply(document, stamp, HASHES)
@@ -469,9 +470,8 @@ fn what_states_have_in_common_is_made_once() {
             assert!(given.given_with(&base).is_some());
             change_anything(&mut rng, &mut data, number);
             data.insert("zero".into(), json!(if rng.bool() { 0.0 } else { -0.0 }));
-            let changes = [Some(given), None].map(|given| {
-                Change::between((Some(&base), given), &data, (IDLE, OWNER), &node.policies, HASHES)
-            });
+            let changes = [Some(given), None]
+                .map(|given| Change::between((Some(&base), given), &data, (IDLE, OWNER), &node.policies, HASHES));
             assert_eq!(format!("{:?}", changes[0]), format!("{:?}", changes[1]), "seed {seed}");
             let mut later = before.clone();
             let stamp = node.stamp(later.latest());

@@ -250,9 +250,14 @@ mod tests {
     #[test]
     fn the_only_cookie_of_a_request_is_as_any_other() {
         let with = |cookie: &'static str| HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(cookie))]);
-        for (cookie, is_only) in
-            [("id=x.a", true), ("id=", true), (" id=x.a", false), ("id=x.a ", false), ("id=x.a;", false), ("idx=x.a", false)]
-        {
+        for (cookie, is_only) in [
+            ("id=x.a", true),
+            ("id=", true),
+            (" id=x.a", false),
+            ("id=x.a ", false),
+            ("id=x.a;", false),
+            ("idx=x.a", false),
+        ] {
             assert_eq!(only(&with(cookie), "id").is_some(), is_only, "{cookie:?}");
         }
         for cookie in ["id=x.a", " id = x.a", "id=x.a;"] {

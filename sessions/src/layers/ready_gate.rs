@@ -170,7 +170,9 @@ where
                 unavailable(*retry_after)
             })),
             // Polled again after it was done: never.
-            StateProjection::Answered { answer } => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
+            StateProjection::Answered { answer } => {
+                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
+            }
         }
     }
 }

@@ -14,11 +14,15 @@ const ASSETS: [&str; 18] = [
     "webp", "woff2",
 ];
 
-/// Of the two the cheaper: to show its parts a request is taken to pieces.
+type OfParts = dyn Fn(&Parts) -> bool + Send + Sync;
+type OfLine = dyn Fn(&Method, &Uri) -> bool + Send + Sync;
+
 #[derive(Clone)]
 enum Rule {
-    Parts(Arc<dyn Fn(&Parts) -> bool + Send + Sync>),
-    Line(Arc<dyn Fn(&Method, &Uri) -> bool + Send + Sync>),
+    /// A request is taken to pieces for it.
+    Parts(Arc<OfParts>),
+    /// It is looked at as it is.
+    Line(Arc<OfLine>),
 }
 
 /// Which requests the [`ReplicationLayer`](crate::ReplicationLayer) lets pass by: they neither count as a use of their session nor
@@ -63,9 +67,8 @@ impl Skip {
             return Err(error("a semicolon separates nothing, and no path has one: write `|`".to_owned()));
         }
         let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|fault| error(fault.to_string()))?;
-        let matches = move |uri: &Uri| {
-            percent_decode_str(uri.path()).decode_utf8().is_ok_and(|path| regex.is_match(&path))
-        };
+        let matches =
+            move |uri: &Uri| percent_decode_str(uri.path()).decode_utf8().is_ok_and(|path| regex.is_match(&path));
         Ok(Self(Some(Rule::Line(Arc::new(move |_, uri| matches(uri))))))
     }
 

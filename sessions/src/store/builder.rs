@@ -237,7 +237,6 @@ impl StoreBuilder {
     /// more of a processor than a save does. It is as much longer until the other nodes have it, and by that much more is lost with a
     /// node that dies. Saves that are waited for do not wait so. In [`Mode::All`]. Zero: for as long as other requests are ready.
     /// Default: 1 ms, which is as fine as it gets.
-    #[must_use]
     pub const fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self

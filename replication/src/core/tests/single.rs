@@ -97,6 +97,49 @@ fn hello(keeping: Keeping) -> Hello {
     Hello { ready: true, reply: false, written: 0, time: WALL << 16, keeping, away: Vec::new() }
 }
 
+/// What was said to a member before it opened its map is answered by the channel that it has none; and that answer may come after
+/// the member has said that it has one now.
+#[test]
+fn an_answer_that_a_greeting_crossed_is_old_news() {
+    let (mut single, peers) = Single::with_peers(Tuning::default(), 1);
+    let peer = &peers[0];
+    let asked_at = single.now.time;
+    single.passes(Duration::from_millis(5));
+    single.hears(peer, 2, Message::Hello(hello(Keeping::Latest)));
+    single.passes(Duration::from_millis(5));
+    single.sent();
+    single.core.has_no_map(peer, asked_at, single.now);
+    assert_eq!(single.core.peer_states().len(), 1, "it has said since that it is here");
+    let sent = single.sent();
+    let greets =
+        |(to, message): &(Vec<Arc<Member>>, Message)| to.contains(peer) && matches!(message, Message::Hello(_));
+    assert!(sent.iter().any(greets), "should it be gone again, it is to say so: {sent:?}");
+    // That was said later, and so is the answer.
+    single.core.has_no_map(peer, single.now.time, single.now);
+    assert_eq!(single.core.peer_states().len(), 0);
+}
+
+#[test]
+fn writes_that_wait_for_company_travel_in_one_message() {
+    let (mut single, peers) = Single::with_peers(Tuning::default(), 2);
+    for number in 0..3_u8 {
+        single.core.put(&[number], Arc::from([number]), None, None, single.now).unwrap();
+        let sends = |action: &Action| matches!(action, Action::Send { .. });
+        assert!(!single.core.actions(true).iter().any(sends), "it waits");
+        assert!(single.core.has_unsent());
+    }
+    let sent = single.sent();
+    let [(to, Message::Write { writes, .. })] = &sent[..] else { panic!("one message: {sent:?}") };
+    assert_eq!((to.len(), writes.len(), single.core.has_unsent()), (peers.len(), 3, false));
+    // Beyond what a message takes they do not wait.
+    let value: Arc<[u8]> = vec![7; 40 << 10].into();
+    for number in 0..3_u8 {
+        single.core.put(&[number], Arc::clone(&value), None, None, single.now).unwrap();
+    }
+    let waiting = single.core.actions(true);
+    assert_eq!(waiting.iter().filter(|action| matches!(action, Action::Send { .. })).count(), 2);
+}
+
 fn done(core: &mut Core) -> Vec<(u64, bool)> {
     let done = core.actions(false).into_iter().filter_map(|action| match action {
         Action::Done { op, report } => Some((op, report.met)),

@@ -232,7 +232,7 @@ impl Shards {
             Notice::Replica { shard, envelope } => self.replica_said(from, shard, envelope, now),
             Notice::NotHeld { shard } => {
                 if let Some(core) = self.core(shard) {
-                    core.has_no_map(from, now);
+                    core.has_no_map(from, Time::NEVER, now);
                     core.member_removed(from, true, now);
                 }
                 if let Some(shard) = self.shards.get_mut(shard) {

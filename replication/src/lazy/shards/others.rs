@@ -90,7 +90,7 @@ impl Shards {
         *other = Other::HasNot;
         for number in 0..SHARDS {
             if let Some(core) = self.core(number) {
-                core.has_no_map(member, now);
+                core.has_no_map(member, Time::NEVER, now);
                 core.member_removed(member, true, now);
             }
             if let Some(shard) = self.shards.get_mut(number) {
