@@ -19,6 +19,9 @@ use crate::durability::Durability;
 use crate::error::OpenError;
 use crate::version::Incarnation;
 
+/// Longer than this writes do not wait for company: by then others would begin to miss them.
+const LONGEST_LINGER: Duration = Duration::from_millis(100);
+
 /// Sets up a [`ReplicatedMap`]. What is said to be the same on all members must be: nobody checks it but for the way of
 /// resolving conflicts.
 pub struct MapBuilder<K, V> {
@@ -105,12 +108,13 @@ where
 
     /// Has writes wait for company, so that many travel in one message: of what a write takes, here and at its receivers, the message
     /// is the most. Those that nobody waits for ([`Durability::Local`] and [`Durability::Queued`], which is met when they wait) do so
-    /// for `linger`, which is counted in milliseconds; as soon as somebody waits for a write, all go that are made while the
-    /// runtime has tasks that are ready, so one that comes alone takes some microseconds longer. With a linger of zero that is
-    /// so for all. (Kafka's producers have the like: `linger.ms`.) Default: each goes at once, by itself.
+    /// for `linger`, which is counted in milliseconds and 100 at most: others ask for what they miss for longer. As soon as somebody waits
+    /// for a write, all go that are made while the runtime has tasks that are ready, so one that comes alone takes some microseconds
+    /// longer. With a linger of zero that is so for all. (Kafka's producers have the like: `linger.ms`.) Default: each goes at once, by
+    /// itself.
     #[must_use]
-    pub const fn gather(mut self, linger: Duration) -> Self {
-        self.gather = Some(linger);
+    pub fn gather(mut self, linger: Duration) -> Self {
+        self.gather = Some(linger.min(LONGEST_LINGER));
         self
     }
 

@@ -236,7 +236,7 @@ impl StoreBuilder {
     /// How long a save that nobody waits for, as with [`Durability::Queued`], waits for others that travel along: a message takes
     /// more of a processor than a save does. It is as much longer until the other nodes have it, and by that much more is lost with a
     /// node that dies. Saves that are waited for do not wait so. In [`Mode::All`]. Zero: for as long as other requests are ready.
-    /// Default: 1 ms, which is as fine as it gets.
+    /// Default: 1 ms, which is as fine as it gets; 100 ms at most.
     pub const fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
