@@ -146,6 +146,8 @@ impl Inner {
     ) -> Result<(), SessionError> {
         // Mostly it is as it was when the request got it.
         let present = match &self.table {
+            // After all nodes were down it may be in the backing only, and not have been asked for.
+            _ if self.backing.is_some() => self.find(id).await?,
             Table::All(_) => self.table.get(id).await?,
             Table::Backup(_) => None,
         };
@@ -223,6 +225,10 @@ impl Inner {
 
     /// Ends a session; whether there was one.
     pub(crate) async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, SessionError> {
+        if reason == EndReason::Invalidated && self.backing.is_some() && self.find(id).await?.is_none() {
+            // Nobody has it, or the backing cannot say: then it is not to be had back from there.
+            self.write_behind(|queue, now| queue.ended(id, now));
+        }
         self.end_if(id, reason, |_| true).await
     }
 

@@ -164,6 +164,37 @@ fn after_all_nodes_were_down_sessions_are_back() {
     }
 }
 
+/// The first that is heard of a session after all nodes were down may be that it is to end, or to be written over.
+#[test]
+fn the_first_request_after_all_were_down_may_be_a_logout() {
+    for mode in [Mode::All, Mode::Backup { copies: 1 }] {
+        simulate(async |world| {
+            let outside = Outside::default();
+            let (mut a, mut b) = two(world, &setup(&outside, mode)).await;
+            let (mut ann, mut bob, mut eve) = (Browser::default(), Browser::default(), Browser::default());
+            for (number, browser) in [&mut ann, &mut bob, &mut eve].into_iter().enumerate() {
+                browser.post(&a, "/", json!({ "user": number })).await;
+            }
+            all_written(world, &[&a, &b]).await;
+            all_die(&mut a, &mut b).await;
+            let (over, stolen) = (ann.clone(), eve.clone());
+            assert_eq!(ann.post(&a, "/logout", json!(null)).await.status, StatusCode::OK);
+            assert_eq!(over.clone().get(&a, "/").await.body, json!({}), "it is over");
+            // Cleared without a look at it, and written: that is what there is.
+            bob.post(&a, "/fresh/7", json!(null)).await;
+            assert_eq!(bob.get(&b, "/").await.body["user"], 7);
+            outside.set_down(true);
+            assert_eq!(eve.post(&a, "/logout", json!(null)).await.status, StatusCode::OK, "it cannot say");
+            outside.set_down(false);
+            all_written(world, &[&a, &b]).await;
+            assert!(!outside.has(over.id()) && !outside.has(stolen.id()));
+            for mut copy in [over, stolen] {
+                assert_eq!(copy.get(&b, "/").await.body, json!({}));
+            }
+        });
+    }
+}
+
 #[test]
 fn a_backing_that_is_down_stops_nobody() {
     simulate(async |world| {
