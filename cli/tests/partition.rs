@@ -161,9 +161,10 @@ fn cut_and_mended(more: &[&str], alone: bool) {
         let key = format!("before{number}");
         right[1].type_line(&format!("remove {key}"));
         let (removed, absent) = (format!("removed {key}"), format!("{key} is not there"));
-        right[1]
-            .wait(&removed, |line| (line == removed).then_some(true).or_else(|| (line == absent).then_some(false)))
-            .1
+        // And who has heard of it.
+        let told =
+            |line: &str| line.strip_prefix(&removed).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+        right[1].wait(&removed, |line| (told(line) || line == absent).then(|| told(line))).1
     });
     let removed = removed.expect("most keys are on this side, too");
 
