@@ -140,7 +140,7 @@ impl Core {
     }
 
     /// Makes one message of the writes that none carries yet.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let ack = std::mem::take(&mut self.unsent_ack);
         let writes = std::mem::take(&mut self.unsent);
         self.unsent_bytes = 0;

@@ -169,12 +169,15 @@ impl Shared {
     }
 
     /// Has the core do something, and performs what comes of it.
-    fn act<T>(&self, act: impl FnOnce(&mut Core, Now) -> T) -> Option<T> {
+    pub(super) fn act<T>(&self, act: impl FnOnce(&mut Core, Now) -> T) -> Option<T> {
         let now = self.now()?;
         let result = {
             let mut state = self.lock();
             (state.gathers, state.hurries) = (false, false);
-            act(&mut state.core, now)
+            let result = act(&mut state.core, now);
+            // Not left to whoever performs: by then another write may gather again, and what is waited for would wait with it.
+            state.core.flush();
+            result
         };
         self.perform();
         Some(result)
@@ -400,8 +403,9 @@ impl Shared {
     fn greet(&self, sender: &EndpointSender, to: Vec<Arc<Member>>, envelope: &Envelope) {
         let body = bytes::Bytes::from(envelope.encode());
         for member in to {
-            let Ok(pending) = sender.try_send(&member, body.clone(), SendOptions::SYNC_ACK) else { continue };
+            // Before it goes: what the other says in between is later.
             let (this, asked_at) = (Weak::clone(&self.this), sender.env().now());
+            let Ok(pending) = sender.try_send(&member, body.clone(), SendOptions::SYNC_ACK) else { continue };
             pending.on_complete(move |outcome| {
                 if let Some(this) = this.upgrade().filter(|_| !outcome.no_taker.is_empty()) {
                     this.act(|core, now| core.has_no_map(&member, asked_at, now));

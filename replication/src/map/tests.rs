@@ -10,6 +10,7 @@ use tribes_core::Channel;
 use tribes_testkit::{Simulation, World};
 
 use super::*;
+use crate::core::Core;
 use crate::{CopyState, Counter, Diffable, MapError};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -83,6 +84,32 @@ fn writes_wait_for_company_until_somebody_waits_for_one() {
         maps[0].close();
         tokio::time::sleep(linger / 2).await;
         assert_eq!(maps[1].get("last"), Some(1));
+    });
+}
+
+/// While one thread performs, in a listener, another's gathering may end and a third's begin.
+#[test]
+fn what_is_waited_for_goes_though_others_gather_again_meanwhile() {
+    simulate(async |world| {
+        let linger = Duration::from_millis(100);
+        let channels = group(&world, 2).await;
+        let maps = maps::<u32>(&channels, |builder| builder.gather(linger)).await;
+        let map = maps[0].clone();
+        let listening = maps[0].on_change(move |change| {
+            if change.key == "first" {
+                let mut cx = Context::from_waker(Waker::noop());
+                let mut waited = Box::pin(map.put_with("waited for", &1, Durability::copies(1, SECOND)));
+                assert!(waited.as_mut().poll(&mut cx).is_pending());
+                map.inner.shared.act(|_, _| {});
+                assert!(!map.inner.shared.look(Core::has_unsent), "it is in a message, whoever sends it");
+                assert!(Box::pin(map.put("along", &1)).as_mut().poll(&mut cx).is_ready());
+            }
+        });
+        let began = tokio::time::Instant::now();
+        maps[0].put("first", &1).await.unwrap();
+        maps[1].changed(|map| map.get("waited for") == Some(1)).await;
+        assert!(began.elapsed() < linger / 2, "{:?}", began.elapsed());
+        drop(listening);
     });
 }
 
