@@ -94,19 +94,22 @@ fn what_is_waited_for_goes_though_others_gather_again_meanwhile() {
         let linger = Duration::from_millis(100);
         let channels = group(&world, 2).await;
         let maps = maps::<u32>(&channels, |builder| builder.gather(linger)).await;
-        let map = maps[0].clone();
+        // What panics in a listener is contained: so it is judged outside.
+        let (map, (seen, saw)) = (maps[0].clone(), std::sync::mpsc::channel());
         let listening = maps[0].on_change(move |change| {
             if change.key == "first" {
                 let mut cx = Context::from_waker(Waker::noop());
                 let mut waited = Box::pin(map.put_with("waited for", &1, Durability::copies(1, SECOND)));
-                assert!(waited.as_mut().poll(&mut cx).is_pending());
+                let is_waiting = waited.as_mut().poll(&mut cx).is_pending();
                 map.inner.shared.act(|_, _| {});
-                assert!(!map.inner.shared.look(Core::has_unsent), "it is in a message, whoever sends it");
-                assert!(Box::pin(map.put("along", &1)).as_mut().poll(&mut cx).is_ready());
+                let is_unsent = map.inner.shared.look(Core::has_unsent);
+                let is_queued = Box::pin(map.put("along", &1)).as_mut().poll(&mut cx).is_ready();
+                seen.send((is_waiting, is_unsent, is_queued)).unwrap();
             }
         });
         let began = tokio::time::Instant::now();
         maps[0].put("first", &1).await.unwrap();
+        assert_eq!(saw.try_recv(), Ok((true, false, true)), "it is in a message, whoever sends it");
         maps[1].changed(|map| map.get("waited for") == Some(1)).await;
         assert!(began.elapsed() < linger / 2, "{:?}", began.elapsed());
         drop(listening);
