@@ -42,6 +42,8 @@ pub use layers::{
     Failover, LayerStore, ReadyGate, ReadyGateFuture, ReadyGateLayer, Rebind, Replication, ReplicationFuture,
     ReplicationLayer, ReplicationStats, SessionRole, Skip, SkipError, Sticky, StickyFuture, StickyLayer, StickyMode,
 };
+#[cfg(feature = "tower-sessions")]
+pub use layers::{ReplicatedSessionLayer, ReplicatedSessions, ReplicatedSessionsFuture};
 pub use shared::{SharedStats, SharedStore};
 pub use stats::{Counts, StateResult, StoreStats};
 pub use store::{

@@ -11,7 +11,8 @@ use tower::ServiceBuilder;
 use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer, SessionStore};
 use tribes::prelude::BoxError;
 use tribes::sessions::{
-    Conflict, Durability, Mode, ReadyGateLayer, ReplicatedStore, ReplicationLayer, SharedStore, Skip, StickyLayer,
+    Conflict, Durability, Mode, ReadyGateLayer, ReplicatedSessionLayer, ReplicatedStore, ReplicationLayer, SharedStore,
+    Skip, StickyLayer,
 };
 
 use crate::admin::Ended;
@@ -159,16 +160,14 @@ impl Serve {
         let routes = application::routes();
         // Said from within, for those who watch.
         let routes = if self.admin { witness::watch(routes, &self.name, &store) } else { routes };
-        let sessions = sessions(store.clone(), Expiry::OnSessionEnd);
         let mut app = match self.bare {
-            true => routes.layer(sessions),
-            // Together: each that is added by itself costs a box and a copy for each request.
+            // One line: the store of a session layer that there was.
+            true => routes.layer(sessions(store.clone(), Expiry::OnSessionEnd)),
             false => routes.layer(
-                ServiceBuilder::new()
-                    .layer(ReadyGateLayer::new(&store))
-                    .layer(StickyLayer::new(&store, &self.name).remember(true).attributes(COOKIE))
-                    .layer(ReplicationLayer::new(&store).skip(Skip::static_assets()))
-                    .layer(sessions),
+                ReplicatedSessionLayer::new(&store)
+                    .attributes(COOKIE)
+                    .sticky(StickyLayer::new(&store, &self.name).remember(true))
+                    .replication(ReplicationLayer::new(&store).skip(Skip::static_assets())),
             ),
         };
         // What is not the administration's goes through the layers, also what the gate answers itself.

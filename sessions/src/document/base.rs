@@ -94,7 +94,7 @@ impl Base {
     pub(crate) fn from_value(value: &Value, likely: Option<&Loaded>) -> Option<Self> {
         let (nonce, text) = value.as_str()?.split_once('.')?;
         let nonce = u64::from_str_radix(nonce, 16).ok()?;
-        if let Some(likely) = likely.filter(|likely| *likely.text == *text) {
+        if let Some(likely) = likely.filter(|likely| likely.text() == text) {
             return Some(Self { nonce, ..likely.base.clone() });
         }
         let bytes = STANDARD_NO_PAD.decode(text).ok()?;
@@ -118,25 +118,31 @@ fn with_nonce(nonce: u64, text: &str) -> Value {
 }
 
 /// What requests are given of one state of a session, made once.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Loaded {
     /// And a place for the base.
     values: HashMap<String, Value>,
     base: Base,
-    text: Box<str>,
+    /// The base as a record carries it: made when a record does.
+    text: OnceLock<Box<str>>,
+}
+
+impl PartialEq for Loaded {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.values, &self.base) == (&other.values, &other.base)
+    }
 }
 
 impl Loaded {
     pub(super) fn of(id: SessionId, document: &Document, policies: &Policies, hashes: Hashes) -> Self {
         let (values, base) = Base::of((id, 0), document, policies, hashes);
         let place = (BASE_KEY.to_owned(), Value::Null);
-        Self::new(values.into_iter().chain([place]).collect(), base)
+        Self { values: values.into_iter().chain([place]).collect(), base, text: OnceLock::new() }
     }
 
-    fn new(values: HashMap<String, Value>, base: Base) -> Self {
+    fn text(&self) -> &str {
         // It is made of what can always be written down.
-        let text = base.to_text().unwrap_or_default().into();
-        Self { values, base, text }
+        self.text.get_or_init(|| self.base.to_text().unwrap_or_default().into())
     }
 
     /// What requests are given of `later`, where this is what they were given of `earlier`: the same as [`of`](Self::of) makes, and of
@@ -163,7 +169,8 @@ impl Loaded {
             fields.remove(name);
             values.remove(&**name);
         }
-        Self::new(values, Base { fields: Arc::new(fields), ..self.base.clone() })
+        let base = Base { fields: Arc::new(fields), ..self.base.clone() };
+        Self { values, base, text: OnceLock::new() }
     }
 
     /// What a request was given that was given `base`, if that was this.
@@ -171,12 +178,21 @@ impl Loaded {
         Arc::ptr_eq(&self.base.fields, &base.fields).then_some(&self.values)
     }
 
+    /// For one request that keeps its [base](Self::base) beside it; a mark tells whether it has let go of all that it was given.
+    pub(crate) fn marked_data(&self) -> HashMap<String, Value> {
+        self.values.clone()
+    }
+
+    pub(crate) fn base(&self) -> Base {
+        self.base.clone()
+    }
+
     /// For one request.
     pub(crate) fn data(&self, nonce: u64) -> HashMap<String, Value> {
         // A copy of the whole is made without a look at what the names are.
         let mut data = self.values.clone();
         if let Some(base) = data.get_mut(BASE_KEY) {
-            *base = with_nonce(nonce, &self.text);
+            *base = with_nonce(nonce, self.text());
         }
         data
     }

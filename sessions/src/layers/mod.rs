@@ -4,12 +4,14 @@
 //! ReadyGateLayer > StickyLayer > ReplicationLayer > SessionManagerLayer > AuthManagerLayer > router
 //! ```
 //!
-//! In axum the last that is added is the outermost. A layer that finds itself at the wrong place says so in the log, once.
+//! [`ReplicatedSessionLayer`] is the first four in one. In axum the last that is added is the outermost. A layer that finds itself at the wrong place says so in the log, once.
 
 mod behind;
 mod cookie;
 mod ready_gate;
 mod replication;
+#[cfg(feature = "tower-sessions")]
+mod session;
 mod skip;
 mod sticky;
 
@@ -22,6 +24,8 @@ use http::{Response, StatusCode, header};
 pub use self::behind::LayerStore;
 pub use self::ready_gate::{ReadyGate, ReadyGateFuture, ReadyGateLayer};
 pub use self::replication::{Replication, ReplicationFuture, ReplicationLayer, ReplicationStats, SessionRole};
+#[cfg(feature = "tower-sessions")]
+pub use self::session::{ReplicatedSessionLayer, ReplicatedSessions, ReplicatedSessionsFuture};
 pub use self::skip::{Skip, SkipError};
 pub use self::sticky::{Failover, Rebind, Sticky, StickyFuture, StickyLayer, StickyMode};
 use crate::SessionId;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
@@ -24,7 +24,7 @@ pub struct ReadyGateLayer {
 }
 
 #[derive(Clone, Debug)]
-struct Gate {
+pub(super) struct Gate {
     stores: Vec<WeakBehind>,
     retry_after: u64,
     ready_path: Option<String>,
@@ -32,6 +32,10 @@ struct Gate {
 }
 
 impl ReadyGateLayer {
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
     /// A gate before what uses `store`.
     #[must_use]
     pub fn new(store: &impl LayerStore) -> Self {
@@ -75,19 +79,44 @@ impl ReadyGateLayer {
     }
 }
 
+/// What a gate does with a request.
+pub(super) enum Passage {
+    Open,
+    /// It is answered with 503.
+    Closed,
+    /// It asks whether this node is alive.
+    AsksAlive,
+    /// It asks whether this node is [ready](Gate::readiness).
+    AsksReady,
+}
+
 impl Gate {
-    fn is_open(&self) -> bool {
-        self.stores.iter().all(WeakBehind::is_open)
+    pub(super) fn look(&self, path: &str) -> Passage {
+        let asks = |wanted: &Option<String>| wanted.as_deref() == Some(path);
+        if asks(&self.ready_path) {
+            Passage::AsksReady
+        } else if asks(&self.live_path) {
+            Passage::AsksAlive
+        } else if self.stores.iter().all(WeakBehind::is_open) {
+            Passage::Open
+        } else {
+            Passage::Closed
+        }
     }
 
-    /// Whether requests would be served.
-    async fn is_ready(&self) -> bool {
+    /// What a request is answered that is not let through, if it does not ask whether this node is ready.
+    pub(super) fn answer<R: Default>(&self, is_well: bool) -> Response<R> {
+        if is_well { Response::new(R::default()) } else { unavailable(self.retry_after) }
+    }
+
+    /// Whether requests would be served, as an answer.
+    pub(super) async fn readiness<R: Default>(self: Arc<Self>) -> Response<R> {
         for store in &self.stores {
             if !store.is_ready().await {
-                return false;
+                return self.answer(false);
             }
         }
-        true
+        self.answer(true)
     }
 }
 
@@ -109,7 +138,7 @@ pub struct ReadyGate<S> {
 impl<S, B, R> Service<Request<B>> for ReadyGate<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    R: Default,
+    R: Default + 'static,
 {
     type Response = Response<R>;
     type Error = S::Error;
@@ -120,17 +149,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let path = request.uri().path();
-        let asks = |wanted: &Option<String>| wanted.as_deref() == Some(path);
-        let state = if asks(&self.gate.ready_path) {
-            let gate = Arc::clone(&self.gate);
-            State::Asking { asking: Box::pin(async move { gate.is_ready().await }), retry_after: self.gate.retry_after }
-        } else if asks(&self.gate.live_path) {
-            State::Answered { answer: Some(Response::new(R::default())) }
-        } else if self.gate.is_open() {
-            State::Handling { handled: self.inner.call(request) }
-        } else {
-            State::Answered { answer: Some(unavailable(self.gate.retry_after)) }
+        let gate = &self.gate;
+        let state = match gate.look(request.uri().path()) {
+            Passage::Open => State::Handling { handled: self.inner.call(request) },
+            Passage::Closed => State::Answered { answer: Some(gate.answer(false)) },
+            Passage::AsksAlive => State::Answered { answer: Some(gate.answer(true)) },
+            Passage::AsksReady => State::Asking { asking: Box::pin(Arc::clone(gate).readiness()) },
         };
         ReadyGateFuture { state }
     }
@@ -149,7 +173,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<F, R> {
         Handling { #[pin] handled: F },
-        Asking { asking: BoxFuture<bool>, retry_after: u64 },
+        Asking { asking: BoxFuture<Response<R>> },
         Answered { answer: Option<Response<R>> },
     }
 }
@@ -164,11 +188,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         match self.project().state.project() {
             StateProjection::Handling { handled } => handled.poll(cx),
-            StateProjection::Asking { asking, retry_after } => Poll::Ready(Ok(if ready!(asking.as_mut().poll(cx)) {
-                Response::new(R::default())
-            } else {
-                unavailable(*retry_after)
-            })),
+            StateProjection::Asking { asking } => asking.as_mut().poll(cx).map(Ok),
             // Polled again after it was done: never.
             StateProjection::Answered { answer } => {
                 answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))

@@ -49,10 +49,10 @@ pub struct ReplicationLayer {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     store: Behind,
     skip: Skip,
-    tell_role: bool,
+    pub(super) tell_role: bool,
     retry_after: u64,
     counters: Counters,
     misplaced: Misplaced,
@@ -111,6 +111,10 @@ pub struct ReplicationStats {
 }
 
 impl ReplicationLayer {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// For the sessions of `store`.
     #[must_use]
     pub fn new(store: &impl LayerStore) -> Self {
@@ -173,14 +177,65 @@ impl ReplicationLayer {
     }
 }
 
+/// A request that is handled.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) context: Arc<RequestContext>,
+    pub(super) at: Time,
+    passes_by: bool,
+}
+
+/// What is still to be done for a request that was handled, before its response goes out.
+#[derive(Debug)]
+pub(super) struct Rest {
+    take_over: Vec<SessionId>,
+    commits: Vec<Commit>,
+}
+
 impl Shared {
-    async fn role(&self, id: Option<SessionId>) -> SessionRole {
+    pub(super) async fn role(&self, id: Option<SessionId>) -> SessionRole {
         let Some(id) = id else { return SessionRole::Absent };
         self.store.role(id).await
     }
 
-    /// After the session layer has saved: whether the response may go out.
-    async fn settle(&self, take_over: Vec<SessionId>, commits: Vec<Commit>) -> bool {
+    /// A request comes.
+    pub(super) fn begin<B>(&self, request: Request<B>, incoming: &Incoming) -> (Request<B>, Begun) {
+        self.counters.requests.one();
+        let (request, passes_by) = self.skip.matches(request);
+        self.counters.skipped.add(usize::from(passes_by));
+        let wanted = incoming.id.zip(incoming.version).filter(|_| !passes_by);
+        let context = RequestContext::new(self.store.address(), passes_by, wanted);
+        let context = Arc::new(context.that_remembers(incoming.remembers && !passes_by));
+        (request, Begun { context, at: self.store.now_time(), passes_by })
+    }
+
+    /// It was handled, and its session saved: what it did, and what is left to be done, if anything is.
+    pub(super) fn handled(&self, begun: &Begun) -> (Done, Option<Rest>) {
+        let mut done = begun.context.done();
+        let took = self.store.now_time() - begun.at;
+        let mut take_over = std::mem::take(&mut done.take_over);
+        let mut commits = std::mem::take(&mut done.commits);
+        if begun.passes_by {
+            take_over.clear();
+            commits.clear();
+        } else if took >= LONG {
+            take_over.extend(done.used.iter().filter(|id| self.store.used(**id)));
+        }
+        if take_over.is_empty() && commits.is_empty() {
+            self.counters.whole.took(took);
+            return (done, None);
+        }
+        (done, Some(Rest { take_over, commits }))
+    }
+
+    /// Does it: whether the response may go out.
+    pub(super) async fn settle(&self, begun_at: Time, rest: Rest) -> bool {
+        let may_go = self.settle_all(rest).await;
+        self.counters.whole.took(self.store.now_time() - begun_at);
+        may_go
+    }
+
+    async fn settle_all(&self, Rest { take_over, commits }: Rest) -> bool {
         for id in take_over {
             self.store.take_over(id).await;
         }
@@ -200,7 +255,7 @@ impl Shared {
     }
 
     /// What goes out: the response, unless the store failed, or it may not go.
-    fn answer<R: Default>(&self, response: Response<R>, has_failed: bool, may_go: bool) -> Response<R> {
+    pub(super) fn answer<R: Default>(&self, response: Response<R>, has_failed: bool, may_go: bool) -> Response<R> {
         // The session layer's own answer, which is empty: that it may be tried again is more than it says.
         if has_failed && response.status() == StatusCode::INTERNAL_SERVER_ERROR {
             self.counters.failed.one();
@@ -218,7 +273,7 @@ impl Shared {
     }
 }
 
-fn is_within_session_layer(extensions: &http::Extensions) -> bool {
+pub(super) fn is_within_session_layer(extensions: &http::Extensions) -> bool {
     let is_within = false;
     #[cfg(feature = "tower-sessions")]
     let is_within = is_within || extensions.get::<tower_sessions_core::Session>().is_some();
@@ -263,7 +318,6 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
-        shared.counters.requests.one();
         let incoming = request.extensions().get::<Incoming>().cloned().unwrap_or_default();
         let is_within = is_within_session_layer(request.extensions());
         shared.misplaced.check(
@@ -271,13 +325,8 @@ where
             "ReplicationLayer",
             "it belongs outside of the session layer: add it after that",
         );
-        let passes_by;
-        (request, passes_by) = shared.skip.matches(request);
-        shared.counters.skipped.add(usize::from(passes_by));
-        let wanted = incoming.id.zip(incoming.version).filter(|_| !passes_by);
-        let context = RequestContext::new(shared.store.address(), passes_by, wanted);
-        let context = Arc::new(context.that_remembers(incoming.remembers && !passes_by));
-        let began = shared.store.now_time();
+        let begun;
+        (request, begun) = shared.begin(request, &incoming);
         let state = if shared.tell_role {
             // The one that is ready; the clone may not be.
             let clone = self.inner.clone();
@@ -291,9 +340,9 @@ where
                 }),
             }
         } else {
-            State::Handling { handled: request::handle(&context, || self.inner.call(request)) }
+            State::Handling { handled: request::handle(&begun.context, || self.inner.call(request)) }
         };
-        ReplicationFuture { shared, context, began, passes_by, state }
+        ReplicationFuture { shared, begun, state }
     }
 }
 
@@ -302,9 +351,7 @@ pin_project! {
     #[must_use = "a future does nothing unless it is polled"]
     pub struct ReplicationFuture<S, B, F, T> {
         shared: Arc<Shared>,
-        context: Arc<RequestContext>,
-        began: Time,
-        passes_by: bool,
+        begun: Begun,
         #[pin]
         state: State<S, B, F, T>,
     }
@@ -332,44 +379,31 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let (shared, context) = (&*this.shared, &*this.context);
+        let (shared, begun) = (&*this.shared, &*this.begun);
         loop {
             let (handled, done, may_go) = match this.state.as_mut().project() {
                 StateProjection::Asking { asking } => {
                     let (mut inner, request) = ready!(asking.as_mut().poll(cx));
-                    let handled = request::handle(context, || inner.call(request));
+                    let handled = request::handle(&begun.context, || inner.call(request));
                     this.state.set(State::Handling { handled });
                     continue;
                 }
                 StateProjection::Handling { handled } => {
                     let handled = ready!(handled.poll(cx));
-                    let mut done = context.done();
-                    let took = shared.store.now_time() - *this.began;
-                    let mut take_over = std::mem::take(&mut done.take_over);
-                    if *this.passes_by {
-                        take_over.clear();
-                        done.commits.clear();
-                    } else if took >= LONG {
-                        take_over.extend(done.used.iter().filter(|id| shared.store.used(**id)));
+                    match shared.handled(begun) {
+                        (done, None) => (handled, done, true),
+                        (done, Some(rest)) => {
+                            let (shared, begun_at) = (Arc::clone(shared), begun.at);
+                            let settling = Box::pin(async move {
+                                let may_go = shared.settle(begun_at, rest).await;
+                                (handled, done, may_go)
+                            });
+                            this.state.set(State::Settling { settling });
+                            continue;
+                        }
                     }
-                    if !take_over.is_empty() || !done.commits.is_empty() {
-                        let commits = std::mem::take(&mut done.commits);
-                        let shared = Arc::clone(shared);
-                        let settling = Box::pin(async move {
-                            let may_go = shared.settle(take_over, commits).await;
-                            (handled, done, may_go)
-                        });
-                        this.state.set(State::Settling { settling });
-                        continue;
-                    }
-                    shared.counters.whole.took(took);
-                    (handled, done, true)
                 }
-                StateProjection::Settling { settling } => {
-                    let settled = ready!(settling.as_mut().poll(cx));
-                    shared.counters.whole.took(shared.store.now_time() - *this.began);
-                    settled
-                }
+                StateProjection::Settling { settling } => ready!(settling.as_mut().poll(cx)),
             };
             return Poll::Ready(handled.map(|response| {
                 let mut response = shared.answer(response, done.has_failed, may_go);

@@ -57,14 +57,14 @@ pub struct StickyLayer {
 }
 
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     store: Behind,
     route: String,
-    cookie: String,
+    pub(super) cookie: String,
     mode: StickyMode,
-    attributes: String,
+    pub(super) attributes: String,
     max_age: Option<Duration>,
-    remember: bool,
+    pub(super) remember: bool,
     rebind: Arc<AtomicBool>,
     misplaced: Arc<Misplaced>,
 }
@@ -157,64 +157,87 @@ impl StickyLayer {
         change(&mut shared);
         Self { shared: Arc::new(shared) }
     }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
 }
 
 /// What a request brought.
 #[derive(Debug, Default)]
-struct Brought {
-    id: Option<SessionId>,
-    version: Option<Stamp>,
+pub(super) struct Brought {
+    pub(super) id: Option<SessionId>,
+    pub(super) version: Option<Stamp>,
     /// The node that it belongs to, if it is another.
     foreign: Option<String>,
     /// It belongs to another node, and its session is here: the cookie's value without what hung on it.
     moves: Option<String>,
     /// There are several cookies, of which only the session layer knows which is right.
     is_ambiguous: bool,
-    /// Its session is over, and its cookie was taken off.
-    is_over: bool,
+    /// Its session is over.
+    pub(super) is_over: bool,
+    /// It has the session's cookie, of whatever value.
+    pub(super) has_cookie: bool,
+    /// Something hangs on a cookie that is not for the session layer.
+    hangs: bool,
+}
+
+impl Brought {
+    /// It names a session, and belongs to another node.
+    pub(super) const fn is_foreign(&self) -> bool {
+        self.id.is_some() && self.foreign.is_some()
+    }
+
+    /// What is in the session's cookie; and the node to which the request belongs, if that hangs there.
+    pub(super) fn read<'a>(headers: &'a HeaderMap, cookie: &str) -> (Self, Option<&'a str>) {
+        let Some((found, is_ambiguous)) = cookie::find(headers, cookie) else { return (Self::default(), None) };
+        let (value, suffixes) = cookie::split(found);
+        let brought = Self {
+            id: value.parse().ok(),
+            version: suffixes.version,
+            is_ambiguous,
+            has_cookie: true,
+            hangs: value.len() != found.len() || is_ambiguous,
+            ..Self::default()
+        };
+        (brought, suffixes.route)
+    }
 }
 
 impl Shared {
-    /// Takes off what hangs on the session's cookie. Whether that was all: otherwise [`look_up`](Self::look_up) has to be asked.
-    fn receive<B>(&self, request: &mut Request<B>) -> (Brought, bool) {
-        let mut brought = Brought::default();
-        let (mut route, mut hangs) = (None, false);
-        if let Some((found, others)) = cookie::find(request.headers(), &self.cookie) {
-            let (value, suffixes) = cookie::split(found);
-            brought.id = value.parse().ok();
-            brought.version = suffixes.version;
-            brought.is_ambiguous = others;
-            route = suffixes.route;
-            hangs = value.len() != found.len() || others;
-        }
-        match &self.mode {
-            StickyMode::Suffix => {}
-            StickyMode::Cookie(name) => route = cookie::find(request.headers(), name).map(|found| found.0),
-            StickyMode::Header(name) => {
-                route = request.headers().get(name.as_str()).and_then(|route| route.to_str().ok());
-            }
-        }
+    pub(super) fn read(&self, headers: &HeaderMap) -> Brought {
+        let (mut brought, hung) = Brought::read(headers, &self.cookie);
+        let route = match &self.mode {
+            StickyMode::Suffix => hung,
+            StickyMode::Cookie(name) => cookie::find(headers, name).map(|found| found.0),
+            StickyMode::Header(name) => headers.get(name.as_str()).and_then(|route| route.to_str().ok()),
+        };
         brought.foreign = route.filter(|route| *route != self.route && cookie::is_route(route)).map(str::to_owned);
-        if hangs {
-            cookie::rewrite(request.headers_mut(), &self.cookie, |value| Some(cookie::split(value).0));
+        brought
+    }
+
+    /// Whether others have to be [asked](Self::look_up) about the session. If not, it is known here whether it is over.
+    pub(super) fn has_to_ask(&self, brought: &mut Brought) -> bool {
+        let Some(id) = brought.id else { return false };
+        if brought.is_foreign() {
+            return true;
         }
-        if brought.id.is_some() && brought.foreign.is_some() {
-            return (brought, false);
+        let is_over = self.store.is_known_over_here(id, brought.version.is_some());
+        self.found(brought, is_over == Some(true));
+        is_over.is_none()
+    }
+
+    fn found(&self, brought: &mut Brought, is_over: bool) {
+        if is_over {
+            (brought.id, brought.is_over) = (None, true);
         }
-        let is_told = brought.version.is_some();
-        let is_over = brought.id.map_or(Some(false), |id| self.store.is_known_over_here(id, is_told));
-        let is_all = is_over.is_some();
-        if is_all {
-            self.received(request, &mut brought, is_over == Some(true));
-        }
-        (brought, is_all)
     }
 
     /// Looks at a session that may be elsewhere, or come from there.
-    async fn look_up<B>(&self, request: &mut Request<B>, mut brought: Brought) -> Brought {
-        let Some(id) = brought.id else { return brought };
+    pub(super) async fn look_up<B>(&self, request: &mut Request<B>, brought: &mut Brought) {
+        let Some(id) = brought.id else { return };
         let is_over = self.store.is_known_over(id, brought.version.is_some()).await;
-        self.received(request, &mut brought, is_over);
+        self.found(brought, is_over);
         if let Some(from) = brought.foreign.clone().filter(|_| !is_over)
             && self.store.has(id).await
         {
@@ -222,51 +245,68 @@ impl Shared {
             request.extensions_mut().insert(Failover { from });
             if self.rebind.load(Ordering::Relaxed) && !brought.is_ambiguous {
                 let found = cookie::find(request.headers(), &self.cookie);
-                brought.moves = found.map(|(value, _)| value.to_owned());
+                brought.moves = found.map(|(value, _)| cookie::split(value).0.to_owned());
             }
         }
-        brought
     }
 
-    fn received<B>(&self, request: &mut Request<B>, brought: &mut Brought, is_over: bool) {
-        if is_over {
+    /// Takes off what hangs on the session's cookie, and tells the layers within.
+    fn pass_on<B>(&self, request: &mut Request<B>, brought: &Brought) {
+        if brought.is_over {
             // A session layer that never looks, because the application clears the session first, would write under this id again.
             cookie::rewrite(request.headers_mut(), &self.cookie, |_| None);
-            (brought.id, brought.is_over) = (None, true);
+        } else if brought.hangs {
+            cookie::rewrite(request.headers_mut(), &self.cookie, |value| Some(cookie::split(value).0));
         }
-        let version = brought.version.filter(|_| self.remember);
         if self.remember || self.store.tells_roles() {
+            let version = brought.version.filter(|_| self.remember);
             request.extensions_mut().insert(Incoming { id: brought.id, version, remembers: self.remember });
+        } else {
+            // That of another store's layer further out is not for those within this one.
+            request.extensions_mut().remove::<Incoming>();
         }
     }
 
     /// Hangs on it what the client is to bring next time.
     fn answer<B>(&self, response: &mut Response<B>, brought: Brought) {
-        let seen = if self.remember { response.extensions_mut().remove::<Outgoing>() } else { None };
-        let version = seen.map(|seen| seen.0);
-        // A client that does not move keeps the node that it has, unless it has none.
-        let stays = brought.foreign.as_deref().filter(|_| brought.moves.is_none() && !self.rebinds());
-        let route = stays.unwrap_or(&self.route);
-        let in_cookie = Suffixes { version, route: Some(route).filter(|_| self.mode == StickyMode::Suffix) };
+        // Not for another store's layer further out, either.
+        let seen = response.extensions_mut().remove::<Outgoing>().map(|seen| seen.0);
         let headers = response.headers_mut();
+        let in_cookie = self.in_cookie(&brought, seen);
         let is_set = cookie::rewrite_set(headers, &self.cookie, |value| cookie::join(value, in_cookie));
         if brought.is_over && !is_set {
             cookie::set(headers, &self.cookie, "", &self.attributes, Some(Duration::ZERO));
         }
+        self.tell(headers, &brought, seen, is_set);
+    }
+
+    /// What is to hang on the session's cookie.
+    pub(super) fn in_cookie<'a>(&'a self, brought: &'a Brought, seen: Option<Stamp>) -> Suffixes<'a> {
+        let route = Some(self.route_of(brought)).filter(|_| self.mode == StickyMode::Suffix);
+        Suffixes { version: seen.filter(|_| self.remember), route }
+    }
+
+    /// A client that does not move keeps the node that it has, unless it has none.
+    fn route_of<'a>(&'a self, brought: &'a Brought) -> &'a str {
+        let stays = brought.foreign.as_deref().filter(|_| brought.moves.is_none() && !self.rebinds());
+        stays.unwrap_or(&self.route)
+    }
+
+    /// Tells the client which node it belongs to where that is not told [in the cookie](Self::in_cookie), which `is_set`, or removed.
+    pub(super) fn tell(&self, headers: &mut HeaderMap, brought: &Brought, seen: Option<Stamp>, is_set: bool) {
         match &self.mode {
             StickyMode::Suffix => {
-                if let Some(value) = brought.moves.filter(|_| !is_set) {
-                    let version = version.or(brought.version).filter(|_| self.remember);
-                    let value = cookie::join(&value, Suffixes { version, ..in_cookie });
+                if let Some(value) = brought.moves.as_deref().filter(|_| !is_set) {
+                    let value = cookie::join(value, self.in_cookie(brought, seen.or(brought.version)));
                     cookie::set(headers, &self.cookie, &value, &self.attributes, self.max_age);
                 }
             }
             StickyMode::Cookie(name) => {
                 if is_set || brought.moves.is_some() {
-                    cookie::set(headers, name, route, &self.attributes, self.max_age);
+                    cookie::set(headers, name, self.route_of(brought), &self.attributes, self.max_age);
                 }
             }
-            StickyMode::Header(name) => set_header(headers, name, route),
+            StickyMode::Header(name) => set_header(headers, name, self.route_of(brought)),
         }
     }
 
@@ -316,8 +356,9 @@ where
         let shared = Arc::clone(&self.shared);
         let is_within = request::is_handled(shared.store.address());
         shared.misplaced.check(is_within, "StickyLayer", "it belongs outside of ReplicationLayer: add it after that");
-        let (brought, is_all) = shared.receive(&mut request);
-        let state = if is_all {
+        let mut brought = shared.read(request.headers());
+        let state = if !shared.has_to_ask(&mut brought) {
+            shared.pass_on(&mut request, &brought);
             State::Handling { handled: self.inner.call(request), brought }
         } else {
             // The one that is ready; the clone may not be.
@@ -326,7 +367,8 @@ where
             let asker = Arc::clone(&shared);
             State::Receiving {
                 receiving: Box::pin(async move {
-                    let brought = asker.look_up(&mut request, brought).await;
+                    asker.look_up(&mut request, &mut brought).await;
+                    asker.pass_on(&mut request, &brought);
                     (inner, request, brought)
                 }),
             }

@@ -13,7 +13,7 @@ use super::backing::Queue;
 use super::table::{Table, Update};
 use super::{Commit, Expire, Inner};
 use crate::SessionId;
-use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Lifetime, Loaded, Session, Unfit};
+use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Hashes, Lifetime, Loaded, Session, Unfit};
 use crate::error::SessionError;
 use crate::event::SessionEvent;
 use crate::keeper::News;
@@ -53,6 +53,37 @@ impl RecordEnd {
     }
 }
 
+/// What a request was given of a session, kept beside its data.
+#[derive(Debug)]
+pub(crate) struct Given {
+    base: Base,
+    /// The state that it was given.
+    of: Option<Arc<Session>>,
+    /// What it has written since, for when it writes again: mostly it does not.
+    wrote: Option<(Change, Stamp)>,
+}
+
+impl Given {
+    /// With what it has written since.
+    fn now(&mut self, hashes: Hashes) -> &mut Self {
+        if let Some((change, stamp)) = self.wrote.take() {
+            let base = self.base.clone();
+            let (id, nonce) = (base.id, base.nonce);
+            self.base = change.base_after(Some(base), id, nonce, stamp, hashes);
+        }
+        self
+    }
+}
+
+/// What came of a request's save.
+enum Wrote {
+    /// The session is over, and stays so.
+    Over,
+    /// It had changed nothing.
+    Nothing,
+    Change(Change, Stamp),
+}
+
 /// What a request is told of a session that it is given.
 struct Served {
     /// How long it lives if it is not used again.
@@ -69,6 +100,19 @@ impl Inner {
         end: RecordEnd,
     ) -> Result<SessionId, SessionError> {
         let base = data.get(BASE_KEY).and_then(|base| Base::from_value(base, None));
+        let base = self.create_after(base, data, end).await?;
+        data.remove(BASE_KEY);
+        data.extend(base.to_value().map(|value| (BASE_KEY.to_owned(), value)));
+        Ok(base.id)
+    }
+
+    /// Makes a session for a request that was given `base` of another, if it was; what it has been given of this one then.
+    async fn create_after(
+        &self,
+        base: Option<Base>,
+        data: &mut HashMap<String, Value>,
+        end: RecordEnd,
+    ) -> Result<Base, SessionError> {
         let previous = match base {
             Some(base) if self.is_renewal(base.id).await => Some(base.id),
             // It was given this by a session that others have ended: a logout, say. That is not to live on under another id.
@@ -106,35 +150,53 @@ impl Inner {
                     self.tell_created(id, document);
                 }
                 self.wrote(id, stamp, commit);
-                let base = change.base_after(None, id, self.env.random(), stamp, self.hashes);
-                data.remove(BASE_KEY);
-                data.extend(base.to_value().map(|base| (BASE_KEY.to_owned(), base)));
-                return Ok(id);
+                return Ok(change.base_after(None, id, self.env.random(), stamp, self.hashes));
             }
         }
     }
 
     /// What a request is given of a session; none if there is no such session, or it is over.
     pub(crate) async fn load(&self, id: SessionId) -> Result<Option<SessionRecord>, SessionError> {
+        let Some((session, left)) = self.serve(id).await? else { return Ok(None) };
+        let data = session.live().map(|live| self.loaded(id, live).data(self.env.random())).unwrap_or_default();
+        Ok(Some(SessionRecord { data, left }))
+    }
+
+    /// As [`load`](Self::load), for a request that keeps what it was given beside its data: in that is only a mark.
+    pub(crate) async fn load_given(&self, id: SessionId) -> Result<Option<(SessionRecord, Given)>, SessionError> {
+        let Some((session, left)) = self.serve(id).await? else { return Ok(None) };
+        let Some(loaded) = session.live().map(|live| self.loaded(id, live)) else { return Ok(None) };
+        let (data, base) = (loaded.marked_data(), loaded.base());
+        Ok(Some((SessionRecord { data, left }, Given { base, of: Some(session), wrote: None })))
+    }
+
+    fn loaded<'a>(&self, id: SessionId, document: &'a Document) -> &'a Loaded {
+        document.loaded(id, &self.policies, self.hashes)
+    }
+
+    /// A session for a request, and how long it lives if it is not used again; none if there is no such session, or it is over.
+    async fn serve(&self, id: SessionId) -> Result<Option<(Arc<Session>, Option<Duration>)>, SessionError> {
         let session = self.get_fresh(id).await?;
         if session.is_none() {
             self.notice_elsewhere(id, None);
         }
-        let serve = |document| Some((document, self.serve(id, document)?));
-        let Some((document, served)) = session.as_deref().and_then(Session::live).and_then(serve) else {
+        let serve = |session: Arc<Session>| {
+            let served = self.served(id, session.live()?)?;
+            Some((session, served))
+        };
+        let Some((session, served)) = session.and_then(serve) else {
             self.counters.missed.one();
             return Ok(None);
         };
         self.counters.loaded.one();
         if let Table::Backup(_) = self.table {
-            self.notice_elsewhere(id, session.as_deref());
+            self.notice_elsewhere(id, Some(&session));
             self.note_use(id).await;
         } else if served.take_over {
             self.note_take_over(id).await;
         }
-        let data = document.loaded(id, &self.policies, self.hashes).data(self.env.random());
-        request::note_seen(self.address(), id, || document.latest_write());
-        Ok(Some(SessionRecord { data, left: served.left }))
+        request::note_seen(self.address(), id, || session.live().and_then(Document::latest_write));
+        Ok(Some((session, served.left)))
     }
 
     /// Writes what a request changed. A session that is over stays over.
@@ -155,8 +217,67 @@ impl Inner {
         let base = data.get(BASE_KEY).and_then(|base| Base::from_value(base, likely)).filter(|base| base.id == id);
         // It may have saved before.
         let base = base.map(|base| self.saved().take(base.nonce).unwrap_or(base));
-        let change = self.change((base.as_ref(), likely), data, end)?;
-        drop(present);
+        let written = self.write(id, (base.as_ref(), likely), data, end).await?;
+        self.saved().put(match written {
+            Wrote::Over => None,
+            Wrote::Nothing => base,
+            Wrote::Change(change, stamp) => base.map(|base| {
+                let nonce = base.nonce;
+                change.base_after(Some(base), id, nonce, stamp, self.hashes)
+            }),
+        });
+        Ok(())
+    }
+
+    /// As [`save`](Self::save), for a request that keeps what it was given beside its data; whether the session was over.
+    pub(crate) async fn save_given(
+        &self,
+        id: SessionId,
+        given: &mut Option<Given>,
+        data: &HashMap<String, Value>,
+        end: RecordEnd,
+    ) -> Result<bool, SessionError> {
+        if self.backing.is_some() && given.is_none() {
+            // After all nodes were down it may be in the backing only, and not have been asked for.
+            self.find(id).await?;
+        }
+        // It may have let go of all that it was given, or have saved before.
+        let mut given = given.as_mut().filter(|given| given.base.id == id && data.contains_key(BASE_KEY));
+        let known = given.as_mut().map(|given| &*given.now(self.hashes));
+        let likely = known.and_then(|known| known.of.as_deref()).and_then(Session::live).and_then(Document::was_loaded);
+        let written = self.write(id, (known.map(|known| &known.base), likely), data, end).await?;
+        let is_over = matches!(written, Wrote::Over);
+        if let (Some(given), Wrote::Change(change, stamp)) = (given, written) {
+            given.wrote = Some((change, stamp));
+        }
+        Ok(is_over)
+    }
+
+    /// Makes a session for a request that keeps what it was given beside its data.
+    pub(crate) async fn create_given(
+        &self,
+        given: &mut Option<Given>,
+        data: &mut HashMap<String, Value>,
+        end: RecordEnd,
+    ) -> Result<SessionId, SessionError> {
+        let base =
+            given.as_mut().filter(|_| data.contains_key(BASE_KEY)).map(|given| given.now(self.hashes).base.clone());
+        let base = self.create_after(base, data, end).await?;
+        data.insert(BASE_KEY.to_owned(), Value::Null);
+        let id = base.id;
+        *given = Some(Given { base, of: None, wrote: None });
+        Ok(id)
+    }
+
+    /// Writes what a request changed of `base`.
+    async fn write(
+        &self,
+        id: SessionId,
+        base: (Option<&Base>, Option<&Loaded>),
+        data: &HashMap<String, Value>,
+        end: RecordEnd,
+    ) -> Result<Wrote, SessionError> {
+        let change = self.change(base, data, end)?;
         let (mut stamp, mut over, mut too_large) = (Stamp::default(), false, None);
         let Update { commit, after } = self
             .table
@@ -169,7 +290,7 @@ impl Inner {
                         return None;
                     }
                     // Nobody that can be asked has it any more: what the request was given is all there is.
-                    None if base.is_some() && matches!(self.table, Table::Backup(_)) => {
+                    None if base.0.is_some() && matches!(self.table, Table::Backup(_)) => {
                         stamp = self.stamp(0);
                         let whole = self.change((None, None), data, end).ok()?;
                         return Some(Session::Live(Box::new(whole.new_document(stamp, self.hashes))));
@@ -206,21 +327,16 @@ impl Inner {
         if over {
             self.counters.resurrections_prevented.one();
             tracing::debug!(?id, "a request saved a session that has ended: it stays so");
-            return Ok(());
+            return Ok(Wrote::Over);
         }
         self.note_use(id).await;
         if stamp == Stamp::default() {
-            self.saved().put(base);
             self.counters.unchanged.one();
-            return Ok(());
+            return Ok(Wrote::Nothing);
         }
-        self.saved().put(base.map(|base| {
-            let nonce = base.nonce;
-            change.base_after(Some(base), id, nonce, stamp, self.hashes)
-        }));
         self.counters.saved.one();
         self.wrote(id, stamp, commit);
-        Ok(())
+        Ok(Wrote::Change(change, stamp))
     }
 
     /// Ends a session; whether there was one.
@@ -365,7 +481,7 @@ impl Inner {
 
     /// A request is about to be given a session, which counts as a use of one that is here, unless it passes by. `None` if its time
     /// is over, though nobody has ended it yet. What others may know better is theirs to say.
-    fn serve(&self, id: SessionId, document: &Document) -> Option<Served> {
+    fn served(&self, id: SessionId, document: &Document) -> Option<Served> {
         let now = self.now();
         let lifetime = document.lifetime.1;
         let is_over = |left: Option<Duration>| document.owner.1 == self.me() && left.is_some_and(|left| left.is_zero());

@@ -33,7 +33,7 @@ macro_rules! session_store {
 
             use super::*;
 
-            const fn id_of(id: Id) -> SessionId {
+            pub(super) const fn id_of(id: Id) -> SessionId {
                 SessionId::from_bits(id.0.cast_unsigned())
             }
 
@@ -49,7 +49,7 @@ macro_rules! session_store {
                 }
             }
 
-            fn error(store: &ReplicatedStore, error: SessionError) -> Error {
+            pub(super) fn error(store: &ReplicatedStore, error: SessionError) -> Error {
                 match error {
                     SessionError::FieldTooLarge { .. }
                     | SessionError::SessionTooLarge { .. }
@@ -101,5 +101,9 @@ macro_rules! session_store {
 
 #[cfg(feature = "tower-sessions")]
 session_store!(tower_sessions_core);
+#[cfg(feature = "tower-sessions")]
+mod of_request;
+#[cfg(feature = "tower-sessions")]
+pub(crate) use self::of_request::RequestStore;
 #[cfg(feature = "tower-sessions-0-14")]
 session_store!(tower_sessions_core_0_14);

@@ -14,5 +14,6 @@ mod nine_steps;
 mod parallel;
 #[cfg(all(unix, feature = "tower-sessions-0-14"))]
 mod redis;
+mod session_layer;
 mod single_sign_on;
 mod site;

@@ -15,8 +15,8 @@ use tower::ServiceExt as _;
 use tower_sessions::{Session, SessionManagerLayer};
 use tribes_core::Channel;
 use tribes_sessions::{
-    Durability, Failover, ReadyGateLayer, ReplicatedStore, ReplicationLayer, SessionEvent, SessionId, StickyLayer,
-    StoreBuilder,
+    Durability, Failover, ReadyGateLayer, ReplicatedSessionLayer, ReplicatedStore, ReplicationLayer, SessionEvent,
+    SessionId, StickyLayer, StoreBuilder,
 };
 use tribes_testkit::World;
 use tribes_testkit::net::Node;
@@ -50,11 +50,13 @@ pub(crate) struct Server {
 impl Place {
     pub(crate) fn new(world: &World, name: &'static str, setup: &Setup) -> Self {
         let (events, setup) = (Arc::default(), Arc::clone(setup));
+        // Servers of both kinds in one group, and over the seeds all that can be combined.
+        let is_one = (world.net().seed() + u64::from(name.as_bytes()[0] / 2)).is_multiple_of(2);
+        let application = if is_one { in_one_layer } else { in_layers };
         Self { name, node: world.node(), server: None, setup, application, world: world.clone(), events }
     }
 
     /// That runs another application.
-    #[cfg(feature = "tower-sessions-0-14")]
     pub(crate) fn with(mut self, application: fn(&ReplicatedStore, &str) -> Router) -> Self {
         self.application = application;
         self
@@ -120,8 +122,22 @@ impl Place {
     }
 }
 
+/// The application within the four layers.
+fn in_layers(store: &ReplicatedStore, route: &str) -> Router {
+    application()
+        .layer(SessionManagerLayer::new(store.clone()))
+        .layer(ReplicationLayer::new(store))
+        .layer(StickyLayer::new(store, route).remember(true))
+        .layer(ReadyGateLayer::new(store))
+}
+
+/// The application within the one that is all four.
+fn in_one_layer(store: &ReplicatedStore, route: &str) -> Router {
+    application().layer(ReplicatedSessionLayer::new(store).sticky(StickyLayer::new(store, route).remember(true)))
+}
+
 /// The application: reads and writes whatever it is told to.
-fn application(store: &ReplicatedStore, route: &str) -> Router {
+fn application() -> Router {
     let read = async |session: Session| Ok::<_, NoStore>(Json(all(&session).await?));
     let write = async |session: Session, Json(fields): Json<BTreeMap<String, Value>>| {
         for (name, value) in fields {
@@ -151,10 +167,6 @@ fn application(store: &ReplicatedStore, route: &str) -> Router {
         .route("/logout", post(logout))
         .route("/fail", post(fail))
         .route("/failover", get(failover))
-        .layer(SessionManagerLayer::new(store.clone()))
-        .layer(ReplicationLayer::new(store))
-        .layer(StickyLayer::new(store, route).remember(true))
-        .layer(ReadyGateLayer::new(store))
 }
 
 /// Fields that the tests know of, as the handler sees them.
