@@ -35,7 +35,11 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.to_le_bytes()))
+        // Sixteen bytes are so many characters.
+        let mut text = [0; 22];
+        let length = URL_SAFE_NO_PAD.encode_slice(self.0.to_le_bytes(), &mut text).map_err(|_too_short| fmt::Error)?;
+        let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok());
+        f.write_str(text.ok_or(fmt::Error)?)
     }
 }
 

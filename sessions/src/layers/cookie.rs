@@ -29,18 +29,28 @@ pub(super) fn split(value: &str) -> (&str, Suffixes<'_>) {
 
 /// The value with what is to hang on it.
 pub(super) fn join(value: &str, suffixes: Suffixes<'_>) -> String {
-    let version = suffixes.version.map(write_version);
-    let route = suffixes.route;
-    let len = value.len() + version.as_ref().map_or(0, |it| it.len() + 1) + route.map_or(0, |it| it.len() + 1);
-    let mut joined = String::with_capacity(len);
+    let mut joined = String::with_capacity(value.len() + suffixes.len());
     joined.push_str(value);
-    for (mark, text) in [('~', version.as_deref()), ('.', route)] {
-        if let Some(text) = text {
-            joined.push(mark);
-            joined.push_str(text);
+    suffixes.hang_on(&mut joined);
+    joined
+}
+
+impl Suffixes<'_> {
+    /// So long it is at most.
+    fn len(&self) -> usize {
+        self.version.map_or(0, |_| 1 + 2 * DIGITS_OF_64 + 1) + self.route.map_or(0, |route| 1 + route.len())
+    }
+
+    fn hang_on(&self, value: &mut String) {
+        if let Some(version) = self.version {
+            value.push('~');
+            write_version(value, version);
+        }
+        if let Some(route) = self.route {
+            value.push('.');
+            value.push_str(route);
         }
     }
-    joined
 }
 
 /// Whether this can be the name of a node: letters, digits, `-` and `_`.
@@ -50,16 +60,19 @@ pub(super) fn is_route(route: &str) -> bool {
 
 const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
+/// A number of 64 bits in characters of six.
+const DIGITS_OF_64: usize = 11;
+
 /// A version in characters of six bits: its time, a dash of its writer.
-fn write_version(version: Stamp) -> String {
-    let digits = |number: u64| {
-        let digits = (0..11).rev().map(|place| (number >> (6 * place)) & 63);
-        let mut digits =
-            digits.filter_map(|digit| DIGITS.get(usize::try_from(digit).ok()?)).map(|digit| char::from(*digit));
-        let first = digits.find(|digit| *digit != '0').unwrap_or('0');
-        std::iter::once(first).chain(digits).collect::<String>()
-    };
-    format!("{}!{}", digits(version.time()), digits(version.node()))
+fn write_version(text: &mut String, version: Stamp) {
+    for (mark, number) in [("", version.time()), ("!", version.node())] {
+        text.push_str(mark);
+        let places = (u64::BITS - number.leading_zeros()).div_ceil(6).max(1);
+        let digits = (0..places).rev().map(|place| (number >> (6 * place)) & 63);
+        text.extend(
+            digits.filter_map(|digit| DIGITS.get(usize::try_from(digit).ok()?)).map(|digit| char::from(*digit)),
+        );
+    }
 }
 
 fn read_version(text: &str) -> Option<Stamp> {
@@ -189,15 +202,30 @@ fn is_removal(cookie: &str) -> bool {
 
 /// Sets a cookie.
 pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, attributes: &str, max_age: Option<Duration>) {
-    let mut cookie = format!("{name}={value}");
+    set_joined(headers, name, (value, Suffixes::default()), attributes, max_age);
+}
+
+/// Sets a cookie whose value has something to hang on it.
+pub(super) fn set_joined(
+    headers: &mut HeaderMap,
+    name: &str,
+    (value, suffixes): (&str, Suffixes<'_>),
+    attributes: &str,
+    max_age: Option<Duration>,
+) {
+    const MAX_AGE: &str = "; Max-Age=";
+    let parts = name.len() + 1 + value.len() + suffixes.len() + 2 + attributes.len();
+    let mut cookie = String::with_capacity(parts + max_age.map_or(0, |_| MAX_AGE.len() + 20));
+    cookie.extend([name, "=", value]);
+    suffixes.hang_on(&mut cookie);
     if !attributes.is_empty() {
-        cookie.push_str("; ");
-        cookie.push_str(attributes);
+        cookie.extend(["; ", attributes]);
     }
     if let Some(max_age) = max_age {
-        cookie.push_str(&format!("; Max-Age={}", max_age.as_secs()));
+        cookie.push_str(MAX_AGE);
+        cookie.push_str(&max_age.as_secs().to_string());
     }
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
         headers.append(SET_COOKIE, cookie);
     }
 }
@@ -222,7 +250,9 @@ mod tests {
         assert_eq!(split("id~???.a").1, Suffixes { version: None, route: Some("a") });
         assert_eq!(split("id~!").1, Suffixes::default());
         let now = Stamp(1_780_000_000_000 << 16, 0xFFFF_FFFF_FFFF_FFFF);
-        assert!(write_version(now).len() <= 22, "{}", write_version(now));
+        let mut text = String::new();
+        write_version(&mut text, now);
+        assert!(text.len() <= 22, "{text}");
         assert_eq!(read_version("zzzzzzzzzzzz!1"), None, "more than 64 bits");
     }
 

@@ -339,7 +339,8 @@ impl Shared {
             Cookie::Set(id, max_age) => {
                 let hung =
                     self.sticky.as_ref().map_or_else(Suffixes::default, |sticky| sticky.in_cookie(brought, seen));
-                cookie::set(headers, &self.cookie, &cookie::join(&id.to_string(), hung), &self.attributes, max_age);
+                let value = (&*id.to_string(), hung);
+                cookie::set_joined(headers, &self.cookie, value, &self.attributes, max_age);
             }
         }
         if let Some(sticky) = &self.sticky {

@@ -297,8 +297,8 @@ impl Shared {
         match &self.mode {
             StickyMode::Suffix => {
                 if let Some(value) = brought.moves.as_deref().filter(|_| !is_set) {
-                    let value = cookie::join(value, self.in_cookie(brought, seen.or(brought.version)));
-                    cookie::set(headers, &self.cookie, &value, &self.attributes, self.max_age);
+                    let value = (value, self.in_cookie(brought, seen.or(brought.version)));
+                    cookie::set_joined(headers, &self.cookie, value, &self.attributes, self.max_age);
                 }
             }
             StickyMode::Cookie(name) => {
