@@ -13,6 +13,8 @@ use crate::callgrind::{self, Cost};
 use crate::common::layers::{self, Make};
 use crate::common::payload::{KIB_64, SMALL, Size, body};
 use crate::common::{null, one_thread};
+#[cfg(feature = "sessions")]
+use crate::sessions::{Stack, request};
 
 /// Operations that can be counted.
 pub(crate) struct Case {
@@ -83,6 +85,18 @@ pub(crate) const CASES: &[Case] = &[
         .of(LAYERS)
         .beyond(BARE),
     Case::new("hop: + a layer passed by", |count| send(LAYERS, layers::skipped, true, count)).of(LAYERS).beyond(BARE),
+    #[cfg(feature = "sessions")]
+    Case::new("session: a read, MemoryStore", |count| request(Stack::Memory, false, count)),
+    #[cfg(feature = "sessions")]
+    Case::new("session: a read, our store", |count| request(Stack::OneLine, false, count)),
+    #[cfg(feature = "sessions")]
+    Case::new("session: a read, our layer", |count| request(Stack::Whole, false, count)),
+    #[cfg(feature = "sessions")]
+    Case::new("session: a write, MemoryStore", |count| request(Stack::Memory, true, count)),
+    #[cfg(feature = "sessions")]
+    Case::new("session: a write, our store", |count| request(Stack::OneLine, true, count)),
+    #[cfg(feature = "sessions")]
+    Case::new("session: a write, our layer", |count| request(Stack::Whole, true, count)),
 ];
 
 /// One allocation, to see whether allocations are seen.

@@ -31,6 +31,8 @@ mod cases;
 #[path = "../common/mod.rs"]
 mod common;
 mod layers;
+#[cfg(feature = "sessions")]
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! What a request was given: travels inside the record that it loaded, and tells what it changed when it saves.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -118,13 +118,15 @@ fn with_nonce(nonce: u64, text: &str) -> Value {
 }
 
 /// What requests are given of one state of a session, made once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     /// And a place for the base.
     values: HashMap<String, Value>,
     base: Base,
     /// The base as a record carries it: made when a record does.
     text: OnceLock<Box<str>>,
+    /// The fields that it was made of.
+    of: BTreeMap<Name, Arc<Field>>,
 }
 
 impl PartialEq for Loaded {
@@ -137,7 +139,8 @@ impl Loaded {
     pub(super) fn of(id: SessionId, document: &Document, policies: &Policies, hashes: Hashes) -> Self {
         let (values, base) = Base::of((id, 0), document, policies, hashes);
         let place = (BASE_KEY.to_owned(), Value::Null);
-        Self { values: values.into_iter().chain([place]).collect(), base, text: OnceLock::new() }
+        let values = values.into_iter().chain([place]).collect();
+        Self { values, base, text: OnceLock::new(), of: document.fields.clone() }
     }
 
     fn text(&self) -> &str {
@@ -145,15 +148,16 @@ impl Loaded {
         self.text.get_or_init(|| self.base.to_text().unwrap_or_default().into())
     }
 
-    /// What requests are given of `later`, where this is what they were given of `earlier`: the same as [`of`](Self::of) makes, and of
-    /// the fields that they share nothing is made anew.
-    pub(super) fn after(&self, earlier: &Document, later: &Document, policies: &Policies, hashes: Hashes) -> Self {
-        let mut values = self.values.clone();
-        let mut fields = self.base.fields.as_ref().clone();
-        for (name, field) in &later.fields {
-            if earlier.fields.get(name).is_some_and(|held| Arc::ptr_eq(held, field)) {
+    /// Makes of what requests were given of another state what they are given of this: the same as [`of`](Self::of) makes, and of the
+    /// fields that the two share nothing is made anew.
+    fn become_of(&mut self, document: &Document, policies: &Policies, hashes: Hashes) {
+        self.text = OnceLock::new();
+        let (values, fields) = (&mut self.values, Arc::make_mut(&mut self.base.fields));
+        for (name, field) in &document.fields {
+            if self.of.get(name).is_some_and(|held| Arc::ptr_eq(held, field)) {
                 continue;
             }
+            self.of.insert(Name::clone(name), Arc::clone(field));
             let value = field.value(policies.of(name));
             match known(field, value.as_ref(), hashes) {
                 Some(known) => drop(fields.insert(Name::clone(name), Arc::new(known))),
@@ -165,12 +169,17 @@ impl Loaded {
                 (None, _) => drop(values.remove(&**name)),
             }
         }
-        for name in earlier.fields.keys().filter(|name| !later.fields.contains_key(*name)) {
-            fields.remove(name);
-            values.remove(&**name);
+        // It has all of the document's by now, and perhaps others.
+        if self.of.len() > document.fields.len() {
+            self.of.retain(|name, _| {
+                let is_there = document.fields.contains_key(name);
+                if !is_there {
+                    fields.remove(name);
+                    values.remove(&**name);
+                }
+                is_there
+            });
         }
-        let base = Base { fields: Arc::new(fields), ..self.base.clone() };
-        Self { values, base, text: OnceLock::new() }
     }
 
     /// What a request was given that was given `base`, if that was this.
@@ -200,19 +209,38 @@ impl Loaded {
 
 /// Made when it is wanted first, for as long as the document stays as it is: a copy, which is to be changed, has none.
 #[derive(Debug, Default)]
-pub(crate) struct Lazily(OnceLock<Loaded>);
+pub(crate) struct Lazily {
+    made: OnceLock<Arc<Loaded>>,
+    /// What it is made of, if there is anything: what was made of an earlier state. By then nobody has that any more, mostly, and nothing
+    /// of it is copied.
+    earlier: Mutex<Option<Arc<Loaded>>>,
+}
 
 impl Lazily {
     pub(super) fn get(&self) -> Option<&Loaded> {
-        self.0.get()
+        self.made.get().map(|made| &**made)
     }
 
-    pub(super) fn of(loaded: Loaded) -> Self {
-        Self(loaded.into())
+    /// For a later state.
+    pub(super) fn later(&self) -> Self {
+        let earlier = self.made.get().cloned().or_else(|| self.earlier().clone());
+        Self { made: OnceLock::new(), earlier: Mutex::new(earlier) }
     }
 
-    pub(super) fn get_or(&self, make: impl FnOnce() -> Loaded) -> &Loaded {
-        self.0.get_or_init(make)
+    /// For this document of this session.
+    pub(super) fn get_or_make(&self, id: SessionId, of: &Document, policies: &Policies, hashes: Hashes) -> &Loaded {
+        self.made.get_or_init(|| match self.earlier().take() {
+            Some(earlier) => {
+                let mut loaded = Arc::unwrap_or_clone(earlier);
+                loaded.become_of(of, policies, hashes);
+                Arc::new(loaded)
+            }
+            None => Arc::new(Loaded::of(id, of, policies, hashes)),
+        })
+    }
+
+    fn earlier(&self) -> MutexGuard<'_, Option<Arc<Loaded>>> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

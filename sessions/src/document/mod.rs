@@ -193,14 +193,12 @@ impl Document {
 
     /// What requests are given of it. One store has one set of rules, and one key for its hashes.
     pub(crate) fn loaded(&self, id: crate::SessionId, policies: &Policies, hashes: Hashes) -> &Loaded {
-        self.loaded.get_or(|| Loaded::of(id, self, policies, hashes))
+        self.loaded.get_or_make(id, self, policies, hashes)
     }
 
-    /// Makes what requests are given of it, if that was made of `earlier`, of which it is a copy that was changed.
-    pub(crate) fn load_after(&mut self, earlier: &Self, policies: &Policies, hashes: Hashes) {
-        if let Some(loaded) = earlier.was_loaded() {
-            self.loaded = Lazily::of(loaded.after(earlier, self, policies, hashes));
-        }
+    /// What requests are given of it is to be made of what they were given of `earlier`, of which it is a copy that was changed.
+    pub(crate) fn load_after(&mut self, earlier: &Self) {
+        self.loaded = earlier.loaded.later();
     }
 
     /// What requests were given of it, if any were.

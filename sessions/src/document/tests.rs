@@ -476,9 +476,12 @@ fn what_states_have_in_common_is_made_once() {
             let mut later = before.clone();
             let stamp = node.stamp(later.latest());
             if changes[0].apply(&mut later, stamp, HASHES) {
-                later.load_after(before, &node.policies, HASHES);
+                later.load_after(before);
                 let anew = Loaded::of(ID, &later, &node.policies, HASHES);
-                assert_eq!(later.was_loaded(), Some(&anew), "seed {seed}");
+                // Now and then nobody looks at a state, or the one before is still there.
+                if rng.u8(0..4) > 0 {
+                    assert_eq!(later.loaded(ID, &node.policies, HASHES), &anew, "seed {seed}");
+                }
                 session = Session::Live(later);
             }
             if rng.u8(0..4) == 0 {

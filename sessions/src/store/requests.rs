@@ -315,7 +315,7 @@ impl Inner {
                     return None;
                 }
                 if let Some(earlier) = found.and_then(Session::live) {
-                    document.load_after(earlier, &self.policies, self.hashes);
+                    document.load_after(earlier);
                 }
                 Some(Session::Live(document))
             })

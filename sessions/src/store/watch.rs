@@ -138,7 +138,7 @@ impl Inner {
             for (name, field) in &document.fields {
                 let held = || old.iter().filter_map(|document| document.fields.get(name));
                 // A write that is here already has met all others.
-                if held().any(|held| held.stamp() == field.stamp()) {
+                if held().any(|held| Arc::ptr_eq(held, field) || held.stamp() == field.stamp()) {
                     continue;
                 }
                 if held().any(|held| held.conflicts_with(field)) && told.insert(name.clone()) {
