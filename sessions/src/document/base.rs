@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::field::Part;
+use super::field::{Part, written};
 use super::set::{self, Form};
 use super::{Document, Field, Name};
 use crate::SessionId;
@@ -262,9 +262,9 @@ fn known(field: &Field, value: Option<&Value>, hashes: Hashes) -> Option<Known> 
     Some(match (field.part()?, value) {
         // Written anew, as it will be when it is saved.
         (Part::Latest(latest), value) => {
-            Known::Plain(value.map(|value| hashes.of(&value.to_string())), vec![latest.stamp])
+            Known::Plain(value.map(|value| hashes.of(&written(value))), vec![latest.stamp])
         }
-        (Part::Kept(kept), value) => Known::Plain(value.map(|value| hashes.of(&value.to_string())), kept.stamps()),
+        (Part::Kept(kept), value) => Known::Plain(value.map(|value| hashes.of(&written(value))), kept.stamps()),
         (Part::Counter(_), Some(value)) => Known::Counter(value.as_i64()?),
         (Part::Set(_), Some(value)) => {
             let (form, parts) = set::parts(value)?;

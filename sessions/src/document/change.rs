@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::base::Known;
+use super::field::written;
 use super::set::{self, Form, Part};
 use super::{BASE_KEY, Base, Document, Hashes, Lifetime, Loaded, Name, NodeId};
 use crate::conflict::{Conflict, Policies};
@@ -292,7 +293,7 @@ fn step(known: Option<&Known>, value: &Value, conflict: &Conflict, hashes: Hashe
         }
         _ => {}
     }
-    let json: Box<str> = value.to_string().into();
+    let json: Box<str> = written(value).into();
     let over = match known {
         Some(Known::Plain(Some(hash), _)) if *hash == hashes.of(&json) => return None,
         Some(Known::Plain(_, stamps)) => stamps.clone(),

@@ -82,7 +82,10 @@ impl Delta {
 
 impl Diffable for Session {
     fn diff(&self, earlier: &Self) -> Option<Vec<u8>> {
-        rmp_serde::to_vec_named(&Delta::between(earlier.live()?, self.live()?)?).ok()
+        // Mostly of one field, which is small.
+        let mut bytes = Vec::with_capacity(256);
+        rmp_serde::encode::write_named(&mut bytes, &Delta::between(earlier.live()?, self.live()?)?).ok()?;
+        Some(bytes)
     }
 
     fn apply(self, diff: &[u8]) -> Option<Self> {

@@ -192,6 +192,12 @@ fn merge_part<P>(ours: &mut Option<Box<P>>, theirs: Option<Box<P>>, merge: impl 
     }
 }
 
+/// A value as it is written down.
+pub(super) fn written(value: &Value) -> String {
+    // There is none that cannot be.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// What was written as JSON by a store. Something else in its place, by a fault or a foreign hand, is no value.
 pub(super) fn read(json: &str) -> Option<Value> {
     serde_json::from_str(json)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::field::read;
+use super::field::{read, written};
 use super::floor::Floor;
 use crate::stamp::Stamp;
 
@@ -72,11 +72,11 @@ pub(crate) type Part = (Box<str>, Box<str>);
 pub(crate) fn parts(value: &Value) -> Option<(Form, Vec<Part>)> {
     match value {
         Value::Array(elements) => {
-            let parts = elements.iter().map(|element| (element.to_string().into(), Box::default()));
+            let parts = elements.iter().map(|element| (written(element).into(), Box::default()));
             Some((Form::Array, parts.collect()))
         }
         Value::Object(entries) => {
-            let parts = entries.iter().map(|(key, value)| (key.as_str().into(), value.to_string().into()));
+            let parts = entries.iter().map(|(key, value)| (key.as_str().into(), written(value).into()));
             Some((Form::Object, parts.collect()))
         }
         _ => None,

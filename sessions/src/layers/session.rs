@@ -288,34 +288,31 @@ impl Shared {
         Ok(session.id().map_or(Cookie::Keep, |id| Cookie::Set(id.into(), max_age)))
     }
 
+    /// Does what has to be waited for, all of it, or the rest if it is `settled` what becomes of the session.
     async fn finish<R: Default, E>(
         self: Arc<Self>,
         handled: Handled,
         mut result: Result<Response<R>, E>,
+        settled: Option<(Cookie, Outcome)>,
     ) -> Result<Response<R>, E> {
-        let mut cookie = Cookie::Keep;
-        if let Ok(response) = &mut result {
-            let save = self.save(&handled, response.status());
-            match request::scope(Arc::clone(&handled.begun.context), save).await {
-                Ok(then) => cookie = then,
-                Err(error) => {
-                    tracing::error!(%error, "a session could not be saved");
-                    *response = Response::default();
-                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        let (cookie, (done, rest)) = match settled {
+            Some(settled) => settled,
+            None => {
+                let mut cookie = Cookie::Keep;
+                if let Ok(response) = &mut result {
+                    let save = self.save(&handled, response.status());
+                    match request::scope(Arc::clone(&handled.begun.context), save).await {
+                        Ok(then) => cookie = then,
+                        Err(error) => {
+                            tracing::error!(%error, "a session could not be saved");
+                            *response = Response::default();
+                            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                        }
+                    }
                 }
+                (cookie, self.replication.handled(&handled.begun))
             }
-        }
-        let outcome = self.replication.handled(&handled.begun);
-        self.settle(handled, result, cookie, outcome).await
-    }
-
-    async fn settle<R: Default, E>(
-        self: Arc<Self>,
-        handled: Handled,
-        result: Result<Response<R>, E>,
-        cookie: Cookie,
-        (done, rest): Outcome,
-    ) -> Result<Response<R>, E> {
+        };
         let may_go = match rest {
             Some(rest) => self.replication.settle(handled.begun.at, rest).await,
             None => true,
@@ -465,17 +462,17 @@ where
                 Ok(response) => shared.unsaved_now(&handled, response.status(), cx),
                 Err(_) => Some(Cookie::Keep),
             };
-            let finishing: BoxFuture<_> = match unsaved {
-                None => Box::pin(shared.finish(handled, result)),
+            let settled = match unsaved {
+                None => None,
                 Some(cookie) => match shared.replication.handled(&handled.begun) {
                     (done, None) => {
-                        return Poll::Ready(
-                            result.map(|response| shared.answer(response, (&handled.brought, cookie), &done, true)),
-                        );
+                        let answer = |response| shared.answer(response, (&handled.brought, cookie), &done, true);
+                        return Poll::Ready(result.map(answer));
                     }
-                    outcome => Box::pin(shared.settle(handled, result, cookie, outcome)),
+                    outcome => Some((cookie, outcome)),
                 },
             };
+            let finishing = Box::pin(shared.finish(handled, result, settled));
             this.state.set(State::Finishing { finishing });
         }
     }

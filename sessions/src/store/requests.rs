@@ -529,7 +529,7 @@ impl Inner {
     /// This member is to take a session over: when the request is done, if it is known when that is.
     async fn note_take_over(&self, id: SessionId) {
         if !request::note_take_over(self.address(), id) {
-            self.take_over(id).await;
+            Box::pin(self.take_over(id)).await;
         }
     }
 
@@ -623,7 +623,7 @@ impl Inner {
     /// A session here, at whoever holds it, or in the backing.
     async fn find(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
         match self.table.get(id).await? {
-            None if self.backing.is_some() => self.restore(id).await,
+            None if self.backing.is_some() => Box::pin(self.restore(id)).await,
             found => Ok(found),
         }
     }
@@ -632,14 +632,15 @@ impl Inner {
     async fn get_fresh(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
         let found = self.find(id).await?;
         let Some(wanted) = request::wanted(self.address(), id) else { return Ok(found) };
-        let has = |session: &Option<Arc<Session>>| match session.as_deref() {
-            Some(Session::Live(document)) => document.has(wanted),
-            Some(Session::Dead(_)) => true,
-            None => false,
-        };
-        if has(&found) {
+        if has_write(found.as_deref(), wanted) {
             return Ok(found);
         }
+        Box::pin(self.wait_for(id, wanted)).await
+    }
+
+    /// A session with the write that the client has seen, or as it is if that does not come.
+    async fn wait_for(&self, id: SessionId, wanted: Stamp) -> Result<Option<Arc<Session>>, SessionError> {
+        let has = |session: &Option<Arc<Session>>| has_write(session.as_deref(), wanted);
         self.counters.waited_reads.one();
         let until = self.env.now() + self.max_wait;
         let mut changes = self.changes.subscribe();
@@ -715,5 +716,14 @@ impl Inner {
         let session = self.table.get(id).await.ok()??;
         let owner = session.live()?.owner.1;
         Some((owner == self.me(), MemberId::from_bytes(owner)))
+    }
+}
+
+/// Whether a session is as late as this write of it.
+fn has_write(session: Option<&Session>, wanted: Stamp) -> bool {
+    match session {
+        Some(Session::Live(document)) => document.has(wanted),
+        Some(Session::Dead(_)) => true,
+        None => false,
     }
 }

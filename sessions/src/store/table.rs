@@ -128,7 +128,8 @@ impl Table {
     pub(crate) async fn get(&self, id: SessionId) -> Result<Option<Arc<Session>>, MapError> {
         match self {
             Self::All(map) => Ok(map.get_shared(&id)),
-            Self::Backup(map) => Ok(map.get(&id).await?.map(Arc::new)),
+            // Boxed, as it is larger than all the rest of a request's future.
+            Self::Backup(map) => Ok(Box::pin(map.get(&id)).await?.map(Arc::new)),
         }
     }
 
@@ -155,7 +156,7 @@ impl Table {
                 after = later.clone().or(found).map(Arc::new);
                 later
             };
-            match map.update_with(&id, step, durability).await {
+            match Box::pin(map.update_with(&id, step, durability)).await {
                 Ok(written) => {
                     let commit = written.map(|written| Commit::Done(Ok(written)));
                     return Ok(Update { commit, after });
