@@ -40,6 +40,10 @@ pub enum SessionError {
     /// The table of sessions could not be read or written.
     #[error("the table of sessions: {0}")]
     Table(#[from] MapError),
+    /// No node has the session, the backing does not say whether it has it, and such a request is to
+    /// [fail](crate::Unreachable::Fail).
+    #[error("no node has the session, and the backing does not say whether it has it: see that it is up, and try again")]
+    Unreachable,
     /// Another member did not do what all are to do.
     #[error("another member did not end its sessions: {why}; try again")]
     Elsewhere {

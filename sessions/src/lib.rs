@@ -48,5 +48,6 @@ pub use shared::{SharedStats, SharedStore};
 pub use stats::{Counts, StateResult, StoreStats};
 pub use store::{
     BackingStats, Expire, Mode, OnTimeout, ReplicatedStore, SessionRecord, Shortfall, StateTransfer, StoreBuilder,
+    Unreachable,
 };
 pub use tribes_replication::Durability;

@@ -41,6 +41,8 @@ pub(crate) struct Done {
     pub(crate) seen: Option<(SessionId, Stamp)>,
     /// The store could not do what it was to do.
     pub(crate) has_failed: bool,
+    /// Nobody could say whether there is a session that it named.
+    pub(crate) unknown: bool,
     /// Sessions that lived until this request ended them.
     ended: Vec<SessionId>,
 }
@@ -100,6 +102,11 @@ impl RequestContext {
     pub(crate) fn that_ended(self, id: Option<SessionId>) -> Self {
         self.with(|done| done.ended.extend(id));
         self
+    }
+
+    /// Whether nobody could say if there is a session that it named.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).unknown
     }
 
     pub(crate) fn done(&self) -> Done {
@@ -183,6 +190,11 @@ pub(crate) fn note_seen(store: usize, id: SessionId, write: impl FnOnce() -> Opt
 /// Notes that the store could not do what it was to do.
 pub(crate) fn note_failure(store: usize) {
     with_current(store, |request| request.with(|done| done.has_failed = true));
+}
+
+/// Notes that nobody could say whether there is a session that the request named: it is not to be taken for over.
+pub(crate) fn note_unknown(store: usize) {
+    with_current(store, |request| request.with(|done| done.unknown = true));
 }
 
 /// Notes that this request ended a session that lived.

@@ -171,12 +171,24 @@ fn pairs(header: &str) -> impl Iterator<Item = (&str, &str)> {
     header.split(';').filter_map(|pair| pair.trim().split_once('=')).map(|(name, value)| (name.trim(), value.trim()))
 }
 
+/// Whether a cookie that is set has this name.
+fn is_named(value: &HeaderValue, name: &str) -> bool {
+    let pair = text(value).and_then(|text| text.split(';').next()).and_then(|pair| pair.split_once('='));
+    pair.is_some_and(|(found, _)| found.trim() == name)
+}
+
+/// Takes removals of the cookie of this name off a response.
+pub(super) fn keep(headers: &mut HeaderMap, name: &str) {
+    // One without a value is left out.
+    each(headers, &SET_COOKIE, |value| {
+        let is_removal = is_named(value, name) && text(value).is_some_and(is_removal);
+        is_removal.then(|| HeaderValue::from_static(""))
+    });
+}
+
 /// Changes the values of the cookies of this name that a response sets; whether it sets or removes one.
 pub(super) fn rewrite_set(headers: &mut HeaderMap, name: &str, change: impl Fn(&str) -> String) -> bool {
-    let is_named = |value: &HeaderValue| {
-        let pair = text(value).and_then(|text| text.split(';').next()).and_then(|pair| pair.split_once('='));
-        pair.is_some_and(|(found, _)| found.trim() == name)
-    };
+    let is_named = |value: &HeaderValue| is_named(value, name);
     if !headers.get_all(SET_COOKIE).iter().any(is_named) {
         return false;
     }

@@ -43,9 +43,14 @@ struct Incoming {
     remembers: bool,
 }
 
-/// The last write of its session that a request saw or made; put on a response by the replication layer.
+/// What a request has to do with its session's cookie; put on a response by the replication layer.
 #[derive(Clone, Copy, Debug)]
-struct Outgoing(Stamp);
+struct Outgoing {
+    /// The last write of its session that it saw or made.
+    seen: Option<Stamp>,
+    /// Nobody could say whether there is such a session: the client is to keep the cookie.
+    unknown: bool,
+}
 
 /// 503, with when to come again.
 fn unavailable<B: Default>(after_seconds: u64) -> Response<B> {

@@ -407,8 +407,9 @@ where
             };
             return Poll::Ready(handled.map(|response| {
                 let mut response = shared.answer(response, done.has_failed, may_go);
-                if let Some((_, stamp)) = done.seen {
-                    response.extensions_mut().insert(Outgoing(stamp));
+                let seen = done.seen.map(|(_, stamp)| stamp);
+                if seen.is_some() || done.unknown {
+                    response.extensions_mut().insert(Outgoing { seen, unknown: done.unknown });
                 }
                 response
             }));

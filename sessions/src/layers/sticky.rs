@@ -270,8 +270,12 @@ impl Shared {
     /// Hangs on it what the client is to bring next time.
     fn answer<B>(&self, response: &mut Response<B>, brought: Brought) {
         // Not for another store's layer further out, either.
-        let seen = response.extensions_mut().remove::<Outgoing>().map(|seen| seen.0);
+        let outgoing = response.extensions_mut().remove::<Outgoing>();
+        let seen = outgoing.and_then(|outgoing| outgoing.seen);
         let headers = response.headers_mut();
+        if outgoing.is_some_and(|outgoing| outgoing.unknown) {
+            cookie::keep(headers, &self.cookie);
+        }
         let in_cookie = self.in_cookie(&brought, seen);
         let is_set = cookie::rewrite_set(headers, &self.cookie, |value| cookie::join(value, in_cookie));
         if brought.is_over && !is_set {

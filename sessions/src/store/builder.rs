@@ -37,6 +37,22 @@ pub enum Shortfall {
     Fail,
 }
 
+/// What becomes of a request whose session no node has, when the [backing](StoreBuilder::backing) does not say whether it has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unreachable {
+    /// It is served as one without a session, and its client keeps its cookie: once the backing is there again, so is the session,
+    /// unless the request made a new one. The layers see to the cookie: [`ReplicatedSessionLayer`](crate::ReplicatedSessionLayer), or
+    /// [`StickyLayer`](crate::StickyLayer) around [`ReplicationLayer`](crate::ReplicationLayer); without them tower-sessions'
+    /// layer takes it away. The default.
+    #[default]
+    ServeWithout,
+    /// It gets an error, [`SessionError::Unreachable`](crate::SessionError::Unreachable), which the layers make a 503 with
+    /// `Retry-After`: nobody seems logged out who is not. So does everyone who comes with the cookie of a session that has long
+    /// been over.
+    Fail,
+}
+
 /// What the expiry date of a record means. tower-sessions gives stores a date, and does not say where it comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -82,6 +98,7 @@ pub struct StoreBuilder {
     mode: Mode,
     durability: Durability,
     shortfall: Shortfall,
+    unreachable: Unreachable,
     transfer: StateTransfer,
     policies: Policies,
     limits: Limits,
@@ -120,6 +137,7 @@ impl StoreBuilder {
             mode: Mode::All,
             durability: Durability::Queued,
             shortfall: Shortfall::default(),
+            unreachable: Unreachable::default(),
             transfer: StateTransfer::default(),
             policies: Policies::default(),
             limits: Limits { field: 64 << 10, session: 1 << 20 },
@@ -274,18 +292,33 @@ impl StoreBuilder {
     ///
     /// Requests never wait for a write, and serve on when `store` is down: what waits is written when it is there again, up to
     /// 1,048,576 sessions a node. A request whose session no node has waits for it for a second at most, and while it fails mostly
-    /// not at all: it is served without a session then. [`StoreStats::backing`](crate::StoreStats::backing) tells how things stand.
+    /// not at all: it is [served without a session](Self::on_unreachable) then.
+    /// [`StoreStats::backing`](crate::StoreStats::backing) tells how things stand.
     ///
-    /// Each session is written by the nodes that change it; records can be read by this crate only. Those that an application left there
-    /// that used `store` by itself are had back, too: so a deployment moves from Redis to here without a logout.
+    /// Each session is written by the nodes that change it; records can be read by this crate only, and name this store: several stores
+    /// may use one Redis. Those that an application left there that used `store` by itself are had back, too: so a deployment moves
+    /// from Redis to here without a logout. They name nobody: for these each store needs a Redis, or a prefix of keys, of its own.
+    ///
+    /// That a session is over is remembered until it is gone from there, too, however long it is down.
     ///
     /// # Not guaranteed
+    /// - If `store` loses records (to make room, `FLUSHALL`), those are written again when their sessions are changed more than ten
+    ///   seconds after they were last written, or after a quarter of the time that they live.
+    /// - A node that alone cannot reach `store` and dies: what it changed is written by the others if that was at most a minute ago,
+    ///   or twice `write_behind` and 20 s.
     /// - If all nodes die at once, what was written within the last [`write_behind`](Self::write_behind) is gone; so is the end of a
     ///   session that had not come there, and the session is back.
     /// - [`kill_all`](ReplicatedStore::kill_all) knows the sessions of the nodes, not those that are only in `store`.
     /// - Sessions that come back count as used just then. They are [created](crate::SessionEvent::Created) as new ones are.
     pub fn backing(mut self, store: SharedStore) -> Self {
         self.backing = Some(store);
+        self
+    }
+
+    /// What becomes of a request whose session no node has while the [`backing`](Self::backing) fails. Default: it is served without
+    /// a session.
+    pub const fn on_unreachable(mut self, unreachable: Unreachable) -> Self {
+        self.unreachable = unreachable;
         self
     }
 
@@ -355,6 +388,7 @@ impl StoreBuilder {
             limits: self.limits,
             durability: self.durability,
             shortfall: self.shortfall,
+            unreachable: self.unreachable,
             expire: self.expire,
             inactivity: self.inactivity,
             max_wait: self.max_wait,
@@ -371,6 +405,7 @@ impl StoreBuilder {
             changes: watching::Sender::new(0),
             ready: watching::Sender::new(false),
             open: Arc::default(),
+            leaving: AtomicBool::new(false),
             tells_roles: AtomicBool::new(false),
             rpc: OnceLock::new(),
             handles: OnceLock::new(),

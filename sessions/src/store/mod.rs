@@ -43,7 +43,7 @@ use tribes_replication::{ChangeHandle, Durability, MapError};
 
 use self::backing::Backing;
 pub use self::backing::BackingStats;
-pub use self::builder::{Expire, OnTimeout, Shortfall, StateTransfer, StoreBuilder};
+pub use self::builder::{Expire, OnTimeout, Shortfall, StateTransfer, StoreBuilder, Unreachable};
 use self::index::Index;
 use self::requests::RecordEnd;
 pub use self::requests::SessionRecord;
@@ -53,7 +53,7 @@ pub use self::table::Mode;
 use self::table::Table;
 use self::task::Ending;
 #[cfg(feature = "tower-sessions")]
-pub(crate) use self::tower_sessions::RequestStore;
+pub(crate) use self::tower_sessions::{RequestStore, store_error};
 use crate::SessionId;
 use crate::conflict::Policies;
 use crate::document::{Document, EndReason, Hashes, Limits, Session};
@@ -132,6 +132,7 @@ pub(crate) struct Inner {
     limits: Limits,
     durability: Durability,
     shortfall: Shortfall,
+    unreachable: Unreachable,
     expire: Expire,
     inactivity: Option<Duration>,
     max_wait: Duration,
@@ -153,6 +154,8 @@ pub(crate) struct Inner {
     ready: watching::Sender<bool>,
     /// Whether requests may come: it is ready, and not closed. For who looks at it with each request, after the store is gone, too.
     open: Arc<AtomicBool>,
+    /// It is on its way out of the group: no requests.
+    leaving: AtomicBool,
     /// Some layer tells requests what part this node has in their session.
     tells_roles: AtomicBool,
     rpc: OnceLock<RpcChannel>,
@@ -204,7 +207,8 @@ impl ReplicatedStore {
         self.0.is_open()
     }
 
-    /// The fields of a session; `None` if there is none. Does not count as a use.
+    /// The fields of a session; `None` if there is none on the nodes: the [backing](StoreBuilder::backing) is not asked. Does not count
+    /// as a use.
     ///
     /// # Errors
     /// In [`Mode::Backup`], if nobody that holds it answers.
@@ -301,7 +305,8 @@ impl ReplicatedStore {
         live.map(|(id, _)| id).collect()
     }
 
-    /// Who decides when this session ends: the member that served it last, as far as this node knows.
+    /// Who decides when this session ends: the member that served it last, as far as this node knows. Nobody, of one that is in the
+    /// [backing](StoreBuilder::backing) only.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -336,8 +341,9 @@ impl ReplicatedStore {
         &self.0.name
     }
 
-    /// Leaves the group in order, for a rolling deployment: tells the others when each session was used last, hands over those
-    /// that would be lost, writes what waits to the [backing](StoreBuilder::backing), and closes. Call it when no more requests come; the gate says 503 meanwhile and afterwards.
+    /// Leaves the group in order, for a rolling deployment: tells the others when each session was used last, writes what waits to the
+    /// [backing](StoreBuilder::backing), hands over what would be lost, and closes: all of it `within` that time. Call it when no more
+    /// requests come; the gate says 503 meanwhile and afterwards.
     ///
     /// # Errors
     /// If what only this node holds was not handed over in time. The store is open still, and
@@ -346,13 +352,12 @@ impl ReplicatedStore {
     /// # Cancel safety
     /// Handing over goes on; the store does not close.
     pub async fn leave(&self, within: Duration) -> Result<(), SessionError> {
-        self.0.set_ready(false);
+        self.0.set_leaving(true);
         if let Err(error) = self.0.leave(within).await {
-            self.0.set_ready(true);
+            self.0.set_leaving(false);
             return Err(error.into());
         }
         self.0.closed.store(true, Ordering::Release);
-        self.0.set_ready(false);
         self.0.earlier.notify_one();
         if let Some(backing) = &self.0.backing {
             backing.close();
@@ -396,11 +401,25 @@ impl Inner {
         self.tells_roles.load(Ordering::Relaxed)
     }
 
-    fn set_ready(&self, ready: bool) {
-        self.ready.send_modify(|is_ready| {
-            *is_ready = ready;
-            self.open.store(ready && !self.is_closed(), Ordering::Release);
+    /// It has its state.
+    fn set_ready(&self) {
+        self.ready.send_modify(|ready| {
+            *ready = true;
+            self.set_open(*ready);
         });
+    }
+
+    /// It leaves, or stays after all.
+    fn set_leaving(&self, leaving: bool) {
+        // Under the lock of the other.
+        self.ready.send_modify(|ready| {
+            self.leaving.store(leaving, Ordering::Release);
+            self.set_open(*ready);
+        });
+    }
+
+    fn set_open(&self, is_ready: bool) {
+        self.open.store(is_ready && !self.leaving.load(Ordering::Acquire) && !self.is_closed(), Ordering::Release);
     }
 
     pub(crate) fn now_time(&self) -> Time {
@@ -471,15 +490,24 @@ impl Inner {
         failed.map_or(Ok(ended), Err)
     }
 
+    /// Whether a session that is over is not in the backing, if there is one.
+    async fn is_removed_behind(&self, id: SessionId) -> bool {
+        match &self.backing {
+            Some(backing) => backing.is_removed(&self.env, id).await,
+            None => true,
+        }
+    }
+
     async fn leave(&self, within: Duration) -> Result<(), MapError> {
-        self.tell_all_uses(within).await;
+        let until = self.env.now() + within;
+        self.tell_all_uses(within / 4).await;
         if let Some(backing) = &self.backing {
-            let left = backing.flush(&self.env, within).await;
+            // The others have them, but for those that only this node holds: half of the time is theirs.
+            let left = backing.flush(&self.env, (until - self.env.now()) / 2).await;
             if left > 0 {
-                // The others have them; only if there are none they are gone with this node.
                 tracing::warn!(store = self.name, sessions = left, "the backing did not take all that waited for it");
             }
         }
-        self.table.leave(within).await
+        self.table.leave(until - self.env.now()).await
     }
 }

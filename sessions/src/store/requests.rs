@@ -9,9 +9,9 @@ use serde_json::Value;
 use tribes_core::{MemberId, Time};
 use tribes_replication::Durability;
 
-use super::backing::Queue;
+use super::backing::{Had, Queue};
 use super::table::{Table, Update};
-use super::{Commit, Expire, Inner};
+use super::{Commit, Expire, Inner, Unreachable};
 use crate::SessionId;
 use crate::document::{BASE_KEY, Base, Change, Death, Document, EndReason, Hashes, Lifetime, Loaded, Session, Unfit};
 use crate::error::SessionError;
@@ -217,7 +217,14 @@ impl Inner {
         let base = data.get(BASE_KEY).and_then(|base| Base::from_value(base, likely)).filter(|base| base.id == id);
         // It may have saved before.
         let base = base.map(|base| self.saved().take(base.nonce).unwrap_or(base));
-        let written = self.write(id, (base.as_ref(), likely), data, end).await?;
+        let written = self.write(id, (base.as_ref(), likely), data, end).await;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.saved().put(base);
+                return Err(error);
+            }
+        };
         self.saved().put(match written {
             Wrote::Over => None,
             Wrote::Nothing => base,
@@ -341,8 +348,12 @@ impl Inner {
 
     /// Ends a session; whether there was one.
     pub(crate) async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, SessionError> {
-        if reason == EndReason::Invalidated && self.backing.is_some() && self.find(id).await?.is_none() {
-            // Nobody has it, or the backing cannot say: then it is not to be had back from there.
+        if reason == EndReason::Invalidated
+            && self.backing.is_some()
+            && self.table.get(id).await?.is_none()
+            && let Had::Unknown | Had::Unfit = Box::pin(self.restore(id)).await?
+        {
+            // Then it is not to be had back from there. Where it says that it has none, nothing is written: an id may be anybody's.
             self.write_behind(|queue, now| queue.ended(id, now));
         }
         self.end_if(id, reason, |_| true).await
@@ -623,8 +634,22 @@ impl Inner {
     /// A session here, at whoever holds it, or in the backing.
     async fn find(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
         match self.table.get(id).await? {
-            None if self.backing.is_some() => Box::pin(self.restore(id)).await,
+            None if self.backing.is_some() => self.find_behind(id).await,
             found => Ok(found),
+        }
+    }
+
+    async fn find_behind(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
+        match Box::pin(self.restore(id)).await? {
+            Had::Session(session) => Ok(Some(session)),
+            Had::Nothing | Had::Unfit => Ok(None),
+            Had::Unknown => {
+                request::note_unknown(self.address());
+                match self.unreachable {
+                    Unreachable::ServeWithout => Ok(None),
+                    Unreachable::Fail => Err(SessionError::Unreachable),
+                }
+            }
         }
     }
 

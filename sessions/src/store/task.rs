@@ -45,7 +45,7 @@ async fn take_over_state(inner: Weak<Inner>, env: Env, timeout: Duration) {
     } else {
         tracing::info!(store = inner.name, ?result, ?took, sessions = inner.keeper().live(), "ready");
     }
-    inner.set_ready(true);
+    inner.set_ready();
     inner.state.send_replace(Some((result, took)));
 }
 
@@ -157,6 +157,8 @@ async fn end(inner: &Inner, what: Ending) {
         // It may have been used since.
         Ending::End(id) if inner.keeper().is_over(id, inner.now()) => inner.end(id, EndReason::Timeout).await.map(drop),
         Ending::End(_) => Ok(()),
+        // As long as it may be in the backing, it is to be known that it is over. Asked again later.
+        Ending::Forget(id) if !inner.is_removed_behind(id).await => Ok(()),
         Ending::Forget(id) => {
             let forgotten = inner.table.forget(id).await;
             if forgotten.is_ok() {

@@ -87,7 +87,14 @@ impl Inner {
             }
         }
         if let (By::Peer, Some(session)) = (by, &new) {
-            self.write_behind(|queue, now| queue.heard(id, session.live().is_none(), now));
+            let (is_over, have_met) = (session.live().is_none(), change.new.as_ref().is_some_and(|new| new.len() > 1));
+            self.write_behind(|queue, now| {
+                queue.heard(id, is_over, now);
+                // Writes that did not know of each other: what they come to nobody has written yet.
+                if have_met && !is_over {
+                    queue.changed(id, now);
+                }
+            });
         }
         self.index().changed(id, old.as_deref(), new.as_deref(), &self.policies);
         self.changes.send_modify(|count| *count = count.wrapping_add(1));

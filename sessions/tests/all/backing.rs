@@ -12,7 +12,7 @@ use serde_json::json;
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::{Error, Result as StoreResult};
-use tribes_sessions::{BackingStats, Conflict, Mode, SessionId, SharedStore};
+use tribes_sessions::{BackingStats, Conflict, Mode, SessionId, SharedStore, Unreachable};
 use tribes_testkit::suite::Seeds;
 use tribes_testkit::{Simulation, World};
 
@@ -337,5 +337,139 @@ fn in_the_end_both_have_the_same() {
             let after = user.clone().get(&b, "/").await;
             assert_eq!(Some(after.body), before);
         }
+    });
+}
+
+/// Nobody is logged out since the backing happens to be down when all nodes have started anew.
+#[test]
+fn who_cannot_be_found_just_now_keeps_the_cookie() {
+    simulate(async |world| {
+        let outside = Outside::default();
+        let (mut a, mut b) = two(world, &setup(&outside, Mode::All)).await;
+        let (mut ann, mut bob) = (Browser::default(), Browser::default());
+        for browser in [&mut ann, &mut bob] {
+            browser.post(&a, "/", json!({ "user": 7 })).await;
+        }
+        all_written(world, &[&a, &b]).await;
+        outside.set_down(true);
+        all_die(&mut a, &mut b).await;
+        let before = ann.cookies.clone();
+        for place in [&a, &b] {
+            let answer = ann.get(place, "/").await;
+            assert_eq!((answer.status, answer.body), (StatusCode::OK, json!({})), "without a session");
+            assert_eq!(ann.cookies, before);
+        }
+        outside.set_down(false);
+        world.sleep(20 * SECOND).await;
+        assert_eq!(ann.get(&a, "/").await.body, json!({ "user": 7 }));
+        // Of one of which it is known that there is none the cookie is taken away.
+        let mut stranger = Browser::default();
+        stranger.cookies.insert("id".to_owned(), SessionId::from_bits(42).to_string());
+        stranger.get(&b, "/").await;
+        assert!(stranger.cookies.is_empty());
+        let pending = stats(&b).pending;
+        stranger.cookies.insert("id".to_owned(), SessionId::from_bits(42).to_string());
+        stranger.post(&b, "/logout", json!(null)).await;
+        assert_eq!(stats(&b).pending, pending, "nor is anything written for an id that anybody may have made up");
+        assert_eq!(bob.get(&b, "/").await.body, json!({ "user": 7 }));
+    });
+}
+
+#[test]
+fn who_cannot_be_found_just_now_may_be_told_to_come_again() {
+    simulate(async |world| {
+        let outside = Outside::default();
+        let base = setup(&outside, Mode::All);
+        let setup: Setup = Arc::new(move |builder| base(builder).on_unreachable(Unreachable::Fail));
+        let (mut a, mut b) = two(world, &setup).await;
+        let (mut ann, mut new) = (Browser::default(), Browser::default());
+        ann.post(&a, "/", json!({ "user": 7 })).await;
+        all_written(world, &[&a, &b]).await;
+        outside.set_down(true);
+        all_die(&mut a, &mut b).await;
+        for place in [&a, &b] {
+            // The handler of these tests tells of it by another status; a session layer's own error is a 503.
+            assert_eq!(ann.get(place, "/").await.status, StatusCode::BAD_GATEWAY);
+            assert_eq!(new.post(place, "/", json!({ "user": 8 })).await.status, StatusCode::OK);
+        }
+        outside.set_down(false);
+        world.sleep(20 * SECOND).await;
+        assert_eq!(ann.get(&a, "/").await.body, json!({ "user": 7 }));
+    });
+}
+
+/// It is down for longer than the end of a session is remembered otherwise, and who was to write the end died.
+#[test]
+fn an_end_is_remembered_until_it_is_there() {
+    for mode in [Mode::All, Mode::Backup { copies: 1 }] {
+        simulate(async |world| {
+            let outside = Outside::default();
+            let base = setup(&outside, mode);
+            let setup: Setup = Arc::new(move |builder| base(builder).longest_partition(60 * SECOND));
+            let (mut a, b) = two(world, &setup).await;
+            let mut ann = Browser::default();
+            ann.post(&a, "/", json!({ "user": 7 })).await;
+            all_written(world, &[&a, &b]).await;
+            let mut over = ann.clone();
+            outside.set_down(true);
+            assert_eq!(ann.post(&a, "/logout", json!(null)).await.status, StatusCode::OK);
+            within(world, SECOND, "B knows", async || b.fields(over.id()).await.is_none()).await;
+            a.kill();
+            world.sleep(300 * SECOND).await;
+            assert!(outside.has(over.id()));
+            outside.set_down(false);
+            assert_eq!(over.get(&b, "/").await.body, json!({}));
+            within(world, 60 * SECOND, "it is gone there", async || !outside.has(ann_id(&outside))).await;
+            world.sleep(300 * SECOND).await;
+            assert!(outside.records.lock().unwrap().is_empty());
+        });
+    }
+}
+
+/// The id of the only record; of none if there is none.
+fn ann_id(outside: &Outside) -> SessionId {
+    outside.records.lock().unwrap().keys().next().map_or(SessionId::from_bits(0), |id| SessionId::from(*id))
+}
+
+/// Both sides of a split group write, each what it has; what they come to is written when they meet.
+#[test]
+fn what_a_split_group_comes_to_is_there() {
+    simulate(async |world| {
+        let outside = Outside::default();
+        let (mut a, mut b) = two(world, &setup(&outside, Mode::All)).await;
+        let mut ann = Browser::default();
+        ann.post(&a, "/", json!({ "user": 7 })).await;
+        all_written(world, &[&a, &b]).await;
+        world.net().partition(&[&[&a.node], &[&b.node]]);
+        world.sleep(60 * SECOND).await;
+        let mut other = ann.clone();
+        ann.post(&a, "/", json!({ "a": 1 })).await;
+        other.post(&b, "/", json!({ "b": 1 })).await;
+        world.sleep(120 * SECOND).await;
+        world.net().heal();
+        let all = json!({ "user": 7, "a": 1, "b": 1 });
+        within(world, 120 * SECOND, "they meet", async || {
+            a.fields(ann.id()).await == Some(all.clone()) && b.fields(ann.id()).await == Some(all.clone())
+        })
+        .await;
+        all_written(world, &[&a, &b]).await;
+        all_die(&mut a, &mut b).await;
+        assert_eq!(ann.get(&a, "/").await.body, all);
+    });
+}
+
+#[test]
+fn what_it_has_lost_is_written_again() {
+    simulate(async |world| {
+        let outside = Outside::default();
+        let (a, b) = two(world, &setup(&outside, Mode::All)).await;
+        let mut ann = Browser::default();
+        ann.post(&a, "/", json!({ "user": 7 })).await;
+        all_written(world, &[&a, &b]).await;
+        outside.records.lock().unwrap().clear();
+        world.sleep(11 * SECOND).await;
+        ann.post(&a, "/", json!({ "a": 1 })).await;
+        all_written(world, &[&a, &b]).await;
+        assert!(outside.has(ann.id()));
     });
 }

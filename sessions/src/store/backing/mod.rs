@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
 pub(super) use self::queue::Queue;
+pub(super) use self::restore::Had;
 pub(super) use self::write::begin;
 use crate::SharedStore;
 
@@ -45,9 +46,10 @@ pub(super) struct Backing {
 pub struct BackingStats {
     /// Sessions, or ends of sessions, that are still to be written.
     pub pending: usize,
-    /// Whether it did not do what it was told last; it is tried again, after ten seconds at the latest.
+    /// Whether it did not do what it was told last, or did not say what it was asked last; it is tried again, after ten seconds at
+    /// the latest.
     pub is_failing: bool,
-    /// Writes that it did not do; they are tried again.
+    /// Writes that it did not do; they are tried again, unless a session is such that it cannot be written there.
     pub failed: u64,
     /// Sessions written.
     pub written: u64,

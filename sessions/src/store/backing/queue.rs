@@ -15,8 +15,14 @@ use crate::SessionId;
 const MOST: usize = 1 << 20;
 /// The first and the longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// For so long it is remembered that another member changed a session: it may die before it has written it.
-const RECENT: Duration = Duration::from_secs(30);
+/// For so long at least it is remembered that another member changed a session: it may die before it has written it.
+const RECENT: Duration = Duration::from_secs(60);
+/// Longer than what is due waits at its author, who may have failed: a try, the longest pause, another.
+const RETRIED: Duration = Duration::from_secs(20);
+/// What was written so long ago is not taken to be there any more: it may have been let go of, to make room.
+const TRUST: Duration = Duration::from_secs(10);
+/// What could not be done since those that hold a session do not answer is tried again after so long.
+const LATER: Duration = Duration::from_secs(1);
 /// What another member changes so soon after this one wrote it is written again: the two may have overtaken each other.
 const OVERLAP: Duration = Duration::from_secs(10);
 
@@ -50,17 +56,38 @@ pub(in crate::store) struct Queue {
     delay: Duration,
     pending: HashMap<SessionId, Pending>,
     due: BTreeSet<(Time, SessionId)>,
-    /// What is being written, and whether it is to be looked at again afterwards.
-    busy: HashMap<SessionId, Option<Pending>>,
+    /// What is being done, and whether it is to be looked at again afterwards.
+    busy: HashMap<SessionId, (Job, Option<Pending>)>,
     wrote: HashMap<SessionId, Wrote>,
     /// What others changed, and when that came.
     recent: HashMap<SessionId, Time>,
     look: Time,
+    writes: Backoff,
+    reads: Backoff,
+    stats: BackingStats,
+}
+
+/// How long it is left in peace. What is read may be slow where writes are not, and the other way about.
+#[derive(Debug, Default)]
+struct Backoff {
     pause: Duration,
     /// After a failure nothing is tried before.
     not_before: Time,
     is_failing: bool,
-    stats: BackingStats,
+}
+
+impl Backoff {
+    fn works(&mut self) {
+        (self.is_failing, self.pause) = (false, Duration::ZERO);
+    }
+
+    fn fails(&mut self, now: Time) {
+        self.is_failing = true;
+        if now >= self.not_before {
+            self.pause = (self.pause * 2).clamp(PAUSES.0, PAUSES.1);
+            self.not_before = now + self.pause;
+        }
+    }
 }
 
 impl Queue {
@@ -73,9 +100,8 @@ impl Queue {
             wrote: HashMap::new(),
             recent: HashMap::new(),
             look: Time::ZERO,
-            pause: Duration::ZERO,
-            not_before: Time::ZERO,
-            is_failing: false,
+            writes: Backoff::default(),
+            reads: Backoff::default(),
             stats: BackingStats::default(),
         }
     }
@@ -101,10 +127,11 @@ impl Queue {
             self.changed(id, now);
         }
         if now >= self.look {
-            if !self.is_failing {
-                self.recent.retain(|_, came| now - *came < RECENT);
+            let recent = RECENT.max(2 * self.delay + RETRIED);
+            if !self.writes.is_failing {
+                self.recent.retain(|_, came| now - *came < recent);
             }
-            self.look = now + RECENT;
+            self.look = now + recent;
         }
         if self.recent.len() < MOST {
             self.recent.insert(id, now);
@@ -113,14 +140,10 @@ impl Queue {
 
     /// A session that is unused for `limit` at most was used here.
     pub(in crate::store) fn used(&mut self, id: SessionId, limit: Duration, now: Time) {
-        if self.wrote.len() >= MOST && !self.wrote.contains_key(&id) {
-            return;
-        }
-        let wrote = self.wrote.entry(id).or_insert(Wrote { at: now, known: false });
-        // There it ends a quarter later than here.
-        if now - wrote.at >= limit / 4 {
-            // It may have been let go of there meanwhile.
-            *wrote = Wrote { at: now, known: false };
+        // There it ends a quarter later than here. Of one that this node has not written it does not know when that was.
+        let is_due = self.wrote.get(&id).is_none_or(|wrote| now - wrote.at >= limit / 4);
+        if is_due && (self.wrote.len() < MOST || self.wrote.contains_key(&id)) {
+            self.wrote.insert(id, Wrote { at: now, known: false });
             self.changed(id, now);
         }
     }
@@ -138,7 +161,7 @@ impl Queue {
 
     /// All that waits is due now, and failures are forgotten.
     pub(super) fn hurry(&mut self, now: Time) {
-        (self.not_before, self.pause) = (now, Duration::ZERO);
+        (self.writes.not_before, self.writes.pause) = (now, Duration::ZERO);
         self.due = self.pending.keys().map(|id| (now, *id)).collect();
         self.pending.values_mut().for_each(|pending| pending.due = now);
     }
@@ -148,46 +171,59 @@ impl Queue {
     }
 
     /// Whether it may be asked for a session: after a failure not at once again.
-    pub(super) fn may_ask(&self, now: Time) -> bool {
-        now >= self.not_before
+    pub(super) fn may_read(&self, now: Time) -> bool {
+        now >= self.reads.not_before
+    }
+
+    /// The same of a write out of turn.
+    pub(super) fn may_write(&self, now: Time) -> bool {
+        now >= self.writes.not_before
+    }
+
+    /// Whether a session's end is known here and perhaps not there.
+    pub(super) fn is_ending(&self, id: SessionId) -> bool {
+        let is_end = |pending: &Pending| pending.ended;
+        self.pending.get(&id).is_some_and(is_end)
+            || self.busy.get(&id).is_some_and(|(job, again)| *job == Job::Remove || again.as_ref().is_some_and(is_end))
     }
 
     /// What is to be done now.
     pub(super) fn take(&mut self, now: Time) -> Vec<(SessionId, Job)> {
         let mut jobs = Vec::new();
-        if now < self.not_before {
+        if now < self.writes.not_before {
             return jobs;
         }
         // One tells whether it is there again.
-        let most = if self.is_failing { 1 } else { AT_ONCE };
+        let most = if self.writes.is_failing { 1 } else { AT_ONCE };
         while self.busy.len() < most {
             let Some((_, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) else { break };
             self.due.pop_first();
             let Some(pending) = self.pending.remove(&id) else { continue };
-            if let Some(again) = self.busy.get_mut(&id) {
+            if let Some((_, again)) = self.busy.get_mut(&id) {
                 // Not two at once, of which the earlier may come to lie above.
                 let ended = pending.ended || again.is_some_and(|again| again.ended);
                 *again = Some(Pending { ended, ..pending });
                 continue;
             }
-            self.busy.insert(id, None);
-            let known = self.wrote.get(&id).is_some_and(|wrote| wrote.known);
-            jobs.push((id, if pending.ended { Job::Remove } else { Job::Write { known } }));
+            let known = self.wrote.get(&id).is_some_and(|wrote| wrote.known && now - wrote.at < TRUST);
+            let job = if pending.ended { Job::Remove } else { Job::Write { known } };
+            self.busy.insert(id, (job, None));
+            jobs.push((id, job));
         }
         jobs
     }
 
     /// When [`take`](Self::take) has something, at the latest.
     pub(super) fn next(&self) -> Time {
-        if self.busy.len() >= if self.is_failing { 1 } else { AT_ONCE } {
+        if self.busy.len() >= if self.writes.is_failing { 1 } else { AT_ONCE } {
             return Time::NEVER;
         }
-        self.due.first().map_or(Time::NEVER, |(due, _)| (*due).max(self.not_before))
+        self.due.first().map_or(Time::NEVER, |(due, _)| (*due).max(self.writes.not_before))
     }
 
     /// It was done: written, or removed.
     pub(super) fn done(&mut self, id: SessionId, removed: bool, now: Time) {
-        self.works();
+        self.was_written();
         if removed {
             self.stats.removed += 1;
             self.gone(id);
@@ -205,38 +241,65 @@ impl Queue {
         self.finish(id, None);
     }
 
+    /// It cannot be done, however often it is tried.
+    pub(super) fn impossible(&mut self, id: SessionId) {
+        self.stats.failed += 1;
+        self.finish(id, None);
+    }
+
+    /// It was not done, through no fault of the backing: those that hold the session do not answer.
+    pub(super) fn later(&mut self, id: SessionId, ended: bool, now: Time) {
+        self.finish(id, Some(Pending { due: now + LATER, ended }));
+    }
+
     /// It was not done, and is to be tried again.
     pub(super) fn failed(&mut self, id: SessionId, ended: bool, now: Time) {
-        self.fails(now);
+        self.write_failed(now);
         // Nobody knows what of it was done, or what is left there.
         if let Some(wrote) = self.wrote.get_mut(&id) {
             wrote.known = false;
         }
-        self.finish(id, Some(Pending { due: self.not_before, ended }));
+        self.finish(id, Some(Pending { due: self.writes.not_before, ended }));
     }
 
-    /// It has answered.
-    pub(super) fn works(&mut self) {
-        (self.is_failing, self.pause) = (false, Duration::ZERO);
+    /// A session's end was there, out of turn.
+    pub(super) fn removed(&mut self, id: SessionId) {
+        self.was_written();
+        self.gone(id);
     }
 
-    /// It has not.
-    pub(super) fn fails(&mut self, now: Time) {
-        if !self.is_failing {
+    fn was_written(&mut self) {
+        self.writes.works();
+        // It is there, as far as anybody knows; whether it is fast enough to be asked is seen by asking.
+        self.reads.is_failing = false;
+    }
+
+    /// A write failed.
+    pub(super) fn write_failed(&mut self, now: Time) {
+        if !self.writes.is_failing {
             // What is there may be gone when it is there again.
             self.wrote.values_mut().for_each(|wrote| wrote.known = false);
         }
-        self.is_failing = true;
         self.stats.failed += 1;
-        if now >= self.not_before {
-            self.pause = (self.pause * 2).clamp(PAUSES.0, PAUSES.1);
-            self.not_before = now + self.pause;
-        }
+        self.writes.fails(now);
     }
 
-    pub(super) fn restored(&mut self) {
-        self.works();
+    /// It has answered whether it has a session.
+    pub(super) fn was_read(&mut self) {
+        self.reads.works();
+    }
+
+    /// It has not.
+    pub(super) fn read_failed(&mut self, now: Time) {
+        self.reads.fails(now);
+    }
+
+    /// A session came back from it, as it was written there once.
+    pub(super) fn restored(&mut self, id: SessionId, now: Time) {
         self.stats.restored += 1;
+        if self.wrote.len() < MOST {
+            self.wrote.entry(id).or_insert(Wrote { at: now, known: false });
+        }
     }
 
     pub(super) fn missed(&mut self) {
@@ -244,7 +307,8 @@ impl Queue {
     }
 
     pub(super) fn stats(&self) -> BackingStats {
-        BackingStats { pending: self.pending.len() + self.busy.len(), is_failing: self.is_failing, ..self.stats }
+        let is_failing = self.writes.is_failing || self.reads.is_failing;
+        BackingStats { pending: self.pending.len() + self.busy.len(), is_failing, ..self.stats }
     }
 
     /// Whether it waits, or is being written.
@@ -253,7 +317,7 @@ impl Queue {
     }
 
     fn finish(&mut self, id: SessionId, again: Option<Pending>) {
-        let later = self.busy.remove(&id).flatten();
+        let later = self.busy.remove(&id).and_then(|(_, again)| again);
         for pending in [again, later].into_iter().flatten() {
             self.add(id, pending);
         }

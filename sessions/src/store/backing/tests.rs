@@ -87,7 +87,7 @@ fn while_it_fails_one_is_tried_at_a_time_after_growing_pauses() {
     while now < at(120_000) {
         let next = queue.next();
         assert!(next > now && next - now <= Duration::from_secs(10), "{:?}", next - now);
-        assert!(!queue.may_ask(now));
+        assert!(!queue.may_write(now) && queue.may_read(now), "what is read is another matter");
         now = next;
         let jobs = queue.take(now);
         assert_eq!(jobs.len(), 1);
@@ -124,7 +124,14 @@ fn after_a_failure_nothing_is_taken_for_there() {
 fn one_that_is_only_read_is_written_anew_before_it_ends_there() {
     let limit = Duration::from_secs(100);
     let mut queue = Queue::new(DELAY);
+    // Another node wrote it, who knows when.
     queue.used(id(1), limit, at(0));
+    queue.used(id(1), limit, at(500));
+    assert_eq!(queue.take(at(1000)), [(id(1), WRITE)]);
+    queue.done(id(1), false, at(0));
+    // It came from there.
+    queue.restored(id(2), at(0));
+    queue.used(id(2), limit, at(1000));
     queue.used(id(1), limit, at(24_999));
     assert!(queue.is_empty());
     queue.used(id(1), limit, at(25_000));
@@ -157,8 +164,64 @@ fn what_another_changes_is_written_when_that_one_is_gone_and_when_the_two_may_ha
     queue.heard(id(2), true, at(20_001));
     assert!(queue.is_empty());
     // Of what came long ago its author has seen to it.
-    queue.heard(id(3), false, at(90_000));
+    queue.heard(id(3), false, at(59_999));
+    assert!(queue.recent().contains(&id(1)));
+    queue.heard(id(3), false, at(120_000));
     assert!(!queue.recent().contains(&id(1)));
+    // How long that is follows from how long things wait.
+    let mut slow = Queue::new(Duration::from_secs(100));
+    slow.heard(id(1), false, at(0));
+    slow.heard(id(2), false, at(219_000));
+    assert!(slow.recent().contains(&id(1)));
+}
+
+#[test]
+fn what_was_written_long_ago_is_not_taken_to_be_there() {
+    let mut queue = Queue::new(Duration::ZERO);
+    for (now, job) in [(0, WRITE), (9_999, WRITE_AGAIN), (19_998, WRITE_AGAIN), (29_998, WRITE)] {
+        queue.changed(id(1), at(now));
+        assert_eq!(queue.take(at(now)), [(id(1), job)], "at {now} ms");
+        queue.done(id(1), false, at(now));
+    }
+}
+
+#[test]
+fn an_end_that_is_not_there_yet_is_known() {
+    let mut queue = Queue::new(DELAY);
+    queue.changed(id(1), at(0));
+    assert!(!queue.is_ending(id(1)));
+    queue.take(at(1000));
+    queue.ended(id(1), at(1000));
+    assert!(queue.is_ending(id(1)), "it waits");
+    queue.done(id(1), false, at(1001));
+    queue.take(at(1001));
+    assert!(queue.is_ending(id(1)), "it is being done");
+    queue.failed(id(1), true, at(1002));
+    assert!(queue.is_ending(id(1)), "again");
+    queue.take(at(20_000));
+    queue.done(id(1), true, at(20_000));
+    assert!(!queue.is_ending(id(1)));
+}
+
+#[test]
+fn what_is_no_fault_of_the_backing_does_not_count_as_one() {
+    let mut queue = Queue::new(Duration::ZERO);
+    (1..=3).for_each(|number| queue.changed(id(number), at(0)));
+    assert_eq!(queue.take(at(0)).len(), 3);
+    queue.later(id(1), false, at(0));
+    queue.impossible(id(2));
+    queue.needless(id(3));
+    assert!(!queue.stats().is_failing && queue.may_write(at(0)));
+    assert_eq!((queue.stats().failed, queue.stats().pending), (1, 1));
+    assert_eq!(queue.take(at(999)), []);
+    assert_eq!(queue.take(at(1000)), [(id(1), WRITE)]);
+    // And reads that fail stop no writes.
+    queue.read_failed(at(1000));
+    queue.changed(id(4), at(1000));
+    assert!(queue.stats().is_failing && !queue.may_read(at(1000)));
+    assert_eq!(queue.take(at(1000)), [(id(4), WRITE)]);
+    queue.was_read();
+    assert!(!queue.stats().is_failing);
 }
 
 #[test]
@@ -189,19 +252,29 @@ fn document(data: &Value, lifetime: Lifetime) -> Document {
 #[test]
 fn a_session_comes_back_with_all_that_is_known_of_its_writes() {
     let document = document(&json!({"user": "ann", "cart": ["a", "b"], "hits": 3}), Lifetime::Idle(60_000));
-    let record = to_record(id(4), &document, Duration::from_secs(20), 1_000_000).unwrap();
+    let record = to_record((id(4), "shop"), &document, Duration::from_secs(20), 1_000_000).unwrap();
     assert_eq!(record.id, id(4));
     // A quarter longer than it is left.
     assert_eq!(record.date, OffsetDateTime::from_unix_timestamp(1000 + 40 + 15).unwrap());
-    let back = |now_ms| from_record(record.clone(), now_ms, (&policies(), LIMITS, None), HASHES);
+    let back = |now_ms| from_record("shop", record.clone(), now_ms, (&policies(), LIMITS, None), HASHES);
     assert_eq!(back(1_054_999), Ok(Session::Live(Box::new(document))));
     assert_eq!(back(1_055_000), Err(Unfit::Over));
     for lifetime in [Lifetime::Until(5_000_000), Lifetime::Unlimited] {
         let document = self::document(&json!({"user": "ann"}), lifetime);
-        let record = to_record(id(4), &document, Duration::ZERO, 1_000_000).unwrap();
-        let back = from_record(record, 4_000_000, (&policies(), LIMITS, None), HASHES);
+        let record = to_record((id(4), "shop"), &document, Duration::ZERO, 1_000_000).unwrap();
+        let back = from_record("shop", record.clone(), 4_000_000, (&policies(), LIMITS, None), HASHES);
         assert_eq!(back, Ok(Session::Live(Box::new(document))));
+        let elsewhere = from_record("admin", record, 4_000_000, (&policies(), LIMITS, None), HASHES);
+        assert_eq!(elsewhere, Err(Unfit::Another), "who knows an id of one application is nobody in another");
     }
+    // What the nodes had comes back, whatever single requests may write.
+    let document = self::document(&json!({"user": "x".repeat(3000)}), Lifetime::Unlimited);
+    let record = to_record((id(4), "shop"), &document, Duration::ZERO, 0).unwrap();
+    assert_eq!(back_of(record), Ok(Session::Live(Box::new(document))));
+}
+
+fn back_of(record: ForeignRecord) -> Result<Session, Unfit> {
+    from_record("shop", record, 1, (&policies(), LIMITS, None), HASHES)
 }
 
 #[test]
@@ -209,7 +282,7 @@ fn what_another_application_left_is_the_same_on_every_node_that_reads_it() {
     let data = HashMap::from([("cart".to_owned(), json!(["a"])), ("hits".to_owned(), json!(3))]);
     let date = OffsetDateTime::from_unix_timestamp(2000).unwrap();
     let record = ForeignRecord { id: id(4), data, date };
-    let read = |now_ms, hashes| from_record(record.clone(), now_ms, (&policies(), LIMITS, None), hashes).unwrap();
+    let read = |now_ms, hashes| from_record("shop", record.clone(), now_ms, (&policies(), LIMITS, None), hashes).unwrap();
     let (one, other) = (read(1_000_000, Hashes::new(1)), read(1_900_000, Hashes::new(2)));
     assert_eq!(one, other);
     // So a counter is not counted twice.
@@ -225,11 +298,13 @@ fn what_is_damaged_or_too_large_is_not_had_back() {
     let date = OffsetDateTime::from_unix_timestamp(2000).unwrap();
     let read = |key: &str, value: Value| {
         let data = HashMap::from([(key.to_owned(), value)]);
-        from_record(ForeignRecord { id: id(4), data, date }, 0, (&policies(), LIMITS, None), HASHES).map(drop)
+        from_record("shop", ForeignRecord { id: id(4), data, date }, 0, (&policies(), LIMITS, None), HASHES).map(drop)
     };
     for damaged in [json!(7), json!("!"), json!("AAAA"), json!("")] {
-        assert_eq!(read("\0tribes.session", damaged), Err(Unfit::Damaged));
+        let data = HashMap::from([("\0tribes.session".into(), damaged), ("\0tribes.store".into(), json!("shop"))]);
+        assert_eq!(back_of(ForeignRecord { id: id(4), data, date }), Err(Unfit::Damaged));
     }
+    assert_eq!(read("\0tribes.session", json!("AAAA")), Err(Unfit::Another), "it names none");
     assert_eq!(read("note", json!("x".repeat(1001))), Err(Unfit::TooLarge));
     let deep = (0..125).fold(json!(1), |inner, _| json!([inner]));
     assert_eq!(read("note", deep), Err(Unfit::TooLarge));

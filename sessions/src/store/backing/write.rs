@@ -7,11 +7,11 @@ use tribes_core::Env;
 
 use super::super::Inner;
 use super::Backing;
-use super::queue::Job;
+use super::queue::{Job, Queue};
 use super::record::to_record;
 use crate::SessionId;
 use crate::document::{Document, Session};
-use crate::shared::ForeignError;
+use crate::shared::{ForeignError, ForeignRecord};
 
 /// How long one write may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,7 +42,6 @@ async fn write_all(inner: Weak<Inner>, backing: Arc<Backing>, env: Env) {
             env.spawn(async move {
                 if let Some(inner) = inner.upgrade() {
                     perform(&inner, &backing, id, job).await;
-                    backing.woken.notify_one();
                 }
             });
         }
@@ -55,32 +54,59 @@ enum Done {
     Removed,
     /// There is no such session to write.
     Nothing,
+    /// Those that hold it do not answer.
+    Later,
+}
+
+/// A job that is being done: if it does not come to its end, as the store panics, it has failed.
+struct Doing<'a> {
+    backing: &'a Backing,
+    env: &'a Env,
+    id: SessionId,
+    job: Job,
+    is_done: bool,
+}
+
+impl Doing<'_> {
+    fn end(&mut self, note: impl FnOnce(&mut Queue, SessionId, bool)) {
+        self.is_done = true;
+        self.backing.note(|queue| note(queue, self.id, self.job == Job::Remove));
+    }
+
+    fn fail(&mut self, why: &dyn std::fmt::Display) {
+        let now = self.env.now();
+        let was_failing = self.backing.stats().is_failing;
+        self.end(|queue, id, ended| queue.failed(id, ended, now));
+        if !was_failing {
+            tracing::warn!(%why, "the sessions' backing fails; it is written to when it is there again");
+        }
+    }
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.fail(&"it panicked");
+        }
+    }
 }
 
 async fn perform(inner: &Inner, backing: &Backing, id: SessionId, job: Job) {
     let env = &inner.env;
+    let mut doing = Doing { backing, env, id, job, is_done: false };
     let done = env.until(env.now() + PATIENCE, perform_now(inner, backing, id, job)).await;
-    let mut queue = backing.queue();
+    let now = env.now();
     match done {
-        Some(Ok(Done::Written)) => queue.done(id, false, env.now()),
-        Some(Ok(Done::Removed)) => queue.done(id, true, env.now()),
-        Some(Ok(Done::Nothing)) => queue.needless(id),
-        Some(Err(error)) => {
-            let was_failing = queue.stats().is_failing;
-            queue.failed(id, job == Job::Remove, env.now());
-            drop(queue);
-            if !was_failing {
-                tracing::warn!(%error, "the sessions' backing fails; it is written to when it is there again");
-            }
+        Some(Ok(Done::Written)) => doing.end(|queue, id, _| queue.done(id, false, now)),
+        Some(Ok(Done::Removed)) => doing.end(|queue, id, _| queue.done(id, true, now)),
+        Some(Ok(Done::Nothing)) => doing.end(|queue, id, _| queue.needless(id)),
+        Some(Ok(Done::Later)) => doing.end(|queue, id, ended| queue.later(id, ended, now)),
+        Some(Err(ForeignError::Encode(why))) => {
+            doing.end(|queue, id, _| queue.impossible(id));
+            tracing::warn!(?id, why, "a session cannot be written to the backing: it is on the nodes only");
         }
-        None => {
-            let was_failing = queue.stats().is_failing;
-            queue.failed(id, job == Job::Remove, env.now());
-            drop(queue);
-            if !was_failing {
-                tracing::warn!("the sessions' backing does not answer; it is written to when it does again");
-            }
-        }
+        Some(Err(error)) => doing.fail(&error),
+        None => doing.fail(&"it does not answer"),
     }
 }
 
@@ -96,8 +122,7 @@ async fn perform_now(inner: &Inner, backing: &Backing, id: SessionId, job: Job) 
         },
         // Those that held it are gone: what is in the backing is all there is.
         Ok(None) => Ok(Done::Nothing),
-        // Those that hold it do not answer: later.
-        Err(error) => Err(ForeignError::Backend(error.to_string())),
+        Err(_) => Ok(Done::Later),
     }
 }
 
@@ -111,10 +136,16 @@ async fn write(
     let now = inner.now();
     let idle = inner.keeper().idle(id, now).unwrap_or_default();
     let record =
-        to_record(id, document, idle, now.wall_ms).ok_or_else(|| ForeignError::Encode("a session".to_owned()))?;
+        to_record((id, &inner.name), document, idle, now.wall_ms).ok_or_else(|| ForeignError::Encode("a session".to_owned()))?;
     let store = &backing.store;
     // Some stores save only what they have, and some make only what they have not.
-    if known || store.load(id).await?.is_some() {
+    let is_there = |loaded: Result<Option<ForeignRecord>, ForeignError>| match loaded {
+        Ok(found) => Ok(found.is_some()),
+        // Whatever it is, it is in the way.
+        Err(ForeignError::Decode(_)) => Ok(true),
+        Err(error) => Err(error),
+    };
+    if known || is_there(store.load(id).await)? {
         store.save(record).await?;
     } else {
         let made = store.create(record.clone()).await?;
@@ -128,6 +159,21 @@ async fn write(
 }
 
 impl Backing {
+    /// Has a session away from there, before it is forgotten that it is over; whether it is. Out of turn, and not while the backing
+    /// fails.
+    pub(in crate::store) async fn is_removed(&self, env: &Env, id: SessionId) -> bool {
+        if !self.queue().may_write(env.now()) {
+            return false;
+        }
+        let removed = env.until(env.now() + PATIENCE, self.store.delete(id)).await;
+        let mut queue = self.queue();
+        match removed {
+            Some(Ok(())) => queue.removed(id),
+            _ => queue.write_failed(env.now()),
+        }
+        matches!(removed, Some(Ok(())))
+    }
+
     /// Writes all that waits; how much of it is left after `within`.
     pub(in crate::store) async fn flush(&self, env: &Env, within: Duration) -> usize {
         let until = env.now() + within;
@@ -141,5 +187,32 @@ impl Backing {
                 return self.stats().pending;
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "tower-sessions"))]
+mod tests {
+    #![allow(clippy::panic, reason = "it is what is tested")]
+
+    use tower_sessions::MemoryStore;
+
+    use super::*;
+    use crate::SharedStore;
+
+    #[tokio::test]
+    async fn a_job_that_panics_has_failed_and_is_done_again() {
+        let (backing, env) = (Backing::new(SharedStore::new(MemoryStore::default()), Duration::ZERO), Env::real());
+        let id = SessionId::from_bits(1);
+        backing.note(|queue| queue.ended(id, env.now()));
+        assert_eq!(backing.queue().take(env.now()), [(id, Job::Remove)]);
+        let doing = Doing { backing: &backing, env: &env, id, job: Job::Remove, is_done: false };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _doing = doing;
+            panic!("a fault of the store");
+        }));
+        assert!(panicked.is_err());
+        assert!(backing.stats().is_failing && backing.queue().is_ending(id));
+        let next = backing.queue().next();
+        assert_eq!(backing.queue().take(next), [(id, Job::Remove)]);
     }
 }
