@@ -42,7 +42,9 @@ pub enum SessionError {
     Table(#[from] MapError),
     /// No node has the session, the backing does not say whether it has it, and such a request is to
     /// [fail](crate::Unreachable::Fail).
-    #[error("no node has the session, and the backing does not say whether it has it: see that it is up, and try again")]
+    #[error(
+        "no node has the session, and the backing does not say whether it has it: see that it is up, and try again"
+    )]
     Unreachable,
     /// Another member did not do what all are to do.
     #[error("another member did not end its sessions: {why}; try again")]

@@ -281,7 +281,11 @@ impl Shared {
         let session = &handled.session;
         let is_empty = session.is_empty().await;
         if let Some(id) = self.unseen_end(handled).filter(|_| is_empty) {
-            self.store.inner().end(id, EndReason::Invalidated).await.map_err(|error| store_error(&self.store, error))?;
+            self.store
+                .inner()
+                .end(id, EndReason::Invalidated)
+                .await
+                .map_err(|error| store_error(&self.store, error))?;
         }
         if let Some(cookie) = self.unsaved(handled, is_empty, status) {
             return Ok(cookie);

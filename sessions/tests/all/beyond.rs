@@ -527,7 +527,7 @@ fn the_holders_of_a_session_die() {
         within(world, 10 * SECOND, "all are there", async || places.iter().all(|place| others(place) == 3)).await;
         world.sleep(3 * SECOND).await;
         let mut users = Vec::new();
-        for n in 0..40 {
+        for n in 0..120 {
             let mut user = Browser::default();
             user.post(&places[n % 4], "/", json!({ "user": n })).await;
             users.push(user);

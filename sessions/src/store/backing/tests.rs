@@ -282,7 +282,8 @@ fn what_another_application_left_is_the_same_on_every_node_that_reads_it() {
     let data = HashMap::from([("cart".to_owned(), json!(["a"])), ("hits".to_owned(), json!(3))]);
     let date = OffsetDateTime::from_unix_timestamp(2000).unwrap();
     let record = ForeignRecord { id: id(4), data, date };
-    let read = |now_ms, hashes| from_record("shop", record.clone(), now_ms, (&policies(), LIMITS, None), hashes).unwrap();
+    let read =
+        |now_ms, hashes| from_record("shop", record.clone(), now_ms, (&policies(), LIMITS, None), hashes).unwrap();
     let (one, other) = (read(1_000_000, Hashes::new(1)), read(1_900_000, Hashes::new(2)));
     assert_eq!(one, other);
     // So a counter is not counted twice.

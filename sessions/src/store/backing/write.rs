@@ -135,8 +135,8 @@ async fn write(
 ) -> Result<Done, ForeignError> {
     let now = inner.now();
     let idle = inner.keeper().idle(id, now).unwrap_or_default();
-    let record =
-        to_record((id, &inner.name), document, idle, now.wall_ms).ok_or_else(|| ForeignError::Encode("a session".to_owned()))?;
+    let record = to_record((id, &inner.name), document, idle, now.wall_ms)
+        .ok_or_else(|| ForeignError::Encode("a session".to_owned()))?;
     let store = &backing.store;
     // Some stores save only what they have, and some make only what they have not.
     let is_there = |loaded: Result<Option<ForeignRecord>, ForeignError>| match loaded {
