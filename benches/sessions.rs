@@ -29,7 +29,7 @@ use tower::{Service as _, ServiceBuilder};
 use tower_sessions::session::{Id, Record};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer, SessionStore};
 use tribes::Channel;
-use tribes::sessions::{ReadyGateLayer, ReplicatedStore, ReplicationLayer, StickyLayer};
+use tribes::sessions::{ReadyGateLayer, ReplicatedSessionLayer, ReplicatedStore, ReplicationLayer, StickyLayer};
 
 const FIELDS: [usize; 2] = [3, 20];
 /// Sessions, of which each request has another.
@@ -90,13 +90,15 @@ fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &(im
 }
 
 /// A handler that reads its session, without a network.
+fn routes() -> Router {
+    Router::new().route(
+        "/",
+        get(async |session: Session| session.get::<String>("field1").await.ok().flatten().unwrap_or_default()),
+    )
+}
+
 fn application(store: impl SessionStore + Clone) -> Router {
-    Router::new()
-        .route(
-            "/",
-            get(async |session: Session| session.get::<String>("field1").await.ok().flatten().unwrap_or_default()),
-        )
-        .layer(SessionManagerLayer::new(store))
+    routes().layer(SessionManagerLayer::new(store))
 }
 
 fn requests(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &impl SessionStore, app: &Router) {
@@ -136,6 +138,8 @@ fn sessions(criterion: &mut Criterion) {
                 .layer(StickyLayer::new(store, "a"))
                 .layer(ReplicationLayer::new(store));
             requests(criterion, &runtime, "ours with layers", store, &bare.layer(layers));
+            let one = ReplicatedSessionLayer::new(store).sticky(StickyLayer::new(store, "a"));
+            requests(criterion, &runtime, "ours as one layer", store, &routes().layer(one));
         }
         runtime.block_on(async {
             drop(stores);

@@ -1,7 +1,8 @@
-//! What the codec and a hop cost in instructions and in allocations, compared with `benches/baseline.json`.
+//! What the codec, a hop and a request with a session cost in instructions and in allocations, compared with `benches/baseline.json`.
 //!
 //! ```text
 //! cargo bench --bench instructions              compare; fails if anything is more than 10 % above the baseline
+//! cargo bench --bench instructions --features sessions    those of sessions, too
 //! cargo bench --bench instructions -- --save    make what is measured the new baseline
 //! cargo bench --bench instructions -- hop       only the cases with this in their names
 //! cargo bench --bench instructions --features full -- --layers    what each interceptor costs, as a table
@@ -18,6 +19,8 @@
 //! the toolchain (`rust-toolchain.toml` pins it), the dependencies (`Cargo.lock` does) and the C library: save the baseline
 //! anew when one of them changes. The processor would, too, for the C library chooses by it how to copy memory, up to a
 //! factor of five in these counts; it is told to use what every processor has.
+//!
+//! Those of sessions differ by some percent from run to run: hash maps have keys of their own in each.
 //!
 //! Not in the counts: what the system does, cache misses, waiting. Reading a clock is a system call here, as valgrind knows
 //! no faster way. So these figures guard against loss; for how fast it is ask the other benches.

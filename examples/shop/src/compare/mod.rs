@@ -9,7 +9,7 @@
 //! |---|---|
 //! | memory | tower-sessions' `MemoryStore` in one process, only the session layer: the least there can be |
 //! | ours, one line | two nodes, only the session layer: in the program, the store is all that is other; saves are on their way |
-//! | ours, async | two nodes, all layers, with what clients wrote read back wherever they come; a save is answered when it is on its way |
+//! | ours, async | two nodes, our session layer with all that it does, with what clients wrote read back wherever they come; a save is answered when it is on its way |
 //! | ours, acked | the same; a save is answered when the other node has it |
 //! | redis | `tower-sessions-redis-store`, only the session layer; the Redis keeps nothing on disk |
 //!
