@@ -16,6 +16,10 @@
 //! | `event`, `stats`, `error` | what is told, counted, and can go wrong |
 //! | `id`, `stamp` | names of sessions, and of writes |
 
+#![cfg_attr(
+    not(feature = "tower-sessions"),
+    allow(dead_code, unused_imports, reason = "parts that only the session layer needs, which is for tower-sessions")
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real time and tasks where they say so"))]
 
 mod conflict;
