@@ -19,8 +19,8 @@ use super::replication::{self, Begun, Rest};
 use super::sticky::{self, Brought};
 use super::{BoxFuture, Incoming, Misplaced, ReadyGateLayer, ReplicationLayer, StickyLayer};
 use crate::request::{self, Done, Scope};
-use crate::store::{RequestStore, store_error};
-use crate::{EndReason, ReplicatedStore, SessionId};
+use crate::store::RequestStore;
+use crate::{ReplicatedStore, SessionId};
 
 /// Sessions for an application, in place of tower-sessions' `SessionManagerLayer` and the three layers around it: handlers have the same
 /// `tower_sessions::Session`. It is [`ReadyGateLayer`], [`StickyLayer`], [`ReplicationLayer`] and the session layer in one, and does
@@ -243,18 +243,12 @@ impl Shared {
     fn unsaved(&self, handled: &Handled, is_empty: bool, status: StatusCode) -> Option<Cookie> {
         if is_empty {
             // If nobody could say whether there is such a session, there may be.
-            let may_be = handled.begun.context.is_unknown() && !handled.session.is_modified();
+            let may_be = handled.begun.context.is_unknown();
             return Some(if handled.brought.has_cookie && !may_be { Cookie::Remove } else { Cookie::Keep });
         }
         let is_wanted = handled.session.is_modified() || self.always_save;
         let is_kept = !is_wanted || status.is_server_error() && !self.save_on_server_error;
         is_kept.then_some(Cookie::Keep)
-    }
-
-    /// The session that a handler let go of, which it was told nothing of, as nobody could say whether there is such a session. A
-    /// logout, mostly: it is to hold for what there may be.
-    fn unseen_end(&self, handled: &Handled) -> Option<SessionId> {
-        handled.brought.id.filter(|_| handled.session.is_modified() && handled.begun.context.is_unknown())
     }
 
     /// The same at once; none if it is to be saved, or somebody still has it.
@@ -265,9 +259,6 @@ impl Shared {
             None => pin!(handled.session.is_empty()).poll(cx),
         };
         let Poll::Ready(is_empty) = is_empty else { return None };
-        if is_empty && self.unseen_end(handled).is_some() {
-            return None;
-        }
         let cookie = self.unsaved(handled, is_empty, status)?;
         // No handler has looked at it: what is over is taken away from the client all the same.
         let (store, is_told) = (self.store.inner(), handled.brought.version.is_some());
@@ -280,13 +271,6 @@ impl Shared {
     async fn save(&self, handled: &Handled, status: StatusCode) -> Result<Cookie, tower_sessions_core::session::Error> {
         let session = &handled.session;
         let is_empty = session.is_empty().await;
-        if let Some(id) = self.unseen_end(handled).filter(|_| is_empty) {
-            self.store
-                .inner()
-                .end(id, EndReason::Invalidated)
-                .await
-                .map_err(|error| store_error(&self.store, error))?;
-        }
         if let Some(cookie) = self.unsaved(handled, is_empty, status) {
             return Ok(cookie);
         }

@@ -44,7 +44,8 @@ pub enum Unreachable {
     /// It is served as one without a session, and its client keeps its cookie: once the backing is there again, so is the session,
     /// unless the request made a new one. The layers see to the cookie: [`ReplicatedSessionLayer`](crate::ReplicatedSessionLayer), or
     /// [`StickyLayer`](crate::StickyLayer) around [`ReplicationLayer`](crate::ReplicationLayer); without them tower-sessions'
-    /// layer takes it away. The default.
+    /// layer takes it away. That is so, too, if its handler read the session before it ended it: such a logout has to be made again.
+    /// The default.
     #[default]
     ServeWithout,
     /// It gets an error, [`SessionError::Unreachable`](crate::SessionError::Unreachable), which the layers make a 503 with

@@ -53,7 +53,7 @@ pub use self::table::Mode;
 use self::table::Table;
 use self::task::Ending;
 #[cfg(feature = "tower-sessions")]
-pub(crate) use self::tower_sessions::{RequestStore, store_error};
+pub(crate) use self::tower_sessions::RequestStore;
 use crate::SessionId;
 use crate::conflict::Policies;
 use crate::document::{Document, EndReason, Hashes, Limits, Session};

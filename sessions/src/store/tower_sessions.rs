@@ -49,7 +49,7 @@ macro_rules! session_store {
                 }
             }
 
-            pub(crate) fn error(store: &ReplicatedStore, error: SessionError) -> Error {
+            pub(super) fn error(store: &ReplicatedStore, error: SessionError) -> Error {
                 match error {
                     SessionError::FieldTooLarge { .. }
                     | SessionError::SessionTooLarge { .. }
@@ -105,7 +105,5 @@ session_store!(tower_sessions_core);
 mod of_request;
 #[cfg(feature = "tower-sessions")]
 pub(crate) use self::of_request::RequestStore;
-#[cfg(feature = "tower-sessions")]
-pub(crate) use self::tower_sessions_core::error as store_error;
 #[cfg(feature = "tower-sessions-0-14")]
 session_store!(tower_sessions_core_0_14);
