@@ -104,11 +104,6 @@ impl RequestContext {
         self
     }
 
-    /// Whether nobody could say if there is a session that it named.
-    pub(crate) fn is_unknown(&self) -> bool {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).unknown
-    }
-
     pub(crate) fn done(&self) -> Done {
         std::mem::take(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner))
     }

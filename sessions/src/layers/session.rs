@@ -19,7 +19,7 @@ use super::replication::{self, Begun, Rest};
 use super::sticky::{self, Brought};
 use super::{BoxFuture, Incoming, Misplaced, ReadyGateLayer, ReplicationLayer, StickyLayer};
 use crate::request::{self, Done, Scope};
-use crate::store::RequestStore;
+use crate::store::{LastSave, RequestStore};
 use crate::{ReplicatedStore, SessionId};
 
 /// Sessions for an application, in place of tower-sessions' `SessionManagerLayer` and the three layers around it: handlers have the same
@@ -118,7 +118,8 @@ impl ReplicatedSessionLayer {
         self.with(|shared| shared.gate = gate.gate())
     }
 
-    /// Keeps clients at their node in this way. Its cookie's name and attributes are those of this layer, whatever it says.
+    /// Keeps clients at their node in this way. Its cookie's name and attributes are those of this layer, whatever it says; unless it
+    /// says how long clients keep the cookie, that follows from this layer's [`expiry`](Self::expiry).
     /// Default: clients come to any node.
     #[must_use]
     pub fn sticky(self, sticky: StickyLayer) -> Self {
@@ -242,9 +243,7 @@ impl Shared {
     /// What is to become of the client's cookie, if the session is not to be saved.
     fn unsaved(&self, handled: &Handled, is_empty: bool, status: StatusCode) -> Option<Cookie> {
         if is_empty {
-            // If nobody could say whether there is such a session, there may be.
-            let may_be = handled.begun.context.is_unknown();
-            return Some(if handled.brought.has_cookie && !may_be { Cookie::Remove } else { Cookie::Keep });
+            return Some(if handled.brought.has_cookie { Cookie::Remove } else { Cookie::Keep });
         }
         let is_wanted = handled.session.is_modified() || self.always_save;
         let is_kept = !is_wanted || status.is_server_error() && !self.save_on_server_error;
@@ -275,18 +274,21 @@ impl Shared {
             return Ok(cookie);
         }
         session.save().await?;
-        if handled.store.has_missed() {
-            // It replaced, without a look at it, a session that was over: what it has is another's.
-            session.cycle_id().await?;
-            session.save().await?;
+        match handled.store.saved().await {
+            LastSave::Made => {}
+            // There may be one, and its client keeps it.
+            LastSave::Nothing => return Ok(Cookie::Keep),
+            // It replaced, without a look at it, a session that was over, or was told nothing of one that there may be: what it has
+            // is another's.
+            saved @ (LastSave::Over | LastSave::Unknown) => {
+                if saved == LastSave::Unknown {
+                    handled.store.spare().await;
+                }
+                session.cycle_id().await?;
+                session.save().await?;
+            }
         }
-        let max_age = match session.expiry() {
-            None | Some(Expiry::OnSessionEnd) => None,
-            Some(Expiry::OnInactivity(idle)) => Some(idle),
-            Some(Expiry::AtDateTime(date)) => Some(date - OffsetDateTime::now_utc()),
-        };
-        // What is over already ends at once.
-        let max_age = max_age.map(|age| Duration::try_from(age).unwrap_or_default());
+        let max_age = session.expiry().and_then(max_age_of);
         // What was saved has an id.
         Ok(session.id().map_or(Cookie::Keep, |id| Cookie::Set(id.into(), max_age)))
     }
@@ -344,10 +346,22 @@ impl Shared {
             }
         }
         if let Some(sticky) = &self.sticky {
-            sticky.tell(headers, brought, seen, !matches!(cookie, Cookie::Keep));
+            let max_age = sticky.max_age.or_else(|| self.expiry.and_then(max_age_of));
+            sticky.tell(headers, brought, seen, (!matches!(cookie, Cookie::Keep), max_age));
         }
         response
     }
+}
+
+/// How long a client is to keep the cookie of a session that ends then; `None`: as long as it runs.
+fn max_age_of(expiry: Expiry) -> Option<Duration> {
+    let age = match expiry {
+        Expiry::OnSessionEnd => return None,
+        Expiry::OnInactivity(idle) => idle,
+        Expiry::AtDateTime(date) => date - OffsetDateTime::now_utc(),
+    };
+    // What is over already ends at once.
+    Some(Duration::try_from(age).unwrap_or_default())
 }
 
 impl<S, B, R> Service<Request<B>> for ReplicatedSessions<S>

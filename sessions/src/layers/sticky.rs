@@ -63,7 +63,7 @@ pub(super) struct Shared {
     pub(super) cookie: String,
     mode: StickyMode,
     pub(super) attributes: String,
-    max_age: Option<Duration>,
+    pub(super) max_age: Option<Duration>,
     pub(super) remember: bool,
     rebind: Arc<AtomicBool>,
     misplaced: Arc<Misplaced>,
@@ -281,7 +281,7 @@ impl Shared {
         if brought.is_over && !is_set {
             cookie::set(headers, &self.cookie, "", &self.attributes, Some(Duration::ZERO));
         }
-        self.tell(headers, &brought, seen, is_set);
+        self.tell(headers, &brought, seen, (is_set, self.max_age));
     }
 
     /// What is to hang on the session's cookie.
@@ -297,12 +297,19 @@ impl Shared {
     }
 
     /// Tells the client which node it belongs to where that is not told [in the cookie](Self::in_cookie), which `is_set`, or removed.
-    pub(super) fn tell(&self, headers: &mut HeaderMap, brought: &Brought, seen: Option<Stamp>, is_set: bool) {
+    /// The session's cookie is kept for `max_age`.
+    pub(super) fn tell(
+        &self,
+        headers: &mut HeaderMap,
+        brought: &Brought,
+        seen: Option<Stamp>,
+        (is_set, max_age): (bool, Option<Duration>),
+    ) {
         match &self.mode {
             StickyMode::Suffix => {
                 if let Some(value) = brought.moves.as_deref().filter(|_| !is_set) {
                     let value = (value, self.in_cookie(brought, seen.or(brought.version)));
-                    cookie::set_joined(headers, &self.cookie, value, &self.attributes, self.max_age);
+                    cookie::set_joined(headers, &self.cookie, value, &self.attributes, max_age);
                 }
             }
             StickyMode::Cookie(name) => {

@@ -44,8 +44,9 @@ pub enum Unreachable {
     /// It is served as one without a session, and its client keeps its cookie: once the backing is there again, so is the session,
     /// unless the request made a new one. The layers see to the cookie: [`ReplicatedSessionLayer`](crate::ReplicatedSessionLayer), or
     /// [`StickyLayer`](crate::StickyLayer) around [`ReplicationLayer`](crate::ReplicationLayer); without them tower-sessions'
-    /// layer takes it away. That is so, too, if its handler read the session before it ended it: such a logout has to be made again.
-    /// The default.
+    /// layer takes it away. A logout ends the session that there may be, on all nodes and, later, there. But with
+    /// `SessionManagerLayer` not if its handler read the session before: then it is told that there is none to end, and the client
+    /// keeps its cookie. The default.
     #[default]
     ServeWithout,
     /// It gets an error, [`SessionError::Unreachable`](crate::SessionError::Unreachable), which the layers make a 503 with

@@ -53,7 +53,7 @@ pub use self::table::Mode;
 use self::table::Table;
 use self::task::Ending;
 #[cfg(feature = "tower-sessions")]
-pub(crate) use self::tower_sessions::RequestStore;
+pub(crate) use self::tower_sessions::{LastSave, RequestStore};
 use crate::SessionId;
 use crate::conflict::Policies;
 use crate::document::{Document, EndReason, Hashes, Limits, Session};
@@ -186,6 +186,26 @@ impl Drop for Inner {
             backing.close();
         }
         self.table.close();
+    }
+}
+
+/// A store that leaves; it stays if nothing comes of that.
+struct Leaving<'a>(&'a Inner);
+
+impl<'a> Leaving<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.set_leaving(true);
+        Self(inner)
+    }
+
+    fn done(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.set_leaving(false);
     }
 }
 
@@ -350,13 +370,11 @@ impl ReplicatedStore {
     /// requests may come: try again.
     ///
     /// # Cancel safety
-    /// Handing over goes on; the store does not close.
+    /// Handing over goes on; the store does not close, and requests may come.
     pub async fn leave(&self, within: Duration) -> Result<(), SessionError> {
-        self.0.set_leaving(true);
-        if let Err(error) = self.0.leave(within).await {
-            self.0.set_leaving(false);
-            return Err(error.into());
-        }
+        let leaving = Leaving::begin(&self.0);
+        self.0.leave(within).await?;
+        leaving.done();
         self.0.closed.store(true, Ordering::Release);
         self.0.earlier.notify_one();
         if let Some(backing) = &self.0.backing {

@@ -56,6 +56,8 @@ impl RecordEnd {
 /// What a request was given of a session, kept beside its data.
 #[derive(Debug)]
 pub(crate) struct Given {
+    /// Which of those that the request was given, as the mark in the data says.
+    number: u32,
     base: Base,
     /// The state that it was given.
     of: Option<Arc<Session>>,
@@ -64,6 +66,16 @@ pub(crate) struct Given {
 }
 
 impl Given {
+    /// The mark of what is given a request first, second, and so on.
+    pub(crate) fn mark(number: u32) -> Value {
+        if number == 0 { Value::Null } else { number.into() }
+    }
+
+    /// Whether it is what data with this mark is of.
+    pub(crate) fn is_marked(&self, mark: &Value) -> bool {
+        mark.as_u64().unwrap_or_default() == u64::from(self.number)
+    }
+
     /// With what it has written since.
     fn now(&mut self, hashes: Hashes) -> &mut Self {
         if let Some((change, stamp)) = self.wrote.take() {
@@ -75,6 +87,17 @@ impl Given {
     }
 }
 
+/// What there is of a session for a request that keeps what it was given beside its data.
+#[cfg(feature = "tower-sessions")]
+#[expect(clippy::large_enum_variant, reason = "mostly it is that, and it lives for a moment")]
+pub(crate) enum Loading {
+    Found(SessionRecord, Given),
+    /// There is no such session, or it is over.
+    Nothing,
+    /// Nobody can say whether there is such a session.
+    Unknown,
+}
+
 /// What came of a request's save.
 enum Wrote {
     /// The session is over, and stays so.
@@ -82,6 +105,16 @@ enum Wrote {
     /// It had changed nothing.
     Nothing,
     Change(Change, Stamp),
+}
+
+/// What a request is to be given of a session.
+enum Serving {
+    /// The session, and how long it lives if it is not used again.
+    Session(Arc<Session>, Option<Duration>),
+    /// There is no such session, or it is over.
+    Nothing,
+    /// Nobody can say.
+    Unknown,
 }
 
 /// What a request is told of a session that it is given.
@@ -157,26 +190,36 @@ impl Inner {
 
     /// What a request is given of a session; none if there is no such session, or it is over.
     pub(crate) async fn load(&self, id: SessionId) -> Result<Option<SessionRecord>, SessionError> {
-        let Some((session, left)) = self.serve(id).await? else { return Ok(None) };
+        let Serving::Session(session, left) = self.serve(id).await? else { return Ok(None) };
         let data = session.live().map(|live| self.loaded(id, live).data(self.env.random())).unwrap_or_default();
         Ok(Some(SessionRecord { data, left }))
     }
 
-    /// As [`load`](Self::load), for a request that keeps what it was given beside its data: in that is only a mark.
-    pub(crate) async fn load_given(&self, id: SessionId) -> Result<Option<(SessionRecord, Given)>, SessionError> {
-        let Some((session, left)) = self.serve(id).await? else { return Ok(None) };
-        let Some(loaded) = session.live().map(|live| self.loaded(id, live)) else { return Ok(None) };
-        let (data, base) = (loaded.marked_data(), loaded.base());
-        Ok(Some((SessionRecord { data, left }, Given { base, of: Some(session), wrote: None })))
+    /// As [`load`](Self::load), for a request that keeps what it was given beside its data: in that is only a mark, of this number.
+    pub(crate) async fn load_given(&self, id: SessionId, number: u32) -> Result<Loading, SessionError> {
+        let (session, left) = match self.serve(id).await? {
+            Serving::Session(session, left) => (session, left),
+            Serving::Nothing => return Ok(Loading::Nothing),
+            Serving::Unknown => return Ok(Loading::Unknown),
+        };
+        let Some(loaded) = session.live().map(|live| self.loaded(id, live)) else { return Ok(Loading::Nothing) };
+        let (mut data, base) = (loaded.marked_data(), loaded.base());
+        // Mostly it is the first, and the mark says that.
+        if number > 0 {
+            data.insert(BASE_KEY.to_owned(), Given::mark(number));
+        }
+        let given = Given { number, base, of: Some(session), wrote: None };
+        Ok(Loading::Found(SessionRecord { data, left }, given))
     }
 
     fn loaded<'a>(&self, id: SessionId, document: &'a Document) -> &'a Loaded {
         document.loaded(id, &self.policies, self.hashes)
     }
 
-    /// A session for a request, and how long it lives if it is not used again; none if there is no such session, or it is over.
-    async fn serve(&self, id: SessionId) -> Result<Option<(Arc<Session>, Option<Duration>)>, SessionError> {
-        let session = self.get_fresh(id).await?;
+    async fn serve(&self, id: SessionId) -> Result<Serving, SessionError> {
+        let found = self.get_fresh(id).await?;
+        let is_unknown = matches!(found, Had::Unknown);
+        let session = found.session();
         if session.is_none() {
             self.notice_elsewhere(id, None);
         }
@@ -186,7 +229,7 @@ impl Inner {
         };
         let Some((session, served)) = session.and_then(serve) else {
             self.counters.missed.one();
-            return Ok(None);
+            return Ok(if is_unknown { Serving::Unknown } else { Serving::Nothing });
         };
         self.counters.loaded.one();
         if let Table::Backup(_) = self.table {
@@ -196,7 +239,7 @@ impl Inner {
             self.note_take_over(id).await;
         }
         request::note_seen(self.address(), id, || session.live().and_then(Document::latest_write));
-        Ok(Some((session, served.left)))
+        Ok(Serving::Session(session, served.left))
     }
 
     /// Writes what a request changed. A session that is over stays over.
@@ -207,11 +250,15 @@ impl Inner {
         end: RecordEnd,
     ) -> Result<(), SessionError> {
         // Mostly it is as it was when the request got it.
-        let present = match &self.table {
+        let (present, is_unknown) = match &self.table {
             // After all nodes were down it may be in the backing only, and not have been asked for.
-            _ if self.backing.is_some() => self.find(id).await?,
-            Table::All(_) => self.table.get(id).await?,
-            Table::Backup(_) => None,
+            _ if self.backing.is_some() => {
+                let found = self.find_for_request(id).await?;
+                let is_unknown = matches!(found, Had::Unknown);
+                (found.session(), is_unknown)
+            }
+            Table::All(_) => (self.table.get(id).await?, false),
+            Table::Backup(_) => (None, false),
         };
         let likely = present.as_deref().and_then(Session::live).and_then(Document::was_loaded);
         let base = data.get(BASE_KEY).and_then(|base| Base::from_value(base, likely)).filter(|base| base.id == id);
@@ -225,6 +272,10 @@ impl Inner {
                 return Err(error);
             }
         };
+        if is_unknown && matches!(written, Wrote::Over) {
+            // It is perhaps not over, and what was to be written would be lost without a word.
+            return Err(SessionError::Unreachable);
+        }
         self.saved().put(match written {
             Wrote::Over => None,
             Wrote::Nothing => base,
@@ -246,7 +297,7 @@ impl Inner {
     ) -> Result<bool, SessionError> {
         if self.backing.is_some() && given.is_none() {
             // After all nodes were down it may be in the backing only, and not have been asked for.
-            self.find(id).await?;
+            self.find_for_request(id).await?;
         }
         // It may have let go of all that it was given, or have saved before.
         let mut given = given.as_mut().filter(|given| given.base.id == id && data.contains_key(BASE_KEY));
@@ -263,16 +314,16 @@ impl Inner {
     /// Makes a session for a request that keeps what it was given beside its data.
     pub(crate) async fn create_given(
         &self,
-        given: &mut Option<Given>,
+        (given, number): (&mut Option<Given>, u32),
         data: &mut HashMap<String, Value>,
         end: RecordEnd,
     ) -> Result<SessionId, SessionError> {
         let base =
             given.as_mut().filter(|_| data.contains_key(BASE_KEY)).map(|given| given.now(self.hashes).base.clone());
         let base = self.create_after(base, data, end).await?;
-        data.insert(BASE_KEY.to_owned(), Value::Null);
+        data.insert(BASE_KEY.to_owned(), Given::mark(number));
         let id = base.id;
-        *given = Some(Given { base, of: None, wrote: None });
+        *given = Some(Given { number, base, of: None, wrote: None });
         Ok(id)
     }
 
@@ -348,15 +399,16 @@ impl Inner {
 
     /// Ends a session; whether there was one.
     pub(crate) async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, SessionError> {
-        if reason == EndReason::Invalidated
-            && self.backing.is_some()
-            && self.table.get(id).await?.is_none()
-            && let Had::Unknown | Had::Unfit = Box::pin(self.restore(id)).await?
-        {
-            // Then it is not to be had back from there. Where it says that it has none, nothing is written: an id may be anybody's.
-            self.write_behind(|queue, now| queue.ended(id, now));
+        let mut unseen = false;
+        if reason == EndReason::Invalidated && self.backing.is_some() && self.table.get(id).await?.is_none() {
+            // Where it says that it has none, nothing is written: an id may be anybody's.
+            unseen = matches!(Box::pin(self.restore(id)).await?, Had::Unknown | Had::Unfit);
+            // Nor are there to be any number of ends of what was perhaps never there.
+            if unseen && !self.backing.as_ref().is_some_and(|backing| backing.note_unseen_end(id, self.env.now())) {
+                return Err(SessionError::Unreachable);
+            }
         }
-        self.end_if(id, reason, |_| true).await
+        self.end_which((id, unseen), reason, |_| true).await
     }
 
     /// Ends a session if it is `still` as it is to be; whether there was one.
@@ -366,31 +418,48 @@ impl Inner {
         reason: EndReason,
         still: impl Fn(&Document) -> bool,
     ) -> Result<bool, SessionError> {
-        let (mut was_there, mut stamp) = (false, Stamp::default());
+        self.end_which((id, false), reason, still).await
+    }
+
+    /// The same; if it is `unseen`, since nobody can say whether there is such a session, so that no other node has it back later.
+    async fn end_which(
+        &self,
+        (id, unseen): (SessionId, bool),
+        reason: EndReason,
+        still: impl Fn(&Document) -> bool,
+    ) -> Result<bool, SessionError> {
+        let (mut was_there, mut is_made, mut stamp) = (false, false, Stamp::default());
         let Update { commit, after } = self
             .table
             .update(id, self.durability, |found, may_be_made| {
                 was_there &= may_be_made;
-                let Some(Session::Live(document)) = found else { return None };
-                if !still(document) {
-                    return None;
+                is_made &= may_be_made;
+                let document = match found {
+                    Some(Session::Live(document)) => Some(document),
+                    None if unseen => None,
+                    Some(Session::Dead(_)) | None => return None,
+                };
+                if let Some(document) = document {
+                    // It may have been used elsewhere since, and that is for its owner to know.
+                    let is_early = || reason == EndReason::Timeout && !self.may_time_out(id, document);
+                    if !still(document) || is_early() {
+                        return None;
+                    }
+                    was_there = true;
                 }
-                // It may have been used elsewhere since, and that is for its owner to know.
-                if reason == EndReason::Timeout && !self.may_time_out(id, document) {
-                    return None;
-                }
-                was_there = true;
-                stamp = self.stamp(document.latest());
+                is_made = true;
+                stamp = self.stamp(document.map(|document| document.latest()).unwrap_or_default());
                 Some(Session::Dead(Death { stamp, reason, by: self.me() }))
             })
             .await?;
         self.notice_elsewhere(id, after.as_deref());
-        if let Some(Session::Dead(death)) = after.as_deref().filter(|_| was_there) {
+        if let Some(Session::Dead(death)) = after.as_deref().filter(|_| is_made) {
             let counters = &self.counters;
-            if reason == EndReason::Invalidated {
+            if was_there && reason == EndReason::Invalidated {
                 request::note_ended(self.address(), id);
             }
             match reason {
+                _ if !was_there => {}
                 EndReason::Invalidated => counters.invalidated.one(),
                 EndReason::Timeout => counters.timed_out.one(),
                 EndReason::Killed => counters.killed.one(),
@@ -632,35 +701,45 @@ impl Inner {
     }
 
     /// A session here, at whoever holds it, or in the backing.
-    async fn find(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
+    async fn find(&self, id: SessionId) -> Result<Had, SessionError> {
         match self.table.get(id).await? {
-            None if self.backing.is_some() => self.find_behind(id).await,
-            found => Ok(found),
+            Some(found) => Ok(Had::Session(found)),
+            None if self.backing.is_some() => Box::pin(self.restore(id)).await,
+            None => Ok(Had::Nothing),
         }
     }
 
-    async fn find_behind(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
-        match Box::pin(self.restore(id)).await? {
-            Had::Session(session) => Ok(Some(session)),
-            Had::Nothing | Had::Unfit => Ok(None),
-            Had::Unknown => {
-                request::note_unknown(self.address());
-                match self.unreachable {
-                    Unreachable::ServeWithout => Ok(None),
-                    Unreachable::Fail => Err(SessionError::Unreachable),
-                }
+    /// The same for a request.
+    async fn find_for_request(&self, id: SessionId) -> Result<Had, SessionError> {
+        let found = self.find(id).await?;
+        self.tell_unknown(found)
+    }
+
+    /// Tells a request, or has it fail, if nobody can say whether there is a session.
+    fn tell_unknown(&self, found: Had) -> Result<Had, SessionError> {
+        if let Had::Unknown = found {
+            request::note_unknown(self.address());
+            if self.unreachable == Unreachable::Fail {
+                return Err(SessionError::Unreachable);
             }
         }
+        Ok(found)
     }
 
     /// A session no older than the client has seen it, if that can be had soon.
-    async fn get_fresh(&self, id: SessionId) -> Result<Option<Arc<Session>>, SessionError> {
+    async fn get_fresh(&self, id: SessionId) -> Result<Had, SessionError> {
         let found = self.find(id).await?;
-        let Some(wanted) = request::wanted(self.address(), id) else { return Ok(found) };
-        if has_write(found.as_deref(), wanted) {
+        let Some(wanted) = request::wanted(self.address(), id) else { return self.tell_unknown(found) };
+        if let Had::Session(session) = &found
+            && has_write(Some(session), wanted)
+        {
             return Ok(found);
         }
-        Box::pin(self.wait_for(id, wanted)).await
+        // Another node may have it that has not told of it yet, whatever the backing says.
+        match Box::pin(self.wait_for(id, wanted)).await? {
+            Some(session) => Ok(Had::Session(session)),
+            None => self.tell_unknown(found),
+        }
     }
 
     /// A session with the write that the client has seen, or as it is if that does not come.
@@ -733,7 +812,7 @@ impl Inner {
 
     /// Whether there is such a session.
     pub(crate) async fn has(&self, id: SessionId) -> bool {
-        matches!(self.find(id).await, Ok(Some(session)) if session.live().is_some())
+        matches!(self.find(id).await, Ok(Had::Session(session)) if session.live().is_some())
     }
 
     /// The part that this node has in a session.

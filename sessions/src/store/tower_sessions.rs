@@ -104,6 +104,6 @@ session_store!(tower_sessions_core);
 #[cfg(feature = "tower-sessions")]
 mod of_request;
 #[cfg(feature = "tower-sessions")]
-pub(crate) use self::of_request::RequestStore;
+pub(crate) use self::of_request::{LastSave, RequestStore};
 #[cfg(feature = "tower-sessions-0-14")]
 session_store!(tower_sessions_core_0_14);

@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::StatusCode;
-use serde_json::json;
-use tower_sessions::SessionStore;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
 use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::{Error, Result as StoreResult};
-use tribes_sessions::{BackingStats, Conflict, Mode, SessionId, SharedStore, Unreachable};
+use tower_sessions::{Session, SessionStore};
+use tribes_sessions::{
+    BackingStats, Conflict, Mode, ReplicatedSessionLayer, ReplicatedStore, SessionId, SharedStore, Unreachable,
+};
 use tribes_testkit::suite::Seeds;
 use tribes_testkit::{Simulation, World};
 
-use super::site::{Browser, Place, Setup, within};
+use super::site::{Browser, NoStore, Place, Setup, within};
 
 const SEEDS: u64 = 5;
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,6 +30,13 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Outside {
     records: Arc<Mutex<HashMap<Id, Record>>>,
     is_down: Arc<AtomicBool>,
+}
+
+impl Outside {
+    /// The same, over another line.
+    fn over_another_line(&self) -> Self {
+        Self { records: Arc::clone(&self.records), is_down: Arc::default() }
+    }
 }
 
 impl fmt::Debug for Outside {
@@ -275,6 +286,22 @@ fn leaving_writes_what_waits() {
     });
 }
 
+/// Who begins to leave and thinks better of it serves as before.
+#[test]
+fn a_leave_that_is_given_up_leaves_the_gate_open() {
+    simulate(async |world| {
+        let outside = Outside::default();
+        let (a, _b) = two(world, &setup(&outside, Mode::All)).await;
+        let mut ann = Browser::default();
+        ann.post(&a, "/", json!({"user": 7})).await;
+        outside.set_down(true);
+        let leave = tokio::time::timeout(SECOND, a.store().leave(20 * SECOND)).await;
+        assert!(leave.is_err(), "it waits for what is outside");
+        assert!(a.store().is_ready());
+        assert_eq!(ann.get(&a, "/").await.body, json!({"user": 7}));
+    });
+}
+
 /// Whatever happens: when all is quiet, what is outside is what the nodes have.
 #[test]
 fn in_the_end_both_have_the_same() {
@@ -395,6 +422,126 @@ fn who_cannot_be_found_just_now_may_be_told_to_come_again() {
         outside.set_down(false);
         world.sleep(20 * SECOND).await;
         assert_eq!(ann.get(&a, "/").await.body, json!({ "user": 7 }));
+    });
+}
+
+/// Who logs out where nobody can say whether there is such a session is logged out, also where somebody can.
+#[test]
+fn a_logout_holds_though_nobody_can_look() {
+    for mode in [Mode::All, Mode::Backup { copies: 1 }] {
+        simulate(async |world| {
+            let here = Outside::default();
+            let elsewhere = here.over_another_line();
+            let (mut a, mut b) = (
+                Place::new(world, "A", &setup(&here, mode)).with(in_one),
+                Place::new(world, "B", &setup(&elsewhere, mode)).with(in_one),
+            );
+            a.start(0).await;
+            b.start(1).await;
+            let mut users: Vec<Browser> = Vec::new();
+            for user in 0..4 {
+                let mut browser = Browser::default();
+                browser.post(&a, "/", json!({ "user": user })).await;
+                users.push(browser);
+            }
+            all_written(world, &[&a, &b]).await;
+            here.set_down(true);
+            all_die(&mut a, &mut b).await;
+            within(world, 5 * SECOND, "both see each other", async || {
+                [&a, &b].iter().all(|place| !place.server().channel.view().members().is_empty())
+            })
+            .await;
+            // One looks first, one does not; of one the other node has the session back by then.
+            for (user, path) in users.iter_mut().zip(["/ends", "/reads-and-ends", "/ends", "/stays"]) {
+                let before = user.clone();
+                if before.id().to_bits() % 2 == 0 {
+                    assert_ne!(before.clone().get(&b, "/").await.body, json!({}));
+                }
+                let answer = user.post(&a, path, json!(null)).await;
+                assert_eq!(answer.status, StatusCode::OK, "{path}");
+                assert_eq!(user.cookies.is_empty(), path != "/stays", "{path}");
+                world.sleep(SECOND).await;
+                let there = before.clone().get(&b, "/").await.body;
+                assert_eq!(there == json!({}), path != "/stays", "{path}: {there}");
+            }
+            here.set_down(false);
+            world.sleep(30 * SECOND).await;
+            all_written(world, &[&a, &b]).await;
+            assert_eq!(here.records.lock().unwrap().len(), 1, "the others are gone there, too");
+            assert_eq!(users[3].get(&a, "/").await.body, json!({ "user": 3 }));
+        });
+    }
+}
+
+fn in_one(store: &ReplicatedStore, _: &str) -> Router {
+    let all = async |session: Session| Ok::<_, NoStore>(Json(super::site::all(&session).await?));
+    let set = async |session: Session, Json(fields): Json<HashMap<String, Value>>| {
+        for (name, value) in fields {
+            session.insert(&name, value).await?;
+        }
+        Ok::<_, NoStore>(())
+    };
+    let ends = async |session: Session| Ok::<_, NoStore>(session.flush().await?);
+    let reads_and_ends = async |session: Session| {
+        session.get_value("user").await?;
+        Ok::<_, NoStore>(session.flush().await?)
+    };
+    let stays = async |session: Session| session.set_expiry(None);
+    let removes = async |session: Session| Ok::<_, NoStore>(session.remove_value("user").await.map(drop)?);
+    let renews = async |session: Session| Ok::<_, NoStore>(session.cycle_id().await?);
+    let clears = async |session: Session| session.clear().await;
+    Router::new()
+        .route("/", get(all).post(set))
+        .route("/ends", post(ends))
+        .route("/reads-and-ends", post(reads_and_ends))
+        .route("/stays", post(stays))
+        .route("/removes", post(removes))
+        .route("/renews", post(renews))
+        .route("/clears", post(clears))
+        .layer(ReplicatedSessionLayer::new(store).always_save(true))
+}
+
+/// What a handler does with a session of which nobody can say whether there is one neither ends it nor is lost.
+#[test]
+fn one_that_nobody_can_look_up_is_left_as_it_is() {
+    simulate(async |world| {
+        let outside = Outside::default();
+        let mut a = Place::new(world, "A", &setup(&outside, Mode::All)).with(in_one);
+        a.start(0).await;
+        let mut users = Vec::new();
+        for user in 0..7 {
+            let mut browser = Browser::default();
+            browser.post(&a, "/", json!({ "user": user, "cart": [user] })).await;
+            users.push(browser);
+        }
+        all_written(world, &[&a]).await;
+        outside.set_down(true);
+        a.kill();
+        a.start(0).await;
+        let before = users.clone();
+        for (user, path) in users.iter_mut().zip(["/", "/stays", "/removes"]) {
+            let answer = if path == "/" { user.get(&a, path).await } else { user.post(&a, path, json!(null)).await };
+            assert_eq!(answer.status, StatusCode::OK, "{path}");
+        }
+        users[3].post(&a, "/", json!({ "user": 33 })).await;
+        users[4].post(&a, "/renews", json!(null)).await;
+        users[5].post(&a, "/clears", json!(null)).await;
+        let same: Vec<bool> = users.iter().zip(&before).map(|(now, then)| now.cookies == then.cookies).collect();
+        assert_eq!(same, [true, true, true, false, false, false, true]);
+        assert_eq!(users[3].get(&a, "/").await.body, json!({ "user": 33 }), "in a session of its own");
+        outside.set_down(false);
+        world.sleep(20 * SECOND).await;
+        all_written(world, &[&a]).await;
+        for user in [0, 1, 2, 6] {
+            assert_eq!(users[user].get(&a, "/").await.body, json!({ "user": user, "cart": [user] }));
+        }
+        assert_eq!(users[3].get(&a, "/").await.body, json!({ "user": 33 }));
+        assert_eq!(before[3].clone().get(&a, "/").await.body, json!({ "user": 3, "cart": [3] }), "nobody ended it");
+        // A handler ended these: one to have another id, one to write over all that there is.
+        for user in [4, 5] {
+            assert_eq!(before[user].clone().get(&a, "/").await.body, json!({}));
+            assert_eq!(users[user].get(&a, "/").await.body, json!({}));
+        }
     });
 }
 

@@ -178,6 +178,27 @@ fn nobody_chooses_an_id() {
     }
 }
 
+/// A client that comes to another node keeps the cookie as long as before.
+#[test]
+fn who_moves_keeps_the_cookie_as_long() {
+    fn moving(store: &ReplicatedStore, route: &str) -> Router {
+        let expiry = Expiry::OnInactivity(time::Duration::minutes(10));
+        let layer = ReplicatedSessionLayer::new(store).sticky(StickyLayer::new(store, route)).expiry(expiry);
+        routes(store).layer(layer)
+    }
+    simulate(async |world| {
+        let (mut a, b) = two(world, &setup(Mode::All), moving).await;
+        let mut user = Browser::default();
+        user.post(&a, "/", json!({ "a": 1 })).await;
+        let id = user.cookies["id"].trim_end_matches(".A").to_owned();
+        within(world, SECOND, "B has it", async || b.store().stats().sessions == 1).await;
+        a.kill();
+        within(world, 60 * SECOND, "A is gone", async || b.server().channel.view().members().is_empty()).await;
+        let told = user.get(&b, "/untouched").await.set_cookie;
+        assert_eq!(told, [format!("id={id}.B; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=600")]);
+    });
+}
+
 fn with_settings(store: &ReplicatedStore, route: &str) -> Router {
     let layer = ReplicatedSessionLayer::new(store)
         .sticky(StickyLayer::new(store, route).mode(StickyMode::Cookie("node".into())))

@@ -170,7 +170,7 @@ fn application() -> Router {
 }
 
 /// Fields that the tests know of, as the handler sees them.
-async fn all(session: &Session) -> Result<Value, NoStore> {
+pub(crate) async fn all(session: &Session) -> Result<Value, NoStore> {
     let mut fields = serde_json::Map::new();
     for name in ["user", "seen", "cart", "hits", "theme", "a", "b", "same"] {
         if let Some(value) = session.get_value(name).await? {

@@ -19,11 +19,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
+use tribes_core::Time;
 
 pub(super) use self::queue::Queue;
 pub(super) use self::restore::Had;
 pub(super) use self::write::begin;
-use crate::SharedStore;
+use crate::{SessionId, SharedStore};
 
 /// So many sessions are written, and so many are looked for, at the same time.
 const AT_ONCE: usize = 64;
@@ -82,6 +83,13 @@ impl Backing {
     pub(super) fn note(&self, change: impl FnOnce(&mut Queue)) {
         change(&mut self.queue());
         self.woken.notify_one();
+    }
+
+    /// Notes the end of a session of which nobody can say whether it is there; whether there is room for that.
+    pub(super) fn note_unseen_end(&self, id: SessionId, now: Time) -> bool {
+        let is_noted = self.queue().ended_unseen(id, now);
+        self.woken.notify_one();
+        is_noted
     }
 
     pub(super) fn stats(&self) -> BackingStats {

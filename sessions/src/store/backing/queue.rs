@@ -3,7 +3,7 @@
 //! It holds ids, not sessions: what is written is the session as it is then. So several changes are one write, and a session that has
 //! ended meanwhile is removed, not written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tribes_core::Time;
@@ -13,6 +13,8 @@ use crate::SessionId;
 
 /// So many wait at most.
 const MOST: usize = 1 << 20;
+/// Of so many sessions the end waits at most that nobody could look up: whoever comes with an id may have made it up.
+const MOST_UNSEEN: usize = 1 << 16;
 /// The first and the longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// For so long at least it is remembered that another member changed a session: it may die before it has written it.
@@ -59,6 +61,8 @@ pub(in crate::store) struct Queue {
     /// What is being done, and whether it is to be looked at again afterwards.
     busy: HashMap<SessionId, (Job, Option<Pending>)>,
     wrote: HashMap<SessionId, Wrote>,
+    /// What is to be removed though nobody could say that it is there.
+    unseen: HashSet<SessionId>,
     /// What others changed, and when that came.
     recent: HashMap<SessionId, Time>,
     look: Time,
@@ -98,6 +102,7 @@ impl Queue {
             due: BTreeSet::new(),
             busy: HashMap::new(),
             wrote: HashMap::new(),
+            unseen: HashSet::new(),
             recent: HashMap::new(),
             look: Time::ZERO,
             writes: Backoff::default(),
@@ -115,6 +120,19 @@ impl Queue {
     pub(in crate::store) fn ended(&mut self, id: SessionId, now: Time) {
         self.recent.remove(&id);
         self.add(id, Pending { due: now, ended: true });
+    }
+
+    /// This node has ended a session of which nobody could say whether it is there; whether that could be noted.
+    pub(super) fn ended_unseen(&mut self, id: SessionId, now: Time) -> bool {
+        if !self.is_ending(id) {
+            if self.unseen.len() >= MOST_UNSEEN || self.pending.len() >= MOST {
+                self.stats.dropped += 1;
+                return false;
+            }
+            self.unseen.insert(id);
+        }
+        self.ended(id, now);
+        true
     }
 
     /// Another member has changed a session, or ended it.
@@ -151,6 +169,7 @@ impl Queue {
     /// A session is nowhere any more.
     pub(in crate::store) fn gone(&mut self, id: SessionId) {
         self.wrote.remove(&id);
+        self.unseen.remove(&id);
         self.recent.remove(&id);
     }
 

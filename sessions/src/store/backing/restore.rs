@@ -20,12 +20,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(in crate::store) enum Had {
     /// This, which the nodes have from now on.
     Session(Arc<Session>),
-    /// Nothing, or its time is over.
+    /// Nothing, or a session whose time is over, or of another store.
     Nothing,
-    /// Something that is no session here: damaged, too large, of another store.
+    /// Something that is no session here: damaged, too large.
     Unfit,
     /// It does not say.
     Unknown,
+}
+
+impl Had {
+    pub(in crate::store) fn session(self) -> Option<Arc<Session>> {
+        match self {
+            Self::Session(session) => Some(session),
+            Self::Nothing | Self::Unfit | Self::Unknown => None,
+        }
+    }
 }
 
 impl Inner {
@@ -55,6 +64,11 @@ impl Inner {
         let session = match from_record(&self.name, record, self.now().wall_ms, rules, self.hashes) {
             Ok(session) => session,
             Err(Unfit::Over) => return Ok(Had::Nothing),
+            // That is no business of this one, not even to remove it.
+            Err(why @ Unfit::Another) => {
+                tracing::warn!(?id, %why, "a session of the backing is not to be had here");
+                return Ok(Had::Nothing);
+            }
             Err(why) => {
                 tracing::warn!(?id, %why, "a session of the backing cannot be had back");
                 return Ok(Had::Unfit);
