@@ -32,10 +32,13 @@ impl Listeners {
 
     /// Tells all of a change.
     pub(crate) fn tell(&self, key: &[u8], change: &Changed, by: Author) {
-        for (_, listener) in self.list.load_full().iter() {
+        for (_, listener) in self.list.load().iter() {
             let _ = contain(&self.map, "a listener panicked over a change", || listener(key, change, by));
         }
-        self.count.send_modify(|count| *count += 1);
+        // Who begins to wait now looks at the map after that, and finds the change there.
+        if self.count.receiver_count() > 0 {
+            self.count.send_modify(|count| *count += 1);
+        }
     }
 
     /// Counts changes.

@@ -40,7 +40,7 @@ impl Sibling {
     }
 
     fn replaces(&self, dot: Dot) -> bool {
-        self.past.iter().any(|past| past.node == dot.node && past.counter >= dot.counter)
+        self.held().replaces(dot)
     }
 }
 
@@ -60,6 +60,10 @@ pub(crate) struct Held<'a> {
 impl Held<'_> {
     pub(crate) const fn is_live(&self) -> bool {
         self.value.is_some()
+    }
+
+    fn replaces(&self, dot: Dot) -> bool {
+        self.past.iter().any(|past| past.node == dot.node && past.counter >= dot.counter)
     }
 
     /// The last write of `node` that it is, or replaced.
@@ -141,12 +145,33 @@ impl Entry {
         self.values().map(|value| value.len()).sum()
     }
 
+    /// Puts a write in place of the only one that it has, if it replaces that: mostly it does. The value that was there; or the write
+    /// back, where [`reduce`] has to say which of them count.
+    pub(crate) fn replace(&mut self, write: Sibling, keeping: Keeping) -> Result<Option<Arc<[u8]>>, Sibling> {
+        let held = self.latest();
+        let replaces = match keeping {
+            Keeping::Latest => write.version > held.version,
+            Keeping::Concurrent => write.replaces(held.version.dot) && !held.replaces(write.version.dot),
+        };
+        if self.len() > 1 || !replaces {
+            return Err(write);
+        }
+        match &mut self.extra {
+            Some(extra) => extra.past = write.past,
+            None if write.past.is_empty() => {}
+            None => self.extra = Some(Box::new(Extra { past: write.past, others: Vec::new() })),
+        }
+        self.version = write.version;
+        Ok(std::mem::replace(&mut self.value, write.value))
+    }
+
     /// What a write that has seen this entry replaces.
     pub(crate) fn past(&self, keeping: Keeping) -> Box<[Dot]> {
         if keeping == Keeping::Latest {
             return Box::default();
         }
-        let mut past: Vec<Dot> = Vec::new();
+        // Mostly there is one that knows at most those who wrote before.
+        let mut past: Vec<Dot> = Vec::with_capacity(1 + self.extra.as_ref().map_or(0, |extra| extra.past.len()));
         // The writes that are held come last: they are not the ones to be forgotten.
         let earlier = self.siblings().flat_map(|sibling| sibling.past.iter().copied());
         for dot in earlier.chain(self.siblings().map(|sibling| sibling.version.dot)) {

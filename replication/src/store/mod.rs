@@ -148,6 +148,10 @@ impl Store {
             return None;
         }
         self.seen.add(sibling.version.dot);
+        let sibling = match self.replace(key, sibling, now) {
+            Ok(changed) => return Some(changed),
+            Err(sibling) => sibling,
+        };
         self.change(key, now, |held, keeping, _| {
             let mut siblings = held;
             siblings.push(sibling);
@@ -235,6 +239,33 @@ impl Store {
 
     fn bucket(&self, bucket: u16) -> Option<&Bucket> {
         self.buckets.get(usize::from(bucket))
+    }
+
+    /// The usual write, which replaces the only one that there is; gives it back if it is another.
+    fn replace(&mut self, key: &[u8], write: Sibling, now: Time) -> Result<Changed, Sibling> {
+        let key_hash = hash(key);
+        let number = usize::from(bucket_of(key_hash));
+        let Some(bucket) = self.buckets.get_mut(number) else { return Err(write) };
+        let Some(entry) = bucket.entries.get_mut(key) else { return Err(write) };
+        let (was, old, new) = (Footprint::of(entry), entry.latest().version.dot, write.version.dot);
+        let after = write.value.clone();
+        let before = entry.replace(write, self.keeping)?;
+        let digest = entry::digest(old, key_hash) ^ entry::digest(new, key_hash);
+        bucket.digest ^= digest;
+        if let Some(group) = self.groups.get_mut(number / BUCKETS_PER_GROUP) {
+            *group ^= digest;
+        }
+        self.census.replace(key.len(), Some(was), Some(Footprint::of(entry)));
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.insert(key.into());
+        }
+        if after.is_none() {
+            self.removals.push_back((now, key.into(), new));
+            if self.removals.len() > self.prune_at {
+                self.prune_removals();
+            }
+        }
+        Ok(Changed { before: before.into_iter().collect(), after: after.into_iter().collect() })
     }
 
     /// Puts what `change` makes of the siblings of `key` in their place, and keeps all that depends on it.

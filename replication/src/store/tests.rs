@@ -93,6 +93,38 @@ proptest! {
     }
 }
 
+proptest! {
+    /// What is put in place of the only write there is, and what is worked out from all of them, come to the same.
+    #[test]
+    fn the_usual_write_comes_to_the_same(
+        drawn in vec((0..3u64, 0..3u8, 0..50u64, any::<bool>(), any::<bool>()), 0..40),
+        concurrent: bool,
+    ) {
+        let keeping = if concurrent { Keeping::Concurrent } else { Keeping::Latest };
+        let (mut store, mut slowly) = (Store::new(keeping), Store::new(keeping));
+        let mut counters = [0; 3];
+        for (second, (node, key, time, live, has_seen)) in (1..).zip(drawn) {
+            let counter = &mut counters[usize::try_from(node).unwrap()];
+            *counter += 1;
+            let past = slowly.get(&[key]).filter(|_| has_seen).map(|entry| entry.past(keeping)).unwrap_or_default();
+            let write = sibling(time, dot(node + 1, *counter), &past, live.then_some(&[key, live.into()][..]));
+            slowly.seen.add(write.version.dot);
+            let wanted = slowly.change(&[key], at(second), |mut held, keeping, _| {
+                held.push(write.clone());
+                entry::reduce(held, keeping)
+            });
+            prop_assert_eq!(store.write(&[key], write, at(second)), wanted);
+        }
+        prop_assert_eq!(contents(&store), contents(&slowly));
+        prop_assert_eq!(store.groups(), slowly.groups());
+        prop_assert_eq!(store.census(), slowly.census());
+        store.forget_removals(at(99), at(99));
+        slowly.forget_removals(at(99), at(99));
+        prop_assert_eq!(contents(&store), contents(&slowly));
+        prop_assert_eq!(store.census(), slowly.census());
+    }
+}
+
 #[test]
 fn a_difference_shows_in_the_digests_of_its_bucket_and_group() {
     let mut store = Store::new(Keeping::Latest);

@@ -97,7 +97,10 @@ impl Inner {
             });
         }
         self.index().changed(id, old.as_deref(), new.as_deref(), &self.policies);
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        // Who begins to wait now looks at the table after that, and finds the change there.
+        if self.changes.receiver_count() > 0 {
+            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
         let created = new.as_deref().and_then(Session::live).filter(|_| old.is_none() && is_ready);
         if let (Some(document), Table::All(_)) = (created, &self.table) {
             self.tell_created(id, document);

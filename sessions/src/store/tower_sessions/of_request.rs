@@ -29,7 +29,7 @@ struct Kept {
     /// What it was given last.
     given: Option<Given>,
     /// What it was given before: of two who have its session, one may read it anew while the other saves it.
-    earlier: Option<Given>,
+    earlier: Option<Box<Option<Given>>>,
     /// How often it was given one.
     count: u32,
     /// The session of which nobody could say whether there is one.
@@ -111,7 +111,10 @@ impl SessionStore for RequestStore {
         let (data, left) = match loaded {
             Loading::Nothing => return Ok(None),
             Loading::Found(loaded, given) => {
-                kept.earlier = kept.given.replace(given);
+                let earlier = kept.given.replace(given);
+                if earlier.is_some() {
+                    kept.earlier = Some(Box::new(earlier));
+                }
                 (loaded.data, loaded.left)
             }
             Loading::Unknown => {
@@ -135,8 +138,10 @@ impl Kept {
     /// What the request was given of which this record is, and the number of what it is given next.
     fn of(&mut self, record: &Record) -> (&mut Option<Given>, u32) {
         let is_of = |earlier: &Given| record.data.get(BASE_KEY).is_some_and(|mark| earlier.is_marked(mark));
-        if self.earlier.as_ref().is_some_and(is_of) {
-            std::mem::swap(&mut self.given, &mut self.earlier);
+        if let Some(earlier) = &mut self.earlier
+            && earlier.as_ref().as_ref().is_some_and(is_of)
+        {
+            std::mem::swap(&mut self.given, earlier);
         }
         (&mut self.given, self.count)
     }
