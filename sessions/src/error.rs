@@ -41,7 +41,8 @@ pub enum SessionError {
     #[error("the table of sessions: {0}")]
     Table(#[from] MapError),
     /// No node has the session, the backing does not say whether it has it, and such a request is to
-    /// [fail](crate::Unreachable::Fail).
+    /// [fail](crate::Unreachable::Fail), or what it wanted cannot be done without: writing over the session, or ending it when 65,536
+    /// such ends wait already.
     #[error(
         "no node has the session, and the backing does not say whether it has it: see that it is up, and try again"
     )]

@@ -22,6 +22,8 @@ use crate::id::IdHasher;
 pub(crate) const BATCH: usize = 2048;
 /// A session is ended again, or looked at again, after so long.
 const AGAIN: Duration = Duration::from_secs(5);
+/// An end that was to be forgotten, after so long: there may be very many of them, and they do no harm.
+const NO_HURRY: Duration = Duration::from_secs(60);
 
 /// The times by which sessions are kept.
 #[derive(Clone, Copy, Debug)]
@@ -294,6 +296,11 @@ impl Keeper {
         self.over(id, now).is_some_and(|over| over <= now.time)
     }
 
+    /// Whether a session has ended so long ago that this need not be remembered any more.
+    pub(crate) fn is_forgettable(&self, id: SessionId, now: Now) -> bool {
+        !self.is_live(id) && self.is_over(id, now)
+    }
+
     /// What is to be done now.
     pub(crate) fn tick(&mut self, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -306,13 +313,14 @@ impl Keeper {
                 self.schedule(id, now);
                 continue;
             }
-            match self.kept.get(&id).map(|kept| kept.state) {
-                Some(State::Live { .. }) => actions.push(Action::End(id)),
-                Some(State::Dead { .. }) => actions.push(Action::Forget(id)),
-                None => {}
-            }
+            let (action, again) = match self.kept.get(&id).map(|kept| kept.state) {
+                Some(State::Live { .. }) => (Action::End(id), AGAIN),
+                Some(State::Dead { .. }) => (Action::Forget(id), NO_HURRY),
+                None => continue,
+            };
+            actions.push(action);
             // In case that it fails.
-            self.put_off(id, now.time + AGAIN);
+            self.put_off(id, now.time + again);
         }
         if self.next_touch <= now.time {
             self.touch(&mut actions, now);

@@ -508,14 +508,6 @@ impl Inner {
         failed.map_or(Ok(ended), Err)
     }
 
-    /// Whether a session that is over is not in the backing, if there is one.
-    async fn is_removed_behind(&self, id: SessionId) -> bool {
-        match &self.backing {
-            Some(backing) => backing.is_removed(&self.env, id).await,
-            None => true,
-        }
-    }
-
     async fn leave(&self, within: Duration) -> Result<(), MapError> {
         let until = self.env.now() + within;
         self.tell_all_uses(within / 4).await;

@@ -88,7 +88,6 @@ impl Given {
 }
 
 /// What there is of a session for a request that keeps what it was given beside its data.
-#[cfg(feature = "tower-sessions")]
 #[expect(clippy::large_enum_variant, reason = "mostly it is that, and it lives for a moment")]
 pub(crate) enum Loading {
     Found(SessionRecord, Given),

@@ -101,6 +101,25 @@ async fn keep(inner: Weak<Inner>, env: Env) {
 pub(super) enum Ending {
     End(SessionId),
     Forget(SessionId),
+    /// The same of one that is gone from the backing, too.
+    ForgetForGood(SessionId),
+}
+
+/// Forgets the end of a session of which there is nothing in the backing any more.
+pub(super) fn forget(inner: &Arc<Inner>, id: SessionId) {
+    begin_ending(inner, BTreeSet::from([Ending::ForgetForGood(id)]));
+}
+
+fn begin_ending(inner: &Arc<Inner>, mut ending: BTreeSet<Ending>) {
+    let mut queue = inner.ending.lock().unwrap_or_else(PoisonError::into_inner);
+    match &mut *queue {
+        // Who is at it does it; what it has not come to yet is in there once.
+        Some(queue) => queue.append(&mut ending),
+        None => {
+            *queue = Some(ending);
+            inner.env.spawn(end_all(Arc::downgrade(inner)));
+        }
+    }
 }
 
 fn perform(inner: &Weak<Inner>, actions: Vec<Action>) {
@@ -115,15 +134,7 @@ fn perform(inner: &Weak<Inner>, actions: Vec<Action>) {
     }
     // The one is not to wait for the other.
     if !ending.is_empty() {
-        let mut queue = inner.ending.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *queue {
-            // Who is at it does it; what it has not come to yet is in there once.
-            Some(queue) => queue.append(&mut ending),
-            None => {
-                *queue = Some(ending);
-                inner.env.spawn(end_all(Arc::downgrade(&inner)));
-            }
-        }
+        begin_ending(&inner, ending);
     }
     if !told.is_empty() {
         let weak = Arc::downgrade(&inner);
@@ -157,9 +168,12 @@ async fn end(inner: &Inner, what: Ending) {
         // It may have been used since.
         Ending::End(id) if inner.keeper().is_over(id, inner.now()) => inner.end(id, EndReason::Timeout).await.map(drop),
         Ending::End(_) => Ok(()),
-        // As long as it may be in the backing, it is to be known that it is over. Asked again later.
-        Ending::Forget(id) if !inner.is_removed_behind(id).await => Ok(()),
-        Ending::Forget(id) => {
+        // As long as it may be in the backing, it is to be known that it is over. Others are not to wait for that.
+        Ending::Forget(id) if inner.backing.is_some() => {
+            inner.write_behind(|queue, now| queue.clear(id, now));
+            Ok(())
+        }
+        Ending::Forget(id) | Ending::ForgetForGood(id) => {
             let forgotten = inner.table.forget(id).await;
             if forgotten.is_ok() {
                 inner.keeper().gone(id);

@@ -60,7 +60,8 @@ pub struct BackingStats {
     pub restored: u64,
     /// Requests whose session no node had and that were served without, as the backing did not answer.
     pub missed: u64,
-    /// Changes that were let go of, since too many waited: 1,048,576.
+    /// Changes that were let go of, since too many waited: 1,048,576. And ends of sessions that nobody could look up, and that were
+    /// refused, since 65,536 of these waited.
     pub dropped: u64,
 }
 

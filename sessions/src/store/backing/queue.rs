@@ -23,6 +23,12 @@ const RECENT: Duration = Duration::from_secs(60);
 const RETRIED: Duration = Duration::from_secs(20);
 /// What was written so long ago is not taken to be there any more: it may have been let go of, to make room.
 const TRUST: Duration = Duration::from_secs(10);
+/// So many may fail for reasons of their own, as far as that is remembered.
+const MOST_CULPRITS: usize = 1 << 12;
+/// What failed so often while others did not fails for a reason of its own.
+const TOO_OFTEN: u32 = 3;
+/// The longest pause for such a one.
+const LONGEST: Duration = Duration::from_secs(600);
 /// What could not be done since those that hold a session do not answer is tried again after so long.
 const LATER: Duration = Duration::from_secs(1);
 /// What another member changes so soon after this one wrote it is written again: the two may have overtaken each other.
@@ -48,8 +54,17 @@ struct Pending {
 #[derive(Clone, Copy, Debug)]
 struct Wrote {
     at: Time,
-    /// It is there.
-    known: bool,
+    /// It was there then, in the [epoch](Queue::epoch) of this number.
+    known: Option<u64>,
+}
+
+/// A session that cannot be written while others can.
+#[derive(Clone, Copy, Debug, Default)]
+struct Culprit {
+    /// How often it failed in a row, with others done in between.
+    times: u32,
+    /// How many had been done when it failed last.
+    done: u64,
 }
 
 /// See the [module](self).
@@ -63,6 +78,12 @@ pub(in crate::store) struct Queue {
     wrote: HashMap<SessionId, Wrote>,
     /// What is to be removed though nobody could say that it is there.
     unseen: HashSet<SessionId>,
+    /// Ends that are to be forgotten when they are there.
+    cleared: HashSet<SessionId>,
+    /// What failed while others did not, how often, and how much had been done by then.
+    culprits: HashMap<SessionId, Culprit>,
+    /// The time from one failure of the backing to the next: what was there may be gone when it is there again.
+    epoch: u64,
     /// What others changed, and when that came.
     recent: HashMap<SessionId, Time>,
     look: Time,
@@ -103,6 +124,9 @@ impl Queue {
             busy: HashMap::new(),
             wrote: HashMap::new(),
             unseen: HashSet::new(),
+            cleared: HashSet::new(),
+            culprits: HashMap::new(),
+            epoch: 0,
             recent: HashMap::new(),
             look: Time::ZERO,
             writes: Backoff::default(),
@@ -135,6 +159,15 @@ impl Queue {
         true
     }
 
+    /// The end of a session is to be forgotten, before which it must be gone from there. Who says so says it again later.
+    pub(in crate::store) fn clear(&mut self, id: SessionId, now: Time) {
+        // There may be very many of them, and what changes comes first.
+        if !self.is_ending(id) && self.pending.len() < MOST / 2 {
+            self.cleared.insert(id);
+            self.ended(id, now);
+        }
+    }
+
     /// Another member has changed a session, or ended it.
     pub(in crate::store) fn heard(&mut self, id: SessionId, ended: bool, now: Time) {
         let overlaps = self.wrote.get(&id).is_some_and(|wrote| now - wrote.at < OVERLAP);
@@ -161,7 +194,7 @@ impl Queue {
         // There it ends a quarter later than here. Of one that this node has not written it does not know when that was.
         let is_due = self.wrote.get(&id).is_none_or(|wrote| now - wrote.at >= limit / 4);
         if is_due && (self.wrote.len() < MOST || self.wrote.contains_key(&id)) {
-            self.wrote.insert(id, Wrote { at: now, known: false });
+            self.wrote.insert(id, Wrote { at: now, known: None });
             self.changed(id, now);
         }
     }
@@ -170,6 +203,8 @@ impl Queue {
     pub(in crate::store) fn gone(&mut self, id: SessionId) {
         self.wrote.remove(&id);
         self.unseen.remove(&id);
+        self.cleared.remove(&id);
+        self.culprits.remove(&id);
         self.recent.remove(&id);
     }
 
@@ -192,11 +227,6 @@ impl Queue {
     /// Whether it may be asked for a session: after a failure not at once again.
     pub(super) fn may_read(&self, now: Time) -> bool {
         now >= self.reads.not_before
-    }
-
-    /// The same of a write out of turn.
-    pub(super) fn may_write(&self, now: Time) -> bool {
-        now >= self.writes.not_before
     }
 
     /// Whether a session's end is known here and perhaps not there.
@@ -224,7 +254,8 @@ impl Queue {
                 *again = Some(Pending { ended, ..pending });
                 continue;
             }
-            let known = self.wrote.get(&id).is_some_and(|wrote| wrote.known && now - wrote.at < TRUST);
+            let known =
+                self.wrote.get(&id).is_some_and(|wrote| wrote.known == Some(self.epoch) && now - wrote.at < TRUST);
             let job = if pending.ended { Job::Remove } else { Job::Write { known } };
             self.busy.insert(id, (job, None));
             jobs.push((id, job));
@@ -243,13 +274,14 @@ impl Queue {
     /// It was done: written, or removed.
     pub(super) fn done(&mut self, id: SessionId, removed: bool, now: Time) {
         self.was_written();
+        self.culprits.remove(&id);
         if removed {
-            self.stats.removed += 1;
+            self.stats.removed += u64::from(!self.cleared.remove(&id));
             self.gone(id);
         } else {
             self.stats.written += 1;
             if self.wrote.len() < MOST || self.wrote.contains_key(&id) {
-                self.wrote.insert(id, Wrote { at: now, known: true });
+                self.wrote.insert(id, Wrote { at: now, known: Some(self.epoch) });
             }
         }
         self.finish(id, None);
@@ -273,34 +305,44 @@ impl Queue {
 
     /// It was not done, and is to be tried again.
     pub(super) fn failed(&mut self, id: SessionId, ended: bool, now: Time) {
-        self.write_failed(now);
+        self.stats.failed += 1;
         // Nobody knows what of it was done, or what is left there.
         if let Some(wrote) = self.wrote.get_mut(&id) {
-            wrote.known = false;
+            wrote.known = None;
         }
-        self.finish(id, Some(Pending { due: self.writes.not_before, ended }));
+        let due = match self.own_pause(id) {
+            // Others are not to wait for it.
+            Some(pause) => now + pause,
+            None => {
+                if !self.writes.is_failing {
+                    self.epoch += 1;
+                }
+                self.writes.fails(now);
+                self.writes.not_before
+            }
+        };
+        self.finish(id, Some(Pending { due, ended }));
     }
 
-    /// A session's end was there, out of turn.
-    pub(super) fn removed(&mut self, id: SessionId) {
-        self.was_written();
-        self.gone(id);
+    /// How long a session that fails again waits, if it is that, and not the backing, that fails: others were done between.
+    fn own_pause(&mut self, id: SessionId) -> Option<Duration> {
+        if self.culprits.len() >= MOST_CULPRITS && !self.culprits.contains_key(&id) {
+            // Those that are at fault fail again.
+            self.culprits.clear();
+        }
+        let done = self.stats.written + self.stats.removed;
+        let culprit = self.culprits.entry(id).or_default();
+        if culprit.times == 0 || culprit.done != done {
+            *culprit = Culprit { times: culprit.times.saturating_add(1), done };
+        }
+        let more = culprit.times.checked_sub(TOO_OFTEN)?;
+        Some(PAUSES.1.saturating_mul(1 << more.min(16)).min(LONGEST))
     }
 
     fn was_written(&mut self) {
         self.writes.works();
         // It is there, as far as anybody knows; whether it is fast enough to be asked is seen by asking.
         self.reads.is_failing = false;
-    }
-
-    /// A write failed.
-    pub(super) fn write_failed(&mut self, now: Time) {
-        if !self.writes.is_failing {
-            // What is there may be gone when it is there again.
-            self.wrote.values_mut().for_each(|wrote| wrote.known = false);
-        }
-        self.stats.failed += 1;
-        self.writes.fails(now);
     }
 
     /// It has answered whether it has a session.
@@ -317,7 +359,7 @@ impl Queue {
     pub(super) fn restored(&mut self, id: SessionId, now: Time) {
         self.stats.restored += 1;
         if self.wrote.len() < MOST {
-            self.wrote.entry(id).or_insert(Wrote { at: now, known: false });
+            self.wrote.entry(id).or_insert(Wrote { at: now, known: None });
         }
     }
 

@@ -87,7 +87,7 @@ fn while_it_fails_one_is_tried_at_a_time_after_growing_pauses() {
     while now < at(120_000) {
         let next = queue.next();
         assert!(next > now && next - now <= Duration::from_secs(10), "{:?}", next - now);
-        assert!(!queue.may_write(now) && queue.may_read(now), "what is read is another matter");
+        assert!(queue.take(now).is_empty() && queue.may_read(now), "what is read is another matter");
         now = next;
         let jobs = queue.take(now);
         assert_eq!(jobs.len(), 1);
@@ -203,6 +203,71 @@ fn an_end_that_is_not_there_yet_is_known() {
     assert!(!queue.is_ending(id(1)));
 }
 
+/// One that always fails does not stop the others, of which some are done each time.
+#[test]
+fn one_that_fails_by_itself_is_not_the_backings_fault() {
+    let mut queue = Queue::new(Duration::ZERO);
+    let (mut now, mut failed) = (at(0), Vec::new());
+    queue.changed(id(1), now);
+    for number in 2..2000 {
+        queue.changed(id(number), now);
+        for _ in 0..2 {
+            now = now.max(queue.next());
+            for (which, _) in queue.take(now) {
+                if which == id(1) {
+                    failed.push(now);
+                    queue.failed(which, false, now);
+                } else {
+                    queue.done(which, false, now);
+                }
+            }
+        }
+        now = now + Duration::from_secs(1);
+    }
+    let pauses: Vec<u64> = failed.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+    assert!(pauses.len() > 6 && pauses.windows(2).all(|two| two[1] >= two[0] || two[1] >= 599), "{pauses:?}");
+    assert!(!queue.stats().is_failing && queue.stats().pending == 1);
+    assert_eq!(queue.stats().written, 1998);
+    // When it can be written it is as any other.
+    now = now + Duration::from_secs(600);
+    assert_eq!(queue.take(now), [(id(1), WRITE)]);
+    queue.done(id(1), false, now);
+    queue.changed(id(1), now);
+    queue.take(now);
+    queue.failed(id(1), false, now);
+    assert!(queue.stats().is_failing, "for once it may be the backing");
+}
+
+/// Who logs out where nobody can look may have made the id up.
+#[test]
+fn ends_that_nobody_could_look_up_are_bounded() {
+    let mut queue = Queue::new(Duration::ZERO);
+    let noted = (0..70_000).filter(|number| queue.ended_unseen(id(*number), at(0))).count();
+    assert_eq!((noted, queue.stats().pending, queue.stats().dropped), (65_536, 65_536, 4464));
+    assert!(queue.ended_unseen(id(7), at(0)), "it is noted already");
+    queue.ended(id(80_000), at(0));
+    assert!(queue.is_ending(id(80_000)), "there is room for what is known");
+    queue.take(at(0));
+    queue.done(id(0), true, at(0));
+    assert!(queue.ended_unseen(id(70_001), at(0)) && !queue.ended_unseen(id(70_002), at(0)));
+}
+
+/// An end that is to be forgotten goes again, and is not counted again.
+#[test]
+fn what_is_to_be_forgotten_goes_first() {
+    let mut queue = Queue::new(Duration::ZERO);
+    queue.clear(id(1), at(0));
+    queue.clear(id(1), at(0));
+    assert_eq!(queue.take(at(0)), [(id(1), Job::Remove)]);
+    queue.clear(id(1), at(0));
+    queue.done(id(1), true, at(0));
+    assert_eq!((queue.stats().removed, queue.stats().pending), (0, 0));
+    queue.ended(id(1), at(1));
+    queue.take(at(1));
+    queue.done(id(1), true, at(1));
+    assert_eq!(queue.stats().removed, 1);
+}
+
 #[test]
 fn what_is_no_fault_of_the_backing_does_not_count_as_one() {
     let mut queue = Queue::new(Duration::ZERO);
@@ -211,7 +276,7 @@ fn what_is_no_fault_of_the_backing_does_not_count_as_one() {
     queue.later(id(1), false, at(0));
     queue.impossible(id(2));
     queue.needless(id(3));
-    assert!(!queue.stats().is_failing && queue.may_write(at(0)));
+    assert!(!queue.stats().is_failing);
     assert_eq!((queue.stats().failed, queue.stats().pending), (1, 1));
     assert_eq!(queue.take(at(999)), []);
     assert_eq!(queue.take(at(1000)), [(id(1), WRITE)]);

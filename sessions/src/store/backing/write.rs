@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tribes_core::Env;
 
-use super::super::Inner;
+use super::super::{Inner, task};
 use super::Backing;
 use super::queue::{Job, Queue};
 use super::record::to_record;
@@ -91,14 +91,20 @@ impl Drop for Doing<'_> {
     }
 }
 
-async fn perform(inner: &Inner, backing: &Backing, id: SessionId, job: Job) {
+async fn perform(inner: &Arc<Inner>, backing: &Backing, id: SessionId, job: Job) {
     let env = &inner.env;
     let mut doing = Doing { backing, env, id, job, is_done: false };
     let done = env.until(env.now() + PATIENCE, perform_now(inner, backing, id, job)).await;
     let now = env.now();
     match done {
         Some(Ok(Done::Written)) => doing.end(|queue, id, _| queue.done(id, false, now)),
-        Some(Ok(Done::Removed)) => doing.end(|queue, id, _| queue.done(id, true, now)),
+        Some(Ok(Done::Removed)) => {
+            doing.end(|queue, id, _| queue.done(id, true, now));
+            // Nothing is left that could come back.
+            if inner.keeper().is_forgettable(id, inner.now()) {
+                task::forget(inner, id);
+            }
+        }
         Some(Ok(Done::Nothing)) => doing.end(|queue, id, _| queue.needless(id)),
         Some(Ok(Done::Later)) => doing.end(|queue, id, ended| queue.later(id, ended, now)),
         Some(Err(ForeignError::Encode(why))) => {
@@ -159,21 +165,6 @@ async fn write(
 }
 
 impl Backing {
-    /// Has a session away from there, before it is forgotten that it is over; whether it is. Out of turn, and not while the backing
-    /// fails.
-    pub(in crate::store) async fn is_removed(&self, env: &Env, id: SessionId) -> bool {
-        if !self.queue().may_write(env.now()) {
-            return false;
-        }
-        let removed = env.until(env.now() + PATIENCE, self.store.delete(id)).await;
-        let mut queue = self.queue();
-        match removed {
-            Some(Ok(())) => queue.removed(id),
-            _ => queue.write_failed(env.now()),
-        }
-        matches!(removed, Some(Ok(())))
-    }
-
     /// Writes all that waits; how much of it is left after `within`.
     pub(in crate::store) async fn flush(&self, env: &Env, within: Duration) -> usize {
         let until = env.now() + within;
