@@ -252,6 +252,31 @@ fn who_dies_before_it_has_written_leaves_that_to_the_others() {
     });
 }
 
+/// Another than the node that has had the session so far changed it last, and died.
+#[test]
+fn a_change_of_who_dies_is_written_by_who_is_left() {
+    simulate(async |world| {
+        let outside = Outside::default();
+        let (mut a, mut b) = two(world, &setup(&outside, Mode::All)).await;
+        let mut ann = Browser::default();
+        ann.post(&a, "/", json!({"user": 7})).await;
+        all_written(world, &[&a, &b]).await;
+        // So that it is not written for having overlapped.
+        world.sleep(15 * SECOND).await;
+        ann.post(&b, "/", json!({"theme": "dark"})).await;
+        within(world, SECOND, "A has it", async || {
+            a.fields(ann.id()).await == Some(json!({"user": 7, "theme": "dark"}))
+        })
+        .await;
+        b.kill();
+        world.sleep(60 * SECOND).await;
+        all_written(world, &[&a]).await;
+        a.kill();
+        a.start(0).await;
+        assert_eq!(ann.get(&a, "/").await.body, json!({"user": 7, "theme": "dark"}));
+    });
+}
+
 #[test]
 fn one_that_is_only_read_does_not_end_there() {
     simulate(async |world| {
