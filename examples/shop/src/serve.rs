@@ -63,6 +63,9 @@ pub(crate) struct Serve {
     /// How much is known of a save when its request is answered.
     #[arg(long, value_enum, default_value = "acked")]
     saves: Saves,
+    /// How many milliseconds a save that nobody waits for waits for others that travel along.
+    #[arg(long)]
+    linger: Option<u64>,
     /// Where sessions are.
     #[arg(long, value_enum, default_value = "tribes")]
     store: Kind,
@@ -152,6 +155,9 @@ impl Serve {
             .conflict("cart", Conflict::Union)
             .index("user")
             .on_event(move |event| events.note(event));
+        if let Some(linger) = self.linger {
+            store = store.linger(Duration::from_millis(linger));
+        }
         if let Some(url) = &self.redis {
             store = store.backing(redis::sessions(url)?);
         }

@@ -229,13 +229,16 @@ impl Lazily {
 
     /// For this document of this session.
     pub(super) fn get_or_make(&self, id: SessionId, of: &Document, policies: &Policies, hashes: Hashes) -> &Loaded {
-        self.made.get_or_init(|| match self.earlier().take() {
-            Some(earlier) => {
-                let mut loaded = Arc::unwrap_or_clone(earlier);
-                loaded.become_of(of, policies, hashes);
-                Arc::new(loaded)
-            }
-            None => Arc::new(Loaded::of(id, of, policies, hashes)),
+        self.made.get_or_init(|| {
+            // Apart, so that the lock is not held while it is made.
+            let earlier = self.earlier().take();
+            Arc::new(match earlier.map(Arc::unwrap_or_clone) {
+                Some(mut loaded) => {
+                    loaded.become_of(of, policies, hashes);
+                    loaded
+                }
+                None => Loaded::of(id, of, policies, hashes),
+            })
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::base::Known;
-use super::field::written;
+use super::field::{Latest, latest_time, written};
 use super::set::{self, Form, Part};
 use super::{BASE_KEY, Base, Document, Hashes, Lifetime, Loaded, Name, NodeId};
 use crate::conflict::{Conflict, Policies};
@@ -191,6 +191,18 @@ impl Change {
     }
 
     fn apply_step(&self, document: &mut Document, name: &Name, step: &Step, stamp: Stamp, hashes: Hashes) -> bool {
+        if let (Step::Put { json, over, keep: false }, Some(field)) = (step, document.fields.get_mut(name))
+            && let Some(held) = field.only_latest()
+        {
+            // The usual write: what it replaces is not copied for it.
+            let seen = if self.cleared { held.stamp.time() } else { latest_time(over) };
+            let write = Latest { stamp, over: seen, value: Some(json.clone()) };
+            let is_later = write > *held;
+            if is_later {
+                *field = Arc::new(write.into());
+            }
+            return is_later;
+        }
         let before = document.fields.get(name).cloned();
         let mut field = before.as_deref().cloned().unwrap_or_default();
         // Whoever let go of all that he was given replaces what there is.

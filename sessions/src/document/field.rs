@@ -38,8 +38,8 @@ pub(crate) enum Part<'a> {
     Set(&'a Set),
 }
 
-/// The latest write of a field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The latest write of a field: of two, the greater one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Latest {
     #[serde(rename = "s")]
     pub(crate) stamp: Stamp,
@@ -70,6 +70,14 @@ impl Field {
         let counter = self.counter.as_deref().map(Part::Counter);
         let set = self.set.as_deref().map(Part::Set);
         [latest, kept, counter, set].into_iter().flatten().max_by_key(|part| part.stamp())
+    }
+
+    /// Its latest write, if it is nothing else.
+    pub(super) fn only_latest(&self) -> Option<&Latest> {
+        match self {
+            Self { latest: Some(latest), kept: None, counter: None, set: None } => Some(latest),
+            _ => None,
+        }
     }
 
     /// The latest write of it.
@@ -118,8 +126,7 @@ impl Field {
             self.kept.get_or_insert_default().write(stamp, over, value);
             return;
         }
-        let over = over.iter().map(|over| over.time()).max().unwrap_or_default();
-        self.merge(Self { latest: Some(Latest { stamp, over, value }), ..Self::default() });
+        self.merge(Latest { stamp, over: latest_time(over), value }.into());
     }
 
     pub(super) fn add(&mut self, stamp: Stamp, change: i64) {
@@ -146,7 +153,7 @@ impl Field {
     pub(crate) fn merge(&mut self, other: Self) {
         match (&mut self.latest, other.latest) {
             (Some(ours), Some(theirs)) => {
-                if (theirs.stamp, theirs.over, &theirs.value) > (ours.stamp, ours.over, &ours.value) {
+                if theirs > *ours {
                     *ours = theirs;
                 }
             }
@@ -173,8 +180,8 @@ impl Field {
     /// A field of what is not the same in `earlier`, if that is less than the field; else none.
     pub(super) fn since(&self, earlier: &Self) -> Option<Self> {
         let set = Box::new(self.set.as_ref()?.since(earlier.set.as_ref()?)?);
-        let rest = |field: &Self| (field.latest.clone(), field.kept.clone(), field.counter.clone());
-        (rest(self) == rest(earlier)).then(|| Self { set: Some(set), ..Self::default() })
+        let is_same = (&self.latest, &self.kept, &self.counter) == (&earlier.latest, &earlier.kept, &earlier.counter);
+        is_same.then(|| Self { set: Some(set), ..Self::default() })
     }
 
     /// Adds what [`since`](Self::since) gave.
@@ -182,6 +189,17 @@ impl Field {
         self.set.as_mut()?.overlay(*changed.set?);
         Some(())
     }
+}
+
+impl From<Latest> for Field {
+    fn from(latest: Latest) -> Self {
+        Self { latest: Some(latest), ..Self::default() }
+    }
+}
+
+/// The time of the latest of these writes. Zero: there are none.
+pub(super) fn latest_time(writes: &[Stamp]) -> u64 {
+    writes.iter().map(|write| write.time()).max().unwrap_or_default()
 }
 
 fn merge_part<P>(ours: &mut Option<Box<P>>, theirs: Option<Box<P>>, merge: impl FnOnce(&mut P, P)) {
