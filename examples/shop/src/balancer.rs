@@ -147,7 +147,9 @@ fn site(listen: &str, nodes: &[(String, SocketAddr)]) -> String {
     );
     let mut upstreams = String::from(
         "\n# A client's own node, and the others for when it is away: then the client stays with the one that answers.\n\
-         # max_fails=0: with its default a few failures, as while nodes start, have nginx say 502 though a node is there.\n",
+         # max_fails=0: with its default a few failures, as while nodes start, have nginx say 502 though a node is there.\n\
+         # keepalive: no fewer than requests are under way at once. For each beyond it nginx opens a connection and closes it again,\n\
+         # which costs more than the request does, and uses up the ports.\n",
     );
     upstream(&mut upstreams, "any", None, nodes);
     for (name, _) in nodes {
@@ -182,7 +184,7 @@ fn upstream(text: &mut String, name: &str, first: Option<&str>, nodes: &[(String
         let backup = if first.is_none_or(|first| first == node) { "" } else { " backup" };
         let _ = writeln!(text, "    server {address} max_fails=0{backup};");
     }
-    text.push_str("    keepalive 32;\n}\n");
+    text.push_str("    keepalive 256;\n}\n");
 }
 
 #[cfg(test)]

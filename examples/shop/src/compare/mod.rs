@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(1800);
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     /// How many clients there are at the same time.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: u32,
     /// How many requests of a hundred write to the session.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
