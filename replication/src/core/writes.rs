@@ -40,7 +40,7 @@ pub(crate) type Wanted = Option<(Need, Duration)>;
 impl Core {
     /// The writes that `key` has, for [`put_over`](Self::put_over).
     pub(crate) fn writes_at(&self, key: &[u8]) -> Vec<Dot> {
-        self.store.get(key).into_iter().flat_map(Entry::siblings).map(|sibling| sibling.version.dot).collect()
+        self.store.get(key).into_iter().flat_map(Entry::writes).collect()
     }
 
     /// For values that consist of parts that grow, of each author: whether this replica is to begin a new part at `key`, since
@@ -64,7 +64,7 @@ impl Core {
         wanted: Wanted,
         now: Now,
     ) -> Result<Written, Refused> {
-        if self.writes_at(key) != expected {
+        if !self.store.get(key).into_iter().flat_map(Entry::writes).eq(expected.iter().copied()) {
             return Err(Refused::Changed);
         }
         self.put(key, value, diff, wanted, now)
@@ -84,16 +84,13 @@ impl Core {
             return Err(Refused::ValueTooLarge { bytes, limit });
         }
         let (held, limit) = (self.store.census().bytes, self.tuning.max_bytes);
-        let had = self.store.get(key).map_or(0, |entry| key.len() + entry.bytes());
+        let entry = self.store.get(key);
+        let had = entry.map_or(0, |entry| key.len() + entry.bytes());
         let bytes = held.saturating_sub(had) + key.len() + value.len();
         if bytes > limit {
             return Err(Refused::MapFull { bytes, limit });
         }
-        let base = self
-            .store
-            .get(key)
-            .filter(|entry| entry.len() == 1 && entry.is_live())
-            .map(|entry| entry.latest().version.dot);
+        let base = entry.filter(|entry| entry.len() == 1 && entry.is_live()).map(|entry| entry.latest().version.dot);
         let payload = match (diff, base) {
             (Some(diff), Some(base)) if diff.len() < value.len() => {
                 self.counts.diffs_sent += 1;

@@ -337,7 +337,7 @@ where
 
     /// The value of a key and the writes that it consists of.
     fn read(&self, key: &[u8]) -> (Option<V>, Vec<Dot>) {
-        let (raw, dots) = self.inner.shared.look(|core| (values(core.store.get(key)), core.writes_at(key)));
+        let (raw, dots) = self.inner.shared.look(|core| values_and_writes(core.store.get(key)));
         let values = raw.iter().filter_map(|bytes| self.inner.shared.listeners.decode(bytes));
         (self.inner.conflicts.resolve(values), dots)
     }
@@ -376,4 +376,9 @@ fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, rmp_serde::encode
 
 fn values(entry: Option<&crate::store::Entry>) -> Vec<Arc<[u8]>> {
     entry.into_iter().flat_map(crate::store::Entry::values).cloned().collect()
+}
+
+/// The values of a key, and the writes that made it what it is.
+fn values_and_writes(entry: Option<&crate::store::Entry>) -> (Vec<Arc<[u8]>>, Vec<Dot>) {
+    (values(entry), entry.into_iter().flat_map(crate::store::Entry::writes).collect())
 }

@@ -153,8 +153,7 @@ where
     {
         let key = encode_key(key)?;
         for _ in 0..TRIES {
-            let (raw, dots) =
-                self.inner.shared.look(|core| (super::values(core.store.get(&key)), core.writes_at(&key)));
+            let (raw, dots) = self.inner.shared.look(|core| super::values_and_writes(core.store.get(&key)));
             let earlier = self.shared_value(&raw);
             let Some(later) = change(earlier.as_deref()) else { return Ok((None, earlier)) };
             let diff = self.inner.differ.zip(earlier).and_then(|(differ, earlier)| differ(&earlier, &later));

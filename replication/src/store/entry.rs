@@ -108,6 +108,11 @@ impl Entry {
         self.extra.iter().flat_map(|extra| extra.others.iter().map(Sibling::held)).chain([self.latest()])
     }
 
+    /// Those writes, oldest first.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = Dot> {
+        self.siblings().map(|sibling| sibling.version.dot)
+    }
+
     pub(crate) fn len(&self) -> usize {
         1 + self.extra.as_ref().map_or(0, |extra| extra.others.len())
     }
